@@ -1,0 +1,1 @@
+//! Micro benches, lab experiments on real hosts, simulator, reports.

@@ -1,0 +1,1 @@
+//! Safe prefetch, hugepage-backed slices and SIMD helpers for the MPIP engine.

@@ -1,0 +1,1 @@
+//! Generated bindings to the system's libdpdk and a C shim for its inline functions.

@@ -1,0 +1,1 @@
+//! Safe, small wrapper over DPDK: EAL, ports, mempools, bursts, rings, lcores, clock.

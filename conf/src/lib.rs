@@ -1,0 +1,1 @@
+//! Configuration schema, parser and annotated examples of mpipd.

@@ -1,0 +1,1 @@
+//! MPIP control agent, its thread, the API server, mpipd and mpipctl.

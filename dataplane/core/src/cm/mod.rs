@@ -1,0 +1,1 @@
+//! The control message: codec of WIRE.

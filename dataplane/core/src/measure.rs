@@ -1,0 +1,1 @@
+//! Delay measurement: unwrapped one-way delay, windowed minimum, feedback selection.

@@ -1,0 +1,1 @@
+//! In-order delivery of a session at the receiver.

@@ -1,0 +1,1 @@
+//! Path weights and dispatch: Algorithm 1, random draw, smooth weighted round robin.

@@ -1,0 +1,1 @@
+//! DPDK shell of the MPIP engine: workers, hand-off, punt, snapshots.

@@ -1,0 +1,1 @@
+//! Traffic tools of the MPIP gateway: the link emulator.
