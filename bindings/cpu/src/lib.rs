@@ -1,1 +1,0 @@
-//! Safe prefetch, hugepage-backed slices and SIMD helpers for the MPIP engine.
