@@ -1,1 +1,3 @@
 //! MPIP control agent, its thread, the API server, mpipd and mpipctl.
+
+pub mod status;
