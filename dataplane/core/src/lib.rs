@@ -6,13 +6,16 @@
 #![forbid(unsafe_code)]
 
 pub mod buf;
+pub mod cells;
 pub mod checksum;
 pub mod cm;
 pub mod ids;
 pub mod measure;
+pub mod prefix;
 pub mod reorder;
 pub mod schedule;
 pub mod seq;
+pub mod snapshot;
 pub mod time;
 pub mod tuple;
 pub mod verdict;

@@ -1,0 +1,370 @@
+//! What the control thread tells the workers: peers, paths, prefixes, routes, neighbours.
+//!
+//! Writer: the control thread, which builds a new [`Snapshot`] and publishes it. Readers: every
+//! worker, which looks at a version once per burst and never waits ([`SnapshotReader::refresh`]).
+//! The publisher keeps each old snapshot until every reader has moved on, so that freeing never
+//! happens on a worker (quiescent-state reclamation).
+
+use crate::cells::MAX_PATHS;
+use crate::ids::{NodeId, PathId, PeerIx, PortIx};
+use crate::prefix::PrefixTable;
+use arrayvec::ArrayVec;
+use hashbrown::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Which side of the gateway a port is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Hosts.
+    Lan,
+    /// Uplink.
+    Wan,
+}
+
+/// A port as the workers need it.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    /// LAN or WAN.
+    pub role: Role,
+    /// The port's own MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Whether a kernel twin takes what is not ours.
+    pub has_twin: bool,
+}
+
+/// How a path carries packets (WIRE "Encapsulations").
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Encapsulation {
+    /// Wrapped in UDP between lane ports.
+    Udp,
+    /// Header rewrite only; ports from the wire-port range.
+    Native,
+}
+
+impl Encapsulation {
+    /// The configuration's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// One path to a peer.
+#[derive(Clone, Debug)]
+pub struct PathView {
+    /// Index in the peer's cells.
+    pub slot: u8,
+    /// Changes when the slot's path was replaced or came back: estimators start afresh.
+    pub generation: u32,
+    /// Our number of the path, on every packet we send on it.
+    pub id: PathId,
+    /// The peer's number of the path, on every packet it sends; `NONE` until it told us.
+    pub remote_id: PathId,
+    /// The port the path leaves by.
+    pub port: PortIx,
+    /// Our address.
+    pub local: IpAddr,
+    /// The peer's address as seen from here.
+    pub remote: IpAddr,
+    /// The peer's lane-0 UDP port; lane *i* is at `+ i`.
+    pub remote_base_port: u16,
+    /// Encapsulation of data packets.
+    pub encapsulation: Encapsulation,
+    /// MAC address of the next hop; `None` while unresolved.
+    pub next_hop: Option<[u8; 6]>,
+    /// Largest IP packet the path carries, bytes.
+    pub mtu: u16,
+    /// Whether data may be sent on it.
+    pub live: bool,
+    /// Weight of Algorithm 1, 1…1000.
+    pub weight: u32,
+    /// What the adaptive scheduler knows of the path.
+    pub metrics: PathMetrics,
+}
+
+/// The sender's picture of a live path, for the adaptive scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PathMetrics {
+    /// One-way delay relative to the other paths of the peer, µs.
+    pub delay_us: i64,
+    /// Queueing delay, µs.
+    pub queue_us: u32,
+    /// Jitter σ, µs.
+    pub jitter_us: u32,
+    /// Deliverable rate, bytes per second; 0 = unknown.
+    pub rate: u64,
+    /// Smoothed round-trip time, µs; 0 = unknown.
+    pub rtt_us: u32,
+}
+
+/// A configured or discovered peer.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// The peer's node id.
+    pub node: NodeId,
+    /// Changes when the peer restarted: its sequence numbers start afresh.
+    pub epoch: u64,
+    /// Agreed number of lanes, a power of two; 0 until agreed.
+    pub lanes: u8,
+    /// Whether packets carry the sequence block (configured peers) or the bare 25 bytes.
+    pub sequence_block: bool,
+    /// Every path the peer may send on or be sent on.
+    pub paths: ArrayVec<PathView, MAX_PATHS>,
+    /// The peer's path number to an index into `paths`, 255 = none.
+    pub by_remote_id: [u8; 256],
+}
+
+impl PeerView {
+    /// Fills `by_remote_id` from `paths`.
+    pub fn index(&mut self) {
+        self.by_remote_id = [255; 256];
+        for (i, p) in self.paths.iter().enumerate() {
+            if p.remote_id != PathId::NONE {
+                self.by_remote_id[usize::from(p.remote_id.0)] = i as u8;
+            }
+        }
+    }
+
+    /// Live paths.
+    pub fn live(&self) -> impl Iterator<Item = &PathView> {
+        self.paths.iter().filter(|p| p.live)
+    }
+}
+
+/// Where a delivered packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Out of this port…
+    pub port: PortIx,
+    /// …to this next hop, or to the destination itself.
+    pub gateway: Option<IpAddr>,
+}
+
+/// How packets are dispatched over the live paths (ALGORITHMS "Dispatch").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SchedulerKind {
+    /// Algorithm 1 with the random draw.
+    Paper,
+    /// Algorithm 1 with smooth weighted round robin.
+    Wrr,
+    /// Earliest arrival with capacity.
+    Adaptive,
+}
+
+/// Engine parameters that may change while running.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// The scheduler.
+    pub scheduler: SchedulerKind,
+    /// Whether TCP is put back in order.
+    pub reorder: bool,
+    /// Most packets one session's reorder buffer holds.
+    pub reorder_packets: usize,
+    /// Longest a packet is held, µs.
+    pub reorder_max_hold_us: u32,
+    /// Most packets in all reorder buffers of a worker.
+    pub reorder_budget: usize,
+    /// Our lanes' base UDP port.
+    pub base_port: u16,
+    /// Ports of native paths, first and last.
+    pub wire_ports: (u16, u16),
+    /// Silence after which UDP and half-open sessions end, ns.
+    pub timeout_udp_ns: u64,
+    /// Silence after which established TCP sessions end, ns.
+    pub timeout_tcp_ns: u64,
+    /// Time a closed session stays known, ns.
+    pub timeout_closing_ns: u64,
+    /// Most sessions of a worker.
+    pub max_sessions: usize,
+    /// No new sessions: the gateway is stopping.
+    pub draining: bool,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            scheduler: SchedulerKind::Wrr,
+            reorder: true,
+            reorder_packets: 1024,
+            reorder_max_hold_us: 100_000,
+            reorder_budget: 8192,
+            base_port: 4500,
+            wire_ports: (40_000, 59_999),
+            timeout_udp_ns: 120_000_000_000,
+            timeout_tcp_ns: 7_440_000_000_000,
+            timeout_closing_ns: 10_000_000_000,
+            max_sessions: 65_536,
+            draining: false,
+        }
+    }
+}
+
+/// Everything a worker reads. Immutable once published.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Our node id.
+    pub node: NodeId,
+    /// Workers of this gateway.
+    pub workers: u8,
+    /// Ports by [`PortIx`].
+    pub ports: Vec<PortView>,
+    /// Addresses of our own: the kernel's traffic.
+    pub local: HashSet<IpAddr>,
+    /// Peers by [`PeerIx`]; shared between snapshots while unchanged.
+    pub peers: Vec<Arc<PeerView>>,
+    /// Node id to peer.
+    pub by_node: HashMap<NodeId, PeerIx>,
+    /// Destination prefixes behind each peer.
+    pub prefixes: PrefixTable<PeerIx>,
+    /// Where restored packets go.
+    pub routes: PrefixTable<Route>,
+    /// MAC addresses on LAN ports.
+    pub neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    /// Parameters.
+    pub params: Params,
+}
+
+/// MAC address of the next hop that peer prefixes point to on a kernel twin: what the kernel sends
+/// to it enters MPIP.
+pub const KERNEL_NEXT_HOP: [u8; 6] = [0x02, 0x4d, 0x50, 0x49, 0x50, 0x01];
+
+struct Shared {
+    version: AtomicU64,
+    current: Mutex<Arc<Snapshot>>,
+    seen: Vec<AtomicU64>,
+}
+
+/// The control thread's end.
+pub struct SnapshotPublisher {
+    shared: Arc<Shared>,
+    retired: Vec<(u64, Arc<Snapshot>)>,
+}
+
+/// A worker's end.
+pub struct SnapshotReader {
+    shared: Arc<Shared>,
+    index: usize,
+    version: u64,
+    current: Arc<Snapshot>,
+}
+
+impl SnapshotPublisher {
+    /// Publishes `first` and makes one reader per worker.
+    #[must_use]
+    pub fn new(first: Snapshot, readers: usize) -> (Self, Vec<SnapshotReader>) {
+        let current = Arc::new(first);
+        let shared = Arc::new(Shared {
+            version: AtomicU64::new(1),
+            current: Mutex::new(Arc::clone(&current)),
+            seen: (0..readers).map(|_| AtomicU64::new(1)).collect(),
+        });
+        let handles = (0..readers)
+            .map(|index| SnapshotReader {
+                shared: Arc::clone(&shared),
+                index,
+                version: 1,
+                current: Arc::clone(&current),
+            })
+            .collect();
+        (Self { shared, retired: vec![(1, current)] }, handles)
+    }
+
+    /// Makes `next` the current snapshot and frees those that no reader can hold any more.
+    pub fn publish(&mut self, next: Arc<Snapshot>) {
+        let version = self.shared.version.load(Ordering::Relaxed) + 1;
+        {
+            let mut current =
+                self.shared.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *current = Arc::clone(&next);
+        }
+        // After the content: a reader that sees the version must find the snapshot.
+        self.shared.version.store(version, Ordering::Release);
+        self.retired.push((version, next));
+        let oldest =
+            self.shared.seen.iter().map(|s| s.load(Ordering::Acquire)).min().unwrap_or(version);
+        self.retired.retain(|(v, _)| *v >= oldest);
+    }
+
+    /// Snapshots not yet freed, the current one included.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.retired.len()
+    }
+}
+
+impl SnapshotReader {
+    /// Takes the newest snapshot if there is one and nobody is publishing at this moment.
+    /// Returns whether it changed. Call once per burst.
+    pub fn refresh(&mut self) -> bool {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version == self.version {
+            return false;
+        }
+        let Ok(current) = self.shared.current.try_lock() else { return false };
+        // The publisher still holds the one replaced here, so this never frees a snapshot.
+        self.current = Arc::clone(&current);
+        drop(current);
+        self.version = version;
+        self.shared.seen[self.index].store(version, Ordering::Release);
+        true
+    }
+
+    /// The snapshot of this burst.
+    #[must_use]
+    pub const fn get(&self) -> &Arc<Snapshot> {
+        &self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_see_the_newest_and_old_ones_are_freed_by_the_publisher() {
+        let (mut publisher, mut readers) = SnapshotPublisher::new(Snapshot::default(), 2);
+        let next = Arc::new(Snapshot { workers: 7, ..Snapshot::default() });
+        publisher.publish(next);
+        assert_eq!(publisher.outstanding(), 2, "both readers still hold the first");
+        assert!(readers[0].refresh() && !readers[0].refresh());
+        assert_eq!(readers[0].get().workers, 7);
+        publisher.publish(Arc::new(Snapshot::default()));
+        assert_eq!(publisher.outstanding(), 3, "reader 1 still holds the first");
+        assert!(readers[0].refresh() && readers[1].refresh());
+        publisher.publish(Arc::new(Snapshot::default()));
+        assert_eq!(publisher.outstanding(), 2);
+    }
+
+    #[test]
+    fn threads_never_see_a_snapshot_older_than_its_version() {
+        let (mut publisher, readers) = SnapshotPublisher::new(Snapshot::default(), 2);
+        let done = Arc::new(AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for mut reader in readers {
+                let done = Arc::clone(&done);
+                scope.spawn(move || {
+                    let mut last = 0;
+                    while done.load(Ordering::Acquire) == 0 || reader.refresh() {
+                        reader.refresh();
+                        let now = reader.get().params.max_sessions;
+                        assert!(now >= last || last == 65_536, "went back from {last} to {now}");
+                        last = now;
+                    }
+                    assert_eq!(last, 100_000 + 2_000);
+                });
+            }
+            for i in 1..=2_000 {
+                let params = Params { max_sessions: 100_000 + i, ..Params::default() };
+                publisher.publish(Arc::new(Snapshot { params, ..Snapshot::default() }));
+            }
+            done.store(1, Ordering::Release);
+        });
+    }
+}
