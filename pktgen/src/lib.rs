@@ -1,1 +1,6 @@
 //! Traffic tools of the MPIP gateway: the link emulator.
+//!
+//! [`link::model`] is one direction of a link as a function of its parameters, the packets and
+//! `now`; it knows no DPDK, so a simulator runs the same links in virtual time.
+
+pub mod link;

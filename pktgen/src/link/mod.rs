@@ -1,0 +1,13 @@
+//! The link emulator: rate, queue, delay, jitter, loss, reordering, duplication and cuts.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`model`] | one direction of a link, sans-IO, in the caller's time |
+//! | [`random`] | the seeded generator behind loss, jitter, reordering and duplication |
+//! | [`units`] | `40Mbit/s`, `5ms`, `0.5%`, `64KiB` |
+//! | [`spec`] | `rate=40Mbit/s,delay=5ms,…` as a change to [`model::LinkParams`] |
+
+pub mod model;
+pub mod random;
+pub mod spec;
+pub mod units;
