@@ -15,6 +15,7 @@ pub mod prefix;
 pub mod reorder;
 pub mod schedule;
 pub mod seq;
+pub mod session;
 pub mod snapshot;
 pub mod time;
 pub mod tuple;

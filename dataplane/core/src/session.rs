@@ -1,0 +1,390 @@
+//! The session table of one worker.
+//!
+//! Owner, only writer and only reader: the worker whose lanes the sessions are on. A session is
+//! found by its LAN tuple (packets from hosts) and by (peer, session id) (packets from paths); P
+//! Table 4, with the keys of WIRE "Base". Rows live in a slab, so that their index stays valid
+//! while they exist; both maps hold indices.
+
+use crate::ids::{Lane, PeerIx, PortIx, SessionId};
+use crate::reorder::{DedupWindow, Reorder};
+use crate::time::Nanos;
+use crate::tuple::FlowTuple;
+use hashbrown::HashMap;
+
+/// How far a session is agreed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Packets carry the tuple (OPEN) until the far side confirms.
+    Opening,
+    /// The far side knows the session.
+    Confirmed,
+    /// Ended by RST, FIN both ways or CLOSE; kept for stragglers.
+    Closing,
+}
+
+/// In-order or exactly-once delivery at the receiver.
+pub enum Arrival<T> {
+    /// TCP: by TCP sequence number. Boxed lazily inside, so an in-order session stays small.
+    Tcp(Reorder<T>),
+    /// Everything else: duplicates by session sequence. Allocated with the first packet.
+    Datagrams(Option<Box<DedupWindow>>),
+}
+
+/// One session.
+pub struct Session<T> {
+    /// The id both ends use.
+    pub id: SessionId,
+    /// The id of the other side's simultaneous OPEN, still accepted.
+    pub alias: Option<SessionId>,
+    /// Where the session goes.
+    pub peer: PeerIx,
+    /// The tuple as our LAN sends it.
+    pub tuple: FlowTuple,
+    /// Lane, from the tuple's hash.
+    pub lane: Lane,
+    /// How far it is agreed.
+    pub state: State,
+    /// Whether this side made the id.
+    pub opener: bool,
+    /// The peer's restart count this session's sequence numbers belong to.
+    pub epoch: u64,
+    /// When it was made.
+    pub created: Nanos,
+    /// Last user packet in either direction.
+    pub last_used: Nanos,
+    /// Next session sequence number to send.
+    pub tx_seq: u32,
+    /// FIN seen from our LAN, from the peer; both end the session.
+    pub fin: (bool, bool),
+    /// Paths (bit = slot) on which a stand-alone OPEN went out since `opened_at`.
+    pub opened_on: u32,
+    /// When `opened_on` was last cleared.
+    pub opened_at: Nanos,
+    /// Last confirmation sent.
+    pub confirmed_at: Nanos,
+    /// Receive side.
+    pub arrival: Arrival<T>,
+    /// Whether the row is in the worker's list of sessions with held packets.
+    pub waiting: bool,
+    /// Cached next hop on the LAN and the snapshot it came from.
+    pub next_hop: Option<(PortIx, [u8; 6])>,
+    /// Stamp of the snapshot that `next_hop` was taken from.
+    pub next_hop_stamp: u64,
+    /// Counters for `mpipctl show sessions`.
+    pub stats: SessionStats,
+}
+
+/// Per-session counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// User packets sent to the peer.
+    pub tx_packets: u64,
+    /// Their IP bytes before the control message.
+    pub tx_bytes: u64,
+    /// User packets received from the peer.
+    pub rx_packets: u64,
+    /// Their IP bytes after restoring.
+    pub rx_bytes: u64,
+    /// Packets that had to wait for others.
+    pub reordered: u64,
+    /// Second copies dropped.
+    pub duplicates: u64,
+}
+
+/// Why a session was not added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsertError {
+    /// The table is at its limit.
+    Full,
+    /// The tuple or the id is taken.
+    Taken,
+}
+
+/// Index of a row; valid until that row is removed.
+pub type Row = u32;
+
+/// The table.
+pub struct SessionTable<T> {
+    rows: Vec<Option<Session<T>>>,
+    free: Vec<Row>,
+    by_tuple: HashMap<FlowTuple, Row>,
+    by_id: HashMap<(PeerIx, SessionId), Row>,
+    limit: usize,
+}
+
+impl<T> SessionTable<T> {
+    /// An empty table for at most `limit` sessions.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            free: Vec::new(),
+            by_tuple: HashMap::new(),
+            by_id: HashMap::new(),
+            limit,
+        }
+    }
+
+    /// Sessions in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_tuple.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_tuple.is_empty()
+    }
+
+    /// Rows, used and free: the range to scan for expiry.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The row of a packet from our LAN.
+    #[must_use]
+    pub fn find_tuple(&self, tuple: &FlowTuple) -> Option<Row> {
+        self.by_tuple.get(tuple).copied()
+    }
+
+    /// The row of a packet from a peer.
+    #[must_use]
+    pub fn find_id(&self, peer: PeerIx, id: SessionId) -> Option<Row> {
+        self.by_id.get(&(peer, id)).copied()
+    }
+
+    /// A row's session.
+    #[must_use]
+    pub fn get(&self, row: Row) -> Option<&Session<T>> {
+        self.rows.get(row as usize)?.as_ref()
+    }
+
+    /// A row's session, writable. `id`, `alias`, `peer` and `tuple` are keys: change them only
+    /// through [`Self::adopt_id`] and [`Self::add_alias`].
+    #[must_use]
+    pub fn get_mut(&mut self, row: Row) -> Option<&mut Session<T>> {
+        self.rows.get_mut(row as usize)?.as_mut()
+    }
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// When the table is full, or the tuple or id is in use.
+    pub fn insert(&mut self, session: Session<T>) -> Result<Row, InsertError> {
+        let key = (session.peer, session.id);
+        if self.by_tuple.contains_key(&session.tuple) || self.by_id.contains_key(&key) {
+            return Err(InsertError::Taken);
+        }
+        if self.len() >= self.limit {
+            return Err(InsertError::Full);
+        }
+        let tuple = session.tuple;
+        let row = if let Some(row) = self.free.pop() {
+            self.rows[row as usize] = Some(session);
+            row
+        } else {
+            let row = u32::try_from(self.rows.len()).map_err(|_| InsertError::Full)?;
+            self.rows.push(Some(session));
+            row
+        };
+        self.by_tuple.insert(tuple, row);
+        self.by_id.insert(key, row);
+        Ok(row)
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, row: Row) -> Option<Session<T>> {
+        let session = self.rows.get_mut(row as usize)?.take()?;
+        self.by_tuple.remove(&session.tuple);
+        self.by_id.remove(&(session.peer, session.id));
+        if let Some(alias) = session.alias {
+            self.by_id.remove(&(session.peer, alias));
+        }
+        self.free.push(row);
+        Some(session)
+    }
+
+    /// Accepts a second id for a session. Returns false when that id is another session's.
+    pub fn add_alias(&mut self, row: Row, id: SessionId) -> bool {
+        let Some(session) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else {
+            return false;
+        };
+        match self.by_id.get(&(session.peer, id)) {
+            Some(r) => *r == row,
+            None => {
+                if let Some(old) = session.alias.replace(id) {
+                    self.by_id.remove(&(session.peer, old));
+                }
+                self.by_id.insert((session.peer, id), row);
+                true
+            }
+        }
+    }
+
+    /// Makes `id` the session's id and keeps the old one as its alias. Returns false when `id` is
+    /// another session's.
+    pub fn adopt_id(&mut self, row: Row, id: SessionId) -> bool {
+        if !self.add_alias(row, id) {
+            return false;
+        }
+        if let Some(session) = self.get_mut(row)
+            && session.id != id
+        {
+            session.alias = Some(std::mem::replace(&mut session.id, id));
+        }
+        true
+    }
+
+    /// Replaces the id and forgets the old one at once: the peer opened the session anew.
+    pub fn replace_id(&mut self, row: Row, id: SessionId) -> bool {
+        if !self.adopt_id(row, id) {
+            return false;
+        }
+        let Some(session) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else {
+            return false;
+        };
+        if let Some(old) = session.alias.take() {
+            self.by_id.remove(&(session.peer, old));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn session(n: u16, id: u32) -> Session<()> {
+        let tuple = FlowTuple {
+            protocol: 17,
+            src: "10.1.0.2".parse().expect("address"),
+            sport: n,
+            dst: "10.2.0.2".parse().expect("address"),
+            dport: 53,
+        };
+        Session {
+            id: SessionId(id),
+            alias: None,
+            peer: PeerIx(0),
+            tuple,
+            lane: Lane(0),
+            state: State::Opening,
+            opener: true,
+            epoch: 0,
+            created: Nanos(0),
+            last_used: Nanos(0),
+            tx_seq: 0,
+            fin: (false, false),
+            opened_on: 0,
+            opened_at: Nanos(0),
+            confirmed_at: Nanos(0),
+            arrival: Arrival::Datagrams(None),
+            waiting: false,
+            next_hop: None,
+            next_hop_stamp: 0,
+            stats: SessionStats::default(),
+        }
+    }
+
+    #[test]
+    fn ids_can_be_adopted_and_replaced() {
+        let mut t = SessionTable::new(10);
+        let row = t.insert(session(1, 100)).expect("room");
+        let other = t.insert(session(2, 101)).expect("room");
+        assert!(!t.adopt_id(row, SessionId(101)), "another session's id");
+        assert!(t.adopt_id(row, SessionId(200)));
+        assert_eq!(t.find_id(PeerIx(0), SessionId(100)), Some(row));
+        assert_eq!(t.find_id(PeerIx(0), SessionId(200)), Some(row));
+        assert!(t.replace_id(row, SessionId(300)));
+        assert_eq!(t.find_id(PeerIx(0), SessionId(200)), None);
+        assert_eq!(t.find_id(PeerIx(0), SessionId(300)), Some(row));
+        assert_eq!(t.get(row).map(|s| s.id), Some(SessionId(300)));
+        t.remove(row);
+        t.remove(other);
+        assert!(t.is_empty() && t.by_id.is_empty());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Insert(u16, u32),
+        Remove(u16),
+        Alias(u16, u32),
+        Adopt(u16, u32),
+        Replace(u16, u32),
+    }
+
+    fn ops() -> impl Strategy<Value = Op> {
+        let n = 0u16..12;
+        let id = 1u32..20;
+        prop_oneof![
+            (n.clone(), id.clone()).prop_map(|(n, i)| Op::Insert(n, i)),
+            n.clone().prop_map(Op::Remove),
+            (n.clone(), id.clone()).prop_map(|(n, i)| Op::Alias(n, i)),
+            (n.clone(), id.clone()).prop_map(|(n, i)| Op::Adopt(n, i)),
+            (n, id).prop_map(|(n, i)| Op::Replace(n, i)),
+        ]
+    }
+
+    proptest! {
+        /// Model: tuple number → (id, alias). Both maps must always agree with it.
+        #[test]
+        fn any_order_of_operations_keeps_both_keys_right(ops in proptest::collection::vec(ops(), 0..80)) {
+            let mut t = SessionTable::new(8);
+            let mut model: BTreeMap<u16, (u32, Option<u32>)> = BTreeMap::new();
+            let taken = |m: &BTreeMap<u16, (u32, Option<u32>)>, id: u32| {
+                m.iter().find(|(_, v)| v.0 == id || v.1 == Some(id)).map(|(k, _)| *k)
+            };
+            for op in ops {
+                match op {
+                    Op::Insert(n, id) => {
+                        let want = if model.contains_key(&n) || taken(&model, id).is_some() {
+                            Err(InsertError::Taken)
+                        } else if model.len() >= 8 {
+                            Err(InsertError::Full)
+                        } else {
+                            model.insert(n, (id, None));
+                            Ok(())
+                        };
+                        prop_assert_eq!(t.insert(session(n, id)).map(|_| ()), want);
+                    }
+                    Op::Remove(n) => {
+                        let row = t.find_tuple(&session(n, 1).tuple);
+                        prop_assert_eq!(row.is_some(), model.remove(&n).is_some());
+                        if let Some(row) = row {
+                            prop_assert!(t.remove(row).is_some());
+                        }
+                    }
+                    Op::Alias(n, id) | Op::Adopt(n, id) | Op::Replace(n, id) => {
+                        let Some(row) = t.find_tuple(&session(n, 1).tuple) else { continue };
+                        let mine = taken(&model, id).is_none_or(|k| k == n);
+                        let got = match op {
+                            Op::Alias(..) => t.add_alias(row, SessionId(id)),
+                            Op::Adopt(..) => t.adopt_id(row, SessionId(id)),
+                            _ => t.replace_id(row, SessionId(id)),
+                        };
+                        prop_assert_eq!(got, mine);
+                        if !mine { continue }
+                        let entry = model.get_mut(&n).expect("present in both");
+                        match op {
+                            Op::Alias(..) => if entry.0 != id { entry.1 = Some(id) },
+                            _ => if entry.0 != id { *entry = (id, Some(entry.0)) },
+                        }
+                        if matches!(op, Op::Replace(..)) { entry.1 = None }
+                    }
+                }
+                prop_assert_eq!(t.len(), model.len());
+                prop_assert_eq!(t.by_id.len(), model.values().map(|v| 1 + usize::from(v.1.is_some())).sum::<usize>());
+                for (n, (id, alias)) in &model {
+                    let row = t.find_tuple(&session(*n, 1).tuple);
+                    prop_assert!(row.is_some());
+                    prop_assert_eq!(t.find_id(PeerIx(0), SessionId(*id)), row);
+                    if let Some(a) = alias { prop_assert_eq!(t.find_id(PeerIx(0), SessionId(*a)), row); }
+                }
+            }
+        }
+    }
+}
