@@ -1,0 +1,300 @@
+//! What can be asked, with the filters. Built by `mpipctl`, parsed by [`super::protocol`], applied
+//! by the control loop (sessions) or by the server (everything else).
+
+use ipnet::IpNet;
+use mpip_core::ids::SessionId;
+use serde::{Deserialize, Serialize};
+
+use crate::status::{
+    PathState, PathStatus, Protocol, SessionPage, SessionState, SessionStatus, TupleStatus,
+};
+
+/// A question about the daemon's state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// The ports.
+    Ports(NameFilter),
+    /// The peers.
+    Peers(NameFilter),
+    /// The paths.
+    Paths(PathFilter),
+    /// One page of the sessions.
+    Sessions(SessionQuery),
+    /// Drops by reason.
+    Drops,
+    /// The daemon as a whole.
+    Runtime,
+}
+
+impl Query {
+    /// Every word that `what` may be.
+    pub const WORDS: &'static [&'static str] =
+        &["ports", "peers", "paths", "sessions", "drops", "runtime"];
+
+    /// The word in the request's `what`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ports(_) => "ports",
+            Self::Peers(_) => "peers",
+            Self::Paths(_) => "paths",
+            Self::Sessions(_) => "sessions",
+            Self::Drops => "drops",
+            Self::Runtime => "runtime",
+        }
+    }
+}
+
+/// Selects by name; all when absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NameFilter {
+    /// Exact name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl NameFilter {
+    /// Whether something of this name is wanted.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.name.as_deref().is_none_or(|n| n == name)
+    }
+}
+
+/// Selects paths; all conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PathFilter {
+    /// Name of the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Name of our port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// Liveness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathState>,
+}
+
+impl PathFilter {
+    /// Whether this path is wanted.
+    #[must_use]
+    pub fn matches(&self, p: &PathStatus) -> bool {
+        self.peer.as_deref().is_none_or(|n| n == p.peer)
+            && self.port.as_deref().is_none_or(|n| n == p.port)
+            && self.state.is_none_or(|s| s == p.state)
+    }
+}
+
+/// Selects sessions and a page of them; all conditions must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionQuery {
+    /// Session id, eight hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none", with = "hex_id")]
+    pub id: Option<SessionId>,
+    /// Name of the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// IP protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Source or destination lies in this prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpNet>,
+    /// Source or destination port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Where the session stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<SessionState>,
+    /// Matching sessions to leave out first.
+    pub offset: u64,
+    /// Sessions to return at most, 0…[`SessionQuery::MAX_LIMIT`].
+    pub limit: u32,
+}
+
+impl Default for SessionQuery {
+    fn default() -> Self {
+        Self {
+            id: None,
+            peer: None,
+            protocol: None,
+            address: None,
+            port: None,
+            state: None,
+            offset: 0,
+            limit: Self::DEFAULT_LIMIT,
+        }
+    }
+}
+
+/// What the filters look at. Made per row, so it borrows.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionKey<'a> {
+    /// The session's id.
+    pub id: SessionId,
+    /// Name of its peer.
+    pub peer: &'a str,
+    /// Its original tuple.
+    pub tuple: TupleStatus,
+    /// Where it stands.
+    pub state: SessionState,
+}
+
+impl SessionQuery {
+    /// Rows when the request does not say.
+    pub const DEFAULT_LIMIT: u32 = 100;
+    /// Most rows of one answer: encoding more would keep the control thread from its timers for
+    /// over a millisecond. `mpipctl` asks for further pages by itself.
+    pub const MAX_LIMIT: u32 = 1_000;
+
+    /// Whether this session is wanted.
+    #[must_use]
+    pub fn matches(&self, s: &SessionKey<'_>) -> bool {
+        let (a, b) = (s.tuple.source, s.tuple.destination);
+        self.id.is_none_or(|id| id == s.id)
+            && self.peer.as_deref().is_none_or(|n| n == s.peer)
+            && self.protocol.is_none_or(|p| p == s.tuple.protocol)
+            && self.address.is_none_or(|n| n.contains(&a.ip()) || n.contains(&b.ip()))
+            && self.port.is_none_or(|p| p == a.port() || p == b.port())
+            && self.state.is_none_or(|st| st == s.state)
+    }
+
+    /// Takes the page out of `rows`. `make` is called only for rows that are returned. The rows
+    /// must come in an order that holds while sessions come and go (by id, say), else pages overlap.
+    pub fn page<R>(
+        &self,
+        rows: impl IntoIterator<Item = R>,
+        key: impl Fn(&R) -> SessionKey<'_>,
+        make: impl Fn(R) -> SessionStatus,
+    ) -> SessionPage {
+        let mut page = SessionPage { total: 0, offset: self.offset, sessions: Vec::new() };
+        let limit = self.limit.min(Self::MAX_LIMIT) as usize;
+        for row in rows {
+            if !self.matches(&key(&row)) {
+                continue;
+            }
+            if page.total >= self.offset && page.sessions.len() < limit {
+                page.sessions.push(make(row));
+            }
+            page.total += 1;
+        }
+        page
+    }
+}
+
+/// A session id as JSON text.
+mod hex_id {
+    use mpip_core::ids::SessionId;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub fn serialize<S: Serializer>(id: &Option<SessionId>, s: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => s.collect_str(id),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SessionId>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
+        super::parse_session_id(&text).map(Some).map_err(D::Error::custom)
+    }
+}
+
+/// Reads a session id as tables print it.
+///
+/// # Errors
+/// When the text is not one to eight hexadecimal digits.
+pub fn parse_session_id(text: &str) -> Result<SessionId, &'static str> {
+    if text.is_empty() || text.len() > 8 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Err("a session id is up to eight hexadecimal digits, such as 2a600001");
+    }
+    u32::from_str_radix(text, 16).map(SessionId).map_err(|_| "a session id is hexadecimal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mpip_core::tuple::FlowTuple;
+
+    fn key(n: u32) -> SessionKey<'static> {
+        let tuple = FlowTuple {
+            protocol: if n.is_multiple_of(2) { 6 } else { 17 },
+            src: "10.1.0.2".parse().expect("address"),
+            sport: 1000 + n as u16,
+            dst: "10.2.0.2".parse().expect("address"),
+            dport: 443,
+        };
+        SessionKey {
+            id: SessionId(n),
+            peer: if n < 50 { "hub" } else { "branch" },
+            tuple: tuple.into(),
+            state: SessionState::Confirmed,
+        }
+    }
+
+    fn status(k: SessionKey<'_>) -> SessionStatus {
+        SessionStatus {
+            id: k.id.to_string(),
+            peer: k.peer.to_owned(),
+            tuple: k.tuple,
+            role: crate::status::SessionRole::Opener,
+            state: k.state,
+            worker: 0,
+            age_ms: 0,
+            idle_ms: 0,
+            rx: Default::default(),
+            tx: Default::default(),
+            reordered_packets: 0,
+            held_packets: 0,
+            duplicate_packets: 0,
+            paths: Vec::new(),
+        }
+    }
+
+    fn count(q: &SessionQuery) -> u64 {
+        q.page((0..100).map(key), |k| *k, status).total
+    }
+
+    #[test]
+    fn each_filter_selects() {
+        let q = SessionQuery::default();
+        assert_eq!(count(&q), 100);
+        assert_eq!(count(&SessionQuery { id: Some(SessionId(7)), ..q.clone() }), 1);
+        assert_eq!(count(&SessionQuery { peer: Some("hub".into()), ..q.clone() }), 50);
+        assert_eq!(count(&SessionQuery { protocol: Some(Protocol(17)), ..q.clone() }), 50);
+        assert_eq!(count(&SessionQuery { port: Some(1003), ..q.clone() }), 1);
+        assert_eq!(count(&SessionQuery { port: Some(443), ..q.clone() }), 100);
+        let net = |s: &str| Some(s.parse().expect("prefix"));
+        assert_eq!(count(&SessionQuery { address: net("10.2.0.0/24"), ..q.clone() }), 100);
+        assert_eq!(count(&SessionQuery { address: net("10.3.0.0/16"), ..q.clone() }), 0);
+        assert_eq!(count(&SessionQuery { state: Some(SessionState::Open), ..q.clone() }), 0);
+        let both = SessionQuery { peer: Some("hub".into()), protocol: Some(Protocol(6)), ..q };
+        assert_eq!(count(&both), 25);
+    }
+
+    #[test]
+    fn pages_do_not_overlap_and_total_counts_all() {
+        let mut seen = Vec::new();
+        for offset in [0, 40, 80, 120] {
+            let q = SessionQuery { offset, limit: 40, ..Default::default() };
+            let page = q.page((0..100).map(key), |k| *k, status);
+            assert_eq!((page.total, page.offset), (100, offset));
+            seen.extend(page.sessions.into_iter().map(|s| s.id));
+        }
+        let all: Vec<_> = (0..100).map(|n| SessionId(n).to_string()).collect();
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn session_ids_read_as_printed() {
+        let id = SessionId::new(true, 0xabc, 77);
+        assert_eq!(parse_session_id(&id.to_string()), Ok(id));
+        for bad in ["", "123456789", "+1", "xyz", "0x12"] {
+            assert!(parse_session_id(bad).is_err(), "{bad}");
+        }
+    }
+}
