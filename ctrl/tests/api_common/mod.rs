@@ -1,0 +1,269 @@
+//! What the API tests share: a daemon that is all made up, and a socket of its own.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mpip_core::ids::SessionId;
+use mpip_core::verdict::{DropReason, Verdict, VerdictCounts};
+use mpip_ctrl::api::protocol::{Answer, Command};
+use mpip_ctrl::api::query::{Query, SessionKey};
+use mpip_ctrl::api::server::{Call, Limits, Refusal, Server};
+use mpip_ctrl::api::socket::ApiSocket;
+use mpip_ctrl::status::*;
+use tokio::sync::mpsc;
+
+/// A directory of our own, removed with all in it.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("mpip-api-{}-{n}", std::process::id()));
+        std::fs::create_dir(&dir).expect("temporary directory");
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("api.sock")
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn traffic(packets: u64, bytes: u64, rate_bps: u64, rate_pps: u64) -> Traffic {
+    Traffic { packets, bytes, rate_bps, rate_pps }
+}
+
+pub fn ports() -> Vec<PortStatus> {
+    let port = |name: &str, role, address: &str, up| PortStatus {
+        name: name.into(),
+        device: format!("net_af_xdp_{name}"),
+        role,
+        mac: "02:00:00:00:00:01".into(),
+        link_up: up,
+        addresses: vec![address.parse().expect("prefix")],
+        mtu_bytes: 1500,
+        kernel_interface: (role == PortRole::Wan).then(|| format!("mp-{name}")),
+        rx: traffic(1_234_567, 987_654_321, 12_400_000, 1_033),
+        tx: traffic(10, 5_000, 0, 0),
+        rx_missed_packets: u64::from(!up) * 17,
+        rx_error_packets: 0,
+        rx_no_buffer_packets: 0,
+        tx_error_packets: 0,
+    };
+    vec![
+        port("lan0", PortRole::Lan, "10.1.0.1/24", true),
+        port("wan0", PortRole::Wan, "192.0.2.10/24", true),
+        port("wan1", PortRole::Wan, "2001:db8::10/64", false),
+    ]
+}
+
+pub fn peers() -> Vec<PeerStatus> {
+    vec![
+        PeerStatus {
+            name: "hub".into(),
+            node_id: "02:00:00:00:00:0b".into(),
+            state: PeerState::Up,
+            boot_epoch: Some(1_767_225_600),
+            lanes: Some(4),
+            paths_live: 1,
+            paths_total: 2,
+            sessions: 3_210,
+            prefixes: vec!["10.2.0.0/16".parse().expect("prefix")],
+            rtt_us: Some(10_450),
+            rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
+            tx: traffic(900, 1_300_000, 18_200_000, 1_516),
+        },
+        PeerStatus {
+            name: "branch".into(),
+            node_id: "02:00:00:00:00:0c".into(),
+            state: PeerState::Connecting,
+            boot_epoch: None,
+            lanes: None,
+            paths_live: 0,
+            paths_total: 1,
+            sessions: 0,
+            prefixes: vec![],
+            rtt_us: None,
+            rx: Traffic::default(),
+            tx: traffic(12, 1_104, 736, 1),
+        },
+    ]
+}
+
+pub fn paths() -> Vec<PathStatus> {
+    let live = PathStatus {
+        peer: "hub".into(),
+        local_id: 1,
+        remote_id: Some(3),
+        port: "wan0".into(),
+        local: "192.0.2.10:41000".parse().expect("address"),
+        remote: "198.51.100.7:41000".parse().expect("address"),
+        encapsulation: Encapsulation::Udp,
+        why: "first in the configured order that worked both ways".into(),
+        state: PathState::Live,
+        generation: 2,
+        next_hop: Some(NextHop {
+            address: "192.0.2.1".parse().expect("address"),
+            mac: Some("02:00:00:00:01:01".into()),
+        }),
+        weight: Some(640.0),
+        share_percent: Some(66.37),
+        delay_us: Some(-1_250_300),
+        delay_min_us: Some(-1_253_100),
+        queueing_us: Some(2_800),
+        queueing_max_us: Some(41_000),
+        jitter_us: Some(130),
+        rtt_us: Some(10_450),
+        rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
+        tx: traffic(900, 1_300_000, 18_200_000, 1_516),
+        loss_percent: Some(0.04),
+        last_heard_ms: Some(7),
+        died: 1,
+    };
+    let dead = PathStatus {
+        local_id: 2,
+        remote_id: None,
+        port: "wan1".into(),
+        local: "[2001:db8::10]:41000".parse().expect("address"),
+        remote: "[2001:db8:7::1]:41000".parse().expect("address"),
+        state: PathState::NoNextHop,
+        next_hop: None,
+        weight: None,
+        share_percent: Some(0.0),
+        delay_us: None,
+        delay_min_us: None,
+        queueing_us: None,
+        queueing_max_us: None,
+        jitter_us: None,
+        rtt_us: None,
+        rx: Traffic::default(),
+        tx: Traffic::default(),
+        loss_percent: None,
+        last_heard_ms: None,
+        died: 0,
+        ..live.clone()
+    };
+    let probing = PathStatus { peer: "branch".into(), state: PathState::Probing, ..dead.clone() };
+    vec![live, dead, probing]
+}
+
+/// Sessions of the made-up daemon: ids 1…`SESSIONS`.
+pub const SESSIONS: u32 = 2_500;
+
+pub fn session(n: u32) -> SessionStatus {
+    SessionStatus {
+        id: SessionId(n).to_string(),
+        peer: "hub".into(),
+        tuple: TupleStatus {
+            protocol: Protocol(if n.is_multiple_of(5) { 17 } else { 6 }),
+            source: std::net::SocketAddr::new(
+                "10.1.0.2".parse().expect("address"),
+                20_000 + n as u16,
+            ),
+            destination: "10.2.0.9:443".parse().expect("address"),
+        },
+        role: SessionRole::Opener,
+        state: if n == 1 { SessionState::Open } else { SessionState::Confirmed },
+        worker: (n % 2) as u16,
+        age_ms: 61_000,
+        idle_ms: 12,
+        rx: Count { packets: 10, bytes: 15_000 },
+        tx: Count { packets: 6, bytes: 312 },
+        reordered_packets: 3,
+        held_packets: 0,
+        duplicate_packets: 0,
+        paths: vec![PathShare { local_id: 1, tx_packets: 6, share_percent: Some(100.0) }],
+    }
+}
+
+pub fn counts() -> VerdictCounts {
+    let mut c = VerdictCounts::default();
+    for v in [Verdict::Forward, Verdict::Deliver, Verdict::Drop(DropReason::NoPath)] {
+        for _ in 0..1_200 {
+            c.rx += 1;
+            c.count(v);
+        }
+    }
+    c
+}
+
+pub fn runtime() -> RuntimeStatus {
+    RuntimeStatus {
+        version: "0.1.0".into(),
+        pid: 4_711,
+        uptime_ms: 93_784_000,
+        node_id: "02:00:00:00:00:0a".into(),
+        name: "edge".into(),
+        state: DaemonState::Running,
+        config_file: "/etc/mpipd/mpipd.toml".into(),
+        scheduler: "paper".into(),
+        lanes: 4,
+        sessions: u64::from(SESSIONS),
+        verdicts: (&counts()).into(),
+        workers: vec![WorkerStatus {
+            worker: 0,
+            cpu: 1,
+            busy_percent: Some(12.5),
+            bursts: 90_001,
+            sessions: u64::from(SESSIONS),
+            verdicts: (&counts()).into(),
+        }],
+        mempools: vec![MempoolStatus {
+            name: "pool0".into(),
+            size_buffers: 8_191,
+            free_buffers: 7_000,
+            in_use_buffers: 1_191,
+        }],
+        rings: vec![RingStatus {
+            name: "worker0 > control".into(),
+            capacity_packets: 1_023,
+            fill_packets: 0,
+            dropped_packets: 2,
+        }],
+    }
+}
+
+fn key(s: &SessionStatus) -> SessionKey<'_> {
+    let id = u32::from_str_radix(&s.id, 16).expect("hexadecimal");
+    SessionKey { id: SessionId(id), peer: &s.peer, tuple: s.tuple, state: s.state }
+}
+
+/// What the control loop of the made-up daemon answers.
+pub fn answer(command: &Command) -> Result<Answer, Refusal> {
+    Ok(match command {
+        Command::Drain => return Err(Refusal("this daemon is made up and drains nothing".into())),
+        Command::Show(Query::Ports(_)) => Answer::Ports(ports()),
+        Command::Show(Query::Peers(_)) => Answer::Peers(peers()),
+        Command::Show(Query::Paths(_)) => Answer::Paths(paths()),
+        Command::Show(Query::Sessions(q)) => {
+            let rows = (1..=SESSIONS).map(session);
+            Answer::Sessions(q.page(rows, key, |s| s))
+        }
+        Command::Show(Query::Drops) => Answer::Drops(DropStatus::list(&counts())),
+        Command::Show(Query::Runtime) => Answer::Runtime(Box::new(runtime())),
+    })
+}
+
+/// Serves the made-up daemon until the task is dropped with its runtime.
+pub async fn daemon(path: &Path, limits: Limits) {
+    let socket = ApiSocket::bind(path).await.expect("free socket");
+    let (calls, mut inbox) = mpsc::channel::<Call>(8);
+    tokio::spawn(Server::new(socket, limits, calls).run());
+    tokio::spawn(async move {
+        while let Some(call) = inbox.recv().await {
+            let _ = call.reply.send(answer(&call.command));
+        }
+    });
+}
