@@ -1,1 +1,16 @@
-//! Path weights and dispatch: Algorithm 1, random draw, smooth weighted round robin.
+//! Path weights and dispatch (P §3.5, ALGORITHMS "Dispatch").
+//!
+//! * [`WeightParams`]: Algorithm 1, run by the control thread every [`WeightParams::PERIOD`].
+//! * [`Dispatcher`]: picks a path per packet. One per worker and peer: the control thread publishes
+//!   weights and [`PathInput`]s, the worker hands them in and owns the rest.
+//!
+//! Three pickers side by side, named by [`Scheduler`]: the paper's random draw, smooth weighted round
+//! robin over the same weights, and `adaptive`.
+
+mod adaptive;
+mod dispatch;
+mod weights;
+
+pub use adaptive::{Adaptive, AdaptiveParams, PathInput};
+pub use dispatch::{Dispatcher, MAX_PATHS, Scheduler};
+pub use weights::{PathWeight, WeightParams};

@@ -1,1 +1,0 @@
-//! Delay measurement: unwrapped one-way delay, windowed minimum, feedback selection.

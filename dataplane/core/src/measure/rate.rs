@@ -1,0 +1,158 @@
+//! Delivered rate of a path from receiver reports (ALGORITHMS "Dispatch", C).
+
+use std::time::Duration;
+
+use crate::time::Nanos;
+
+/// Limits of a [`RateMeter`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateParams {
+    /// Shortest time a rate is taken over; shorter reports are added up. Reports that arrive in a
+    /// bunch would otherwise look like a fast path.
+    pub interval: Duration,
+    /// Memory, in time during which the path was busy, divided into eight parts.
+    pub window: Duration,
+}
+
+impl Default for RateParams {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(20), window: Duration::from_secs(2) }
+    }
+}
+
+/// Windowed maximum of the delivered rate. Written by the control thread.
+///
+/// The window counts busy time only: while the sender leaves a path idle, what arrives says nothing
+/// about its capacity, so it may raise the maximum but the old one does not age.
+#[derive(Clone, Debug)]
+pub struct RateMeter {
+    params: RateParams,
+    /// Time and total bytes at the start of the interval.
+    from: Option<(Nanos, u64)>,
+    total: u64,
+    busy: bool,
+    best: [u64; Self::PARTS],
+    at: usize,
+    part_used: Duration,
+}
+
+impl RateMeter {
+    const PARTS: usize = 8;
+
+    /// Knows nothing yet.
+    #[must_use]
+    pub const fn new(params: RateParams) -> Self {
+        Self {
+            params,
+            from: None,
+            total: 0,
+            busy: true,
+            best: [0; Self::PARTS],
+            at: 0,
+            part_used: Duration::ZERO,
+        }
+    }
+
+    /// Takes a receiver report: `total_bytes` received on the path since it began, as of `at`.
+    ///
+    /// `at` is any clock that does not go back, best the receiver's own (the report's timestamp,
+    /// unwrapped). `busy`: the sender had a backlog on the path since the previous report. A total
+    /// below the last one starts the count anew (the peer restarted); a lost report does no harm.
+    pub fn on_total(&mut self, at: Nanos, total_bytes: u64, busy: bool) {
+        let (since, base) = match self.from {
+            Some((since, base)) if total_bytes >= self.total && at >= since => (since, base),
+            _ => {
+                self.from = Some((at, total_bytes));
+                self.total = total_bytes;
+                self.busy = true;
+                return;
+            }
+        };
+        self.total = total_bytes;
+        self.busy &= busy;
+        let took = at.since(since);
+        if took < self.params.interval || took.is_zero() {
+            return;
+        }
+        let rate = u128::from(total_bytes - base) * 1_000_000_000 / took.as_nanos();
+        self.sample(u64::try_from(rate).unwrap_or(u64::MAX), took);
+        self.from = Some((at, total_bytes));
+        self.busy = true;
+    }
+
+    /// Takes a receiver report that counts the bytes since the previous one.
+    pub fn on_bytes(&mut self, at: Nanos, bytes: u64, busy: bool) {
+        self.on_total(at, self.total.saturating_add(bytes), busy);
+    }
+
+    /// C, bytes/s; 0 while unknown.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.best.iter().copied().max().unwrap_or(0)
+    }
+
+    fn sample(&mut self, rate: u64, took: Duration) {
+        if self.busy {
+            self.part_used += took.min(self.params.window);
+            let part = self.params.window / Self::PARTS as u32;
+            // At most one turn per sample: a long silence counts as one part.
+            if self.part_used > part {
+                self.part_used = Duration::ZERO;
+                self.at = (self.at + 1) % Self::PARTS;
+                if let Some(cell) = self.best.get_mut(self.at) {
+                    *cell = 0;
+                }
+            }
+        }
+        if let Some(cell) = self.best.get_mut(self.at) {
+            *cell = (*cell).max(rate);
+        }
+    }
+}
+
+impl Default for RateMeter {
+    fn default() -> Self {
+        Self::new(RateParams::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(m: &mut RateMeter, from_ms: u64, to_ms: u64, bytes_per_10ms: u64, busy: bool) {
+        for ms in (from_ms..to_ms).step_by(10) {
+            m.on_bytes(Nanos::from_millis(ms), bytes_per_10ms, busy);
+        }
+    }
+
+    #[test]
+    fn holds_the_maximum_and_forgets_it_only_when_busy() {
+        let mut m = RateMeter::default();
+        assert_eq!(m.rate(), 0);
+        run(&mut m, 0, 500, 50_000, true);
+        assert_eq!(m.rate(), 5_000_000);
+        run(&mut m, 500, 20_000, 1_000, false);
+        assert_eq!(m.rate(), 5_000_000, "an idle path keeps its capacity");
+        run(&mut m, 20_000, 23_000, 10_000, true);
+        assert_eq!(m.rate(), 1_000_000, "a slower path is believed after the window");
+        run(&mut m, 23_000, 23_100, 80_000, false);
+        assert_eq!(m.rate(), 8_000_000, "any sample may raise it");
+    }
+
+    #[test]
+    fn bunched_and_lost_reports_do_not_lift_the_rate() {
+        let mut m = RateMeter::default();
+        m.on_total(Nanos::from_millis(0), 0, true);
+        m.on_total(Nanos::from_millis(19), 10_000, true);
+        m.on_total(Nanos::from_millis(19), 20_000, true);
+        assert_eq!(m.rate(), 0, "shorter than the interval");
+        m.on_total(Nanos::from_millis(40), 40_000, true);
+        assert_eq!(m.rate(), 1_000_000);
+        m.on_total(Nanos::from_millis(100), 100_000, true);
+        assert_eq!(m.rate(), 1_000_000, "two reports lost");
+        m.on_total(Nanos::from_millis(200), 5, true);
+        m.on_total(Nanos::from_millis(300), 50_005, true);
+        assert_eq!(m.rate(), 1_000_000, "a restart counts from its own total");
+    }
+}

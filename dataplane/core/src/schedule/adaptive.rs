@@ -1,0 +1,452 @@
+//! Earliest arrival with capacity (ALGORITHMS "Dispatch", `adaptive`).
+//!
+//! Per path the control thread publishes a [`PathInput`]; the worker models its own backlog B as the
+//! time at which the path, at rate C, has sent everything it was given. So B/C is a difference of
+//! two times, and no packet costs a division.
+//!
+//! 1. *Eligible* is a path with B/C ≤ max(10 % of its round trip, 5 ms), less on a lossy path.
+//! 2. *Arrival* is D + max(B/C, Q), where B includes the packet and D is the delay without queue.
+//!    B is what we know we sent, Q what was measured a while ago, traffic of others included; the
+//!    larger counts, their sum would count our own queue twice. A Q older than the path's round trip
+//!    drains by one µs per µs: whatever we sent since is in B.
+//! 3. The path in use is kept for a slice of packets, and beyond it while no other arrives earlier by
+//!    more than δ = largest σ; back to the path just left only for more than 1.25 δ.
+//! 4. If no path is eligible, the least arrival wins.
+//! 5. A path whose D exceeds the least by more than the receiver may hold is left out.
+//!
+//! A path whose C is unknown has no modelled backlog, so only Q holds it back.
+//! Each publication cuts B to what measurement allows, C × (Q + the limit of 1): when C is
+//! underestimated the model would otherwise pile up a queue that is not there. The surplus that then
+//! may be sent is the probe by which C grows.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::dispatch::MAX_PATHS;
+use crate::time::Nanos;
+
+/// Parameters of the `adaptive` scheduler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdaptiveParams {
+    /// Least backlog a path may always have.
+    pub backlog_floor: Duration,
+    /// Largest difference in D that is striped over: what the receiver may hold.
+    pub max_spread: Duration,
+    /// Packets that stay on one path at least.
+    pub slice: u32,
+}
+
+impl AdaptiveParams {
+    /// Backlog floor 5 ms, spread 100 ms, slices of 4.
+    pub const DEFAULT: Self = Self {
+        backlog_floor: Duration::from_millis(5),
+        max_spread: Duration::from_millis(100),
+        slice: 4,
+    };
+}
+
+impl Default for AdaptiveParams {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What the control thread publishes about a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathInput {
+    /// The caller's number of the path, the result of a pick.
+    pub index: u8,
+    /// D, one-way delay without queue (windowed minimum), µs; only comparable within one peer.
+    pub delay_us: i64,
+    /// Q, queueing delay, µs.
+    pub queueing_us: u64,
+    /// σ, jitter, µs.
+    pub jitter_us: u64,
+    /// C, bytes/s; 0 = unknown.
+    pub rate: u64,
+    /// Least round-trip time; zero = unknown.
+    pub min_rtt: Duration,
+    /// Loss, parts per million.
+    pub loss_ppm: u32,
+    /// When the sample behind Q came in.
+    pub sampled_at: Nanos,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    index: u8,
+    /// D above the least D of all, ns.
+    base_ns: u64,
+    queue_ns: u64,
+    /// Until then Q is taken as measured; afterwards it drains.
+    queue_fresh_until: Nanos,
+    /// ns per byte × 2^16; 0 = C unknown.
+    ns_per_byte_x16: u64,
+    limit_ns: u64,
+    /// When the modelled backlog is sent.
+    busy_until: Nanos,
+    far: bool,
+}
+
+impl Path {
+    fn backlog_ns(&self, now: Nanos) -> u64 {
+        self.busy_until.0.saturating_sub(now.0)
+    }
+
+    fn send_ns(&self, len: u32) -> u64 {
+        self.ns_per_byte_x16.saturating_mul(u64::from(len)) >> 16
+    }
+
+    fn queue_ns(&self, now: Nanos) -> u64 {
+        self.queue_ns.saturating_sub(now.0.saturating_sub(self.queue_fresh_until.0))
+    }
+
+    fn arrival_ns(&self, now: Nanos, len: u32) -> u64 {
+        let backlog = self.backlog_ns(now).saturating_add(self.send_ns(len));
+        self.base_ns.saturating_add(backlog.max(self.queue_ns(now)))
+    }
+
+    fn eligible(&self, now: Nanos) -> bool {
+        !self.far && self.backlog_ns(now) <= self.limit_ns
+    }
+}
+
+/// State of the `adaptive` scheduler for one peer. Deterministic; O(paths) per packet.
+#[derive(Clone, Debug)]
+pub struct Adaptive {
+    params: AdaptiveParams,
+    paths: ArrayVec<Path, MAX_PATHS>,
+    any_rate: bool,
+    /// δ, ns.
+    delta_ns: u64,
+    current: usize,
+    previous: usize,
+    slice_left: u32,
+}
+
+impl Adaptive {
+    /// Round trips and backlogs are cut to this.
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// Knows no path yet.
+    #[must_use]
+    pub const fn new(params: AdaptiveParams) -> Self {
+        Self {
+            params,
+            paths: ArrayVec::new_const(),
+            any_rate: false,
+            delta_ns: 0,
+            current: usize::MAX,
+            previous: usize::MAX,
+            slice_left: 0,
+        }
+    }
+
+    /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
+    /// out. Backlogs of paths that stay are kept, cut to what the measured queue allows.
+    pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
+        let least = inputs.iter().map(|i| i.delay_us).min().unwrap_or(0);
+        let mut paths = ArrayVec::<Path, MAX_PATHS>::new();
+        for input in inputs.iter().take(MAX_PATHS) {
+            let old = self.paths.iter().find(|p| p.index == input.index);
+            paths.push(self.path(now, input, least, old));
+        }
+        self.delta_ns = inputs.iter().map(|i| i.jitter_us.saturating_mul(1_000)).max().unwrap_or(0);
+        self.replace(paths);
+    }
+
+    /// Drops the paths that do not fit, until the next [`set_paths`](Self::set_paths).
+    pub fn retain(&mut self, fits: impl Fn(u8) -> bool) {
+        if self.paths.iter().any(|p| !fits(p.index)) {
+            let paths = self.paths.iter().filter(|p| fits(p.index)).copied().collect();
+            self.replace(paths);
+        }
+    }
+
+    /// Whether any path's rate is known; if none is, this scheduler has nothing to go by.
+    #[must_use]
+    pub const fn knows_a_rate(&self) -> bool {
+        self.any_rate
+    }
+
+    /// The path for a packet of `len` bytes, which is counted into its backlog.
+    pub fn pick(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        let keep =
+            self.slice_left > 0 && self.paths.get(self.current).is_some_and(|p| p.eligible(now));
+        if !keep {
+            self.choose(now, len)?;
+            self.slice_left = self.params.slice;
+        }
+        self.slice_left = self.slice_left.saturating_sub(1);
+        self.take(self.current, now, len)
+    }
+
+    /// The path on which a packet of `len` bytes arrives first, whatever the others carry: for
+    /// handshakes and small flows. Counted into its backlog.
+    pub fn pick_first_arrival(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        let at = self.best(now, len, |_| true)?.0;
+        self.take(at, now, len)
+    }
+
+    /// B/C of a path; zero when the path or its rate is unknown.
+    #[must_use]
+    pub fn backlog(&self, now: Nanos, index: u8) -> Duration {
+        let path = self.paths.iter().find(|p| p.index == index);
+        Duration::from_nanos(path.map_or(0, |p| p.backlog_ns(now)))
+    }
+
+    /// Whether every path has more backlog than it should: the caller sends faster than the bundle.
+    #[must_use]
+    pub fn saturated(&self, now: Nanos) -> bool {
+        !self.paths.iter().any(|p| p.eligible(now))
+    }
+
+    /// Another set of paths; the ones in use and left last stay what they are.
+    fn replace(&mut self, paths: ArrayVec<Path, MAX_PATHS>) {
+        let moved = |at: usize| {
+            let index = self.paths.get(at).map(|p| p.index);
+            paths.iter().position(|p| Some(p.index) == index).unwrap_or(usize::MAX)
+        };
+        (self.current, self.previous) = (moved(self.current), moved(self.previous));
+        self.any_rate = paths.iter().any(|p| p.ns_per_byte_x16 > 0);
+        self.paths = paths;
+    }
+
+    fn choose(&mut self, now: Nanos, len: u32) -> Option<()> {
+        let (best, arrival) = self
+            .best(now, len, |p| p.eligible(now))
+            .or_else(|| self.best(now, len, |p| !p.far))
+            .or_else(|| self.best(now, len, |_| true))?;
+        if let Some(c) = self.paths.get(self.current)
+            && best != self.current
+            && c.eligible(now)
+        {
+            let gain = c.arrival_ns(now, len).saturating_sub(arrival);
+            let back = if best == self.previous { self.delta_ns / 4 } else { 0 };
+            if gain <= self.delta_ns.saturating_add(back) {
+                return Some(());
+            }
+        }
+        if best != self.current {
+            self.previous = self.current;
+            self.current = best;
+        }
+        Some(())
+    }
+
+    fn best(&self, now: Nanos, len: u32, fits: impl Fn(&Path) -> bool) -> Option<(usize, u64)> {
+        self.paths
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| fits(p))
+            .map(|(i, p)| (i, p.arrival_ns(now, len)))
+            .min_by_key(|&(_, arrival)| arrival)
+    }
+
+    fn take(&mut self, at: usize, now: Nanos, len: u32) -> Option<u8> {
+        let p = self.paths.get_mut(at)?;
+        let send = p.send_ns(len);
+        p.busy_until = Nanos(p.busy_until.0.max(now.0).saturating_add(send));
+        Some(p.index)
+    }
+
+    fn path(&self, now: Nanos, input: &PathInput, least: i64, old: Option<&Path>) -> Path {
+        let base_ns = input.delay_us.abs_diff(least).saturating_mul(1_000);
+        let queue_ns = input.queueing_us.saturating_mul(1_000);
+        let min_rtt = input.min_rtt.min(Self::LONGEST);
+        // 4 × loss off, at most half: a lossy path shows no queue, so less is put at risk on it.
+        let keep_ppm = 1_000_000 - u64::from(input.loss_ppm).saturating_mul(4).min(500_000);
+        let limit = (min_rtt / 10).max(self.params.backlog_floor.min(Self::LONGEST));
+        let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
+        let ns_per_byte_x16 =
+            if input.rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(input.rate) };
+        let mut p = Path {
+            index: input.index,
+            base_ns,
+            queue_ns,
+            queue_fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
+            ns_per_byte_x16,
+            limit_ns,
+            busy_until: now,
+            far: base_ns > nanos(self.params.max_spread),
+        };
+        if let Some(old) = old
+            && old.ns_per_byte_x16 > 0
+        {
+            let backlog = u128::from(old.backlog_ns(now)) * u128::from(ns_per_byte_x16)
+                / u128::from(old.ns_per_byte_x16);
+            let backlog = u64::try_from(backlog).unwrap_or(u64::MAX);
+            let most = p.queue_ns(now).saturating_add(limit_ns);
+            p.busy_until = Nanos(now.0.saturating_add(backlog.min(most)));
+        }
+        p
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: u64 = 1_000;
+
+    fn input(index: u8, delay_us: i64, rate: u64) -> PathInput {
+        PathInput {
+            index,
+            delay_us,
+            queueing_us: 0,
+            jitter_us: 0,
+            rate,
+            min_rtt: Duration::from_millis(20),
+            loss_ppm: 0,
+            sampled_at: Nanos(0),
+        }
+    }
+
+    fn with(inputs: &[PathInput]) -> Adaptive {
+        let mut a = Adaptive::new(AdaptiveParams::default());
+        a.set_paths(Nanos(0), inputs);
+        a
+    }
+
+    #[test]
+    fn no_path_no_pick() {
+        let mut a = with(&[]);
+        assert_eq!(a.pick(Nanos(0), 1500), None);
+        assert_eq!(a.pick_first_arrival(Nanos(0), 1500), None);
+        assert!(a.saturated(Nanos(0)));
+    }
+
+    #[test]
+    fn a_light_load_stays_on_the_fastest_path() {
+        let mut a = with(&[input(3, 10_000, 1_000_000), input(7, -2_000, 1_000_000)]);
+        for i in 0..1_000u64 {
+            // 150 kB/s on 1 MB/s.
+            assert_eq!(a.pick(Nanos(i * 10_000 * US), 1500), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_full_load_is_split_by_rate() {
+        let mut a = with(&[input(0, 5_000, 5_000_000), input(1, 5_000, 2_500_000)]);
+        let mut bytes = [0u64; 2];
+        for i in 0..50_000u64 {
+            // 7.5 MB/s, as much as both carry.
+            let p = a.pick(Nanos(i * 200 * US), 1500).expect("a path");
+            bytes[usize::from(p)] += 1500;
+        }
+        let share = bytes[0] as f64 / bytes[1] as f64;
+        assert!((1.95..=2.05).contains(&share), "{bytes:?}");
+        assert!(a.backlog(Nanos(50_000 * 200 * US), 0) <= Duration::from_millis(6));
+    }
+
+    #[test]
+    fn slices_keep_packets_together() {
+        let mut a = with(&[input(0, 0, 5_000_000), input(1, 0, 5_000_000)]);
+        let picks: Vec<_> = (0..400u64).filter_map(|i| a.pick(Nanos(i * 150 * US), 1500)).collect();
+        let mut runs = picks.chunk_by(|a, b| a == b).map(<[u8]>::len);
+        assert!(runs.clone().count() > 10, "both are used");
+        runs.next_back();
+        assert!(runs.all(|n| n >= 4));
+    }
+
+    #[test]
+    fn jitter_makes_it_reluctant_to_move() {
+        let mut slow = input(1, 900, 0);
+        let mut a = with(&[input(0, 1_000, 0), slow]);
+        assert_eq!(a.pick(Nanos(0), 100), Some(1));
+        slow.delay_us = 1_400;
+        slow.jitter_us = 500;
+        a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+        for _ in 0..20 {
+            assert_eq!(a.pick(Nanos(0), 100), Some(1), "400 µs gain are within 500 µs of jitter");
+        }
+        slow.delay_us = 1_600;
+        a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+        let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
+        assert_eq!(last, Some(Some(0)));
+        // Back to the path just left only for more than 1.25 × 500 µs.
+        for (delay, expect) in [(400, 0), (300, 1)] {
+            slow.delay_us = delay;
+            a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+            let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
+            assert_eq!(last, Some(Some(expect)), "{delay}");
+        }
+    }
+
+    #[test]
+    fn a_measured_queue_counts_and_drains_when_it_gets_old() {
+        let mut busy = input(0, 0, 1_000_000);
+        busy.queueing_us = 30_000;
+        let mut a = with(&[busy, input(1, 10_000, 1_000_000)]);
+        assert_eq!(a.pick_first_arrival(Nanos(0), 1000), Some(1));
+        assert_eq!(a.pick_first_arrival(Nanos::from_millis(30), 1000), Some(1));
+        assert_eq!(a.pick_first_arrival(Nanos::from_millis(60), 1000), Some(0));
+    }
+
+    #[test]
+    fn a_far_path_is_left_out_unless_it_is_alone() {
+        let mut a = with(&[input(0, 0, 1_000_000), input(1, 280_000, 10_000_000)]);
+        for _ in 0..1_000 {
+            assert_eq!(a.pick(Nanos(0), 1500), Some(0));
+        }
+        assert!(a.saturated(Nanos(0)));
+        a.set_paths(Nanos(0), &[input(1, 280_000, 10_000_000)]);
+        assert_eq!(a.pick(Nanos(0), 1500), Some(1));
+    }
+
+    #[test]
+    fn loss_shrinks_what_is_put_on_a_path() {
+        let mut lossy = input(0, 0, 1_000_000);
+        lossy.loss_ppm = 50_000;
+        let mut a = with(&[lossy]);
+        let mut b = with(&[input(0, 0, 1_000_000)]);
+        let fill = |s: &mut Adaptive| {
+            let mut n = 0;
+            while !s.saturated(Nanos(0)) {
+                s.pick(Nanos(0), 100);
+                n += 1;
+            }
+            n
+        };
+        assert_eq!((fill(&mut b), fill(&mut a)), (51, 41));
+    }
+
+    #[test]
+    fn publication_keeps_the_backlog_but_no_more_than_was_measured() {
+        let mut a = with(&[input(0, 0, 1_000_000)]);
+        for _ in 0..100 {
+            a.pick(Nanos(0), 1000);
+        }
+        assert_eq!(a.backlog(Nanos(0), 0).as_millis(), 100);
+        let mut i = input(0, 0, 2_000_000);
+        i.queueing_us = 20_000;
+        a.set_paths(Nanos(0), &[i]);
+        assert_eq!(a.backlog(Nanos(0), 0), Duration::from_millis(25));
+        i.queueing_us = 90_000;
+        i.rate = 1_000_000;
+        a.set_paths(Nanos(0), &[i]);
+        assert_eq!(a.backlog(Nanos(0), 0).as_millis(), 50, "half the rate, twice the time");
+    }
+
+    #[test]
+    fn extreme_inputs_do_not_overflow() {
+        let mut i = input(0, i64::MIN, 1);
+        i.queueing_us = u64::MAX;
+        i.jitter_us = u64::MAX;
+        i.min_rtt = Duration::MAX;
+        i.loss_ppm = u32::MAX;
+        i.sampled_at = Nanos(u64::MAX);
+        let mut j = input(1, i64::MAX, u64::MAX);
+        j.min_rtt = Duration::MAX;
+        let mut a = with(&[i, j]);
+        for _ in 0..10 {
+            assert!(a.pick(Nanos(u64::MAX), u32::MAX).is_some());
+            a.set_paths(Nanos(u64::MAX), &[j, i]);
+        }
+    }
+}

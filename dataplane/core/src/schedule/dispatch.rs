@@ -1,0 +1,258 @@
+//! The choice of a path for each packet.
+
+use arrayvec::ArrayVec;
+
+use super::adaptive::{Adaptive, AdaptiveParams, PathInput};
+use crate::time::Nanos;
+
+/// Most paths a dispatcher chooses among.
+pub const MAX_PATHS: usize = 32;
+
+/// How a path is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Scheduler {
+    /// P §3.5.1, Eq. 1: a random draw, P(k) = Wk/ΣW.
+    Paper,
+    /// The same weights, smooth weighted round robin (G-42).
+    #[default]
+    Wrr,
+    /// Earliest arrival with capacity; falls back to [`Wrr`](Self::Wrr) while no rate is known.
+    Adaptive,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    index: u8,
+    weight: u32,
+    /// Credit of the smooth weighted round robin.
+    credit: i64,
+}
+
+/// Chooses among the live paths of one peer. Owned by one worker; O(paths) per packet, no division.
+///
+/// A path is named by the caller's index. Weight 0 takes it out; with no path left every pick is
+/// `None`. The same seed and calls give the same picks.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    entries: ArrayVec<Entry, MAX_PATHS>,
+    total: u64,
+    random: u64,
+    adaptive: Adaptive,
+}
+
+impl Dispatcher {
+    /// Knows no path yet.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self::with_params(seed, AdaptiveParams::DEFAULT)
+    }
+
+    /// The same with parameters for `adaptive`.
+    #[must_use]
+    pub const fn with_params(seed: u64, params: AdaptiveParams) -> Self {
+        Self {
+            entries: ArrayVec::new_const(),
+            total: 0,
+            random: seed,
+            adaptive: Adaptive::new(params),
+        }
+    }
+
+    /// The paths and their weights, each index once; what is beyond [`MAX_PATHS`] is left out. The
+    /// round robin goes on where it was for paths that stay.
+    pub fn set_weights(&mut self, weights: &[(u8, u32)]) {
+        let total: u64 = weights.iter().take(MAX_PATHS).map(|&(_, w)| u64::from(w)).sum();
+        let bound = total.cast_signed();
+        let mut entries = ArrayVec::<Entry, MAX_PATHS>::new();
+        for &(index, weight) in weights.iter().take(MAX_PATHS) {
+            let old = self.entries.iter().find(|e| e.index == index);
+            // Credit earned under large weights would shut a path out for long under small ones.
+            let credit = old.map_or(0, |e| e.credit.clamp(-bound, bound));
+            entries.push(Entry { index, weight, credit });
+        }
+        self.entries = entries;
+        self.total = total;
+        self.drop_dead_inputs();
+    }
+
+    /// What control measured, for `adaptive`, each path once. Paths without a weight are ignored, so
+    /// that a path taken out by [`set_weights`](Self::set_weights) is out for every scheduler.
+    pub fn set_inputs(&mut self, now: Nanos, inputs: &[PathInput]) {
+        self.adaptive.set_paths(now, inputs);
+        self.drop_dead_inputs();
+    }
+
+    /// The path for a packet of `len` bytes on the wire.
+    pub fn pick(&mut self, scheduler: Scheduler, now: Nanos, len: u32) -> Option<u8> {
+        match scheduler {
+            Scheduler::Paper => self.pick_random(),
+            Scheduler::Wrr => self.pick_wrr(),
+            Scheduler::Adaptive => self.pick_adaptive(now, len),
+        }
+    }
+
+    /// A random draw, P(k) = Wk/ΣW (P Eq. 1).
+    pub fn pick_random(&mut self) -> Option<u8> {
+        let draw = (u128::from(self.next_random()) * u128::from(self.total)) >> 64;
+        let mut left = draw as u64;
+        for e in &self.entries {
+            let w = u64::from(e.weight);
+            if left < w {
+                return Some(e.index);
+            }
+            left -= w;
+        }
+        None
+    }
+
+    /// Smooth weighted round robin: every path earns its weight, the richest is picked and pays ΣW.
+    /// Over ΣW picks each path gets exactly its weight, spread as evenly as can be.
+    pub fn pick_wrr(&mut self) -> Option<u8> {
+        let mut best: Option<&mut Entry> = None;
+        for e in self.entries.iter_mut().filter(|e| e.weight > 0) {
+            e.credit += i64::from(e.weight);
+            if best.as_ref().is_none_or(|b| e.credit > b.credit) {
+                best = Some(e);
+            }
+        }
+        let best = best?;
+        best.credit -= self.total.cast_signed();
+        Some(best.index)
+    }
+
+    /// Earliest arrival with capacity; by weight while no path's rate is known.
+    pub fn pick_adaptive(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        if self.adaptive.knows_a_rate() { self.adaptive.pick(now, len) } else { self.pick_wrr() }
+    }
+
+    /// The path on which the packet arrives first: for handshakes and small flows. By weight while
+    /// `adaptive` has been told of no path.
+    pub fn pick_first_arrival(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        self.adaptive.pick_first_arrival(now, len).or_else(|| self.pick_wrr())
+    }
+
+    /// State of `adaptive`, to be shown.
+    #[must_use]
+    pub const fn adaptive(&self) -> &Adaptive {
+        &self.adaptive
+    }
+
+    fn drop_dead_inputs(&mut self) {
+        let entries = &self.entries;
+        self.adaptive.retain(|index| entries.iter().any(|e| e.index == index && e.weight > 0));
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014).
+    const fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(n: usize, mut pick: impl FnMut() -> Option<u8>) -> [usize; 4] {
+        let mut c = [0; 4];
+        for _ in 0..n {
+            c[usize::from(pick().expect("a path"))] += 1;
+        }
+        c
+    }
+
+    #[test]
+    fn nothing_to_pick() {
+        let mut d = Dispatcher::new(1);
+        for _ in 0..2 {
+            for s in [Scheduler::Paper, Scheduler::Wrr, Scheduler::Adaptive] {
+                assert_eq!(d.pick(s, Nanos(0), 100), None);
+            }
+            assert_eq!(d.pick_first_arrival(Nanos(0), 100), None);
+            d.set_weights(&[(1, 0), (2, 0)]);
+        }
+    }
+
+    #[test]
+    fn the_draw_follows_the_weights_and_the_seed() {
+        let mut d = Dispatcher::new(42);
+        d.set_weights(&[(0, 600), (1, 0), (2, 300), (3, 100)]);
+        let mut same = d.clone();
+        let c = count(100_000, || d.pick_random());
+        assert_eq!(c[1], 0);
+        for (got, want) in c.iter().zip([60_000usize, 0, 30_000, 10_000]) {
+            // Six standard deviations.
+            assert!(got.abs_diff(want) <= 6 * 155, "{c:?}");
+        }
+        assert_eq!(count(100_000, || same.pick_random()), c);
+    }
+
+    #[test]
+    fn round_robin_is_exact_and_smooth() {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 5), (1, 1), (2, 1), (3, 0)]);
+        let picks: Vec<_> = (0..7).filter_map(|_| d.pick_wrr()).collect();
+        assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(count(7_000, || d.pick_wrr()), [5_000, 1_000, 1_000, 0]);
+    }
+
+    #[test]
+    fn round_robin_goes_on_when_weights_change() {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 500), (1, 500)]);
+        let mut c = [0; 2];
+        for round in 0..100 {
+            // Weights change between every pick; restarting each time would always pick 0.
+            d.set_weights(&[(0, 500 + round % 2), (1, 500)]);
+            c[usize::from(d.pick_wrr().expect("a path"))] += 1;
+        }
+        assert_eq!(c, [50, 50]);
+    }
+
+    #[test]
+    fn small_weights_after_large_ones_starve_nobody() {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 1000), (1, 1000), (2, 1000)]);
+        d.pick_wrr();
+        d.set_weights(&[(0, 1), (1, 1)]);
+        let c = count(20, || d.pick_wrr());
+        assert!(c[0] >= 8 && c[1] >= 8, "{c:?}");
+    }
+
+    #[test]
+    fn adaptive_without_rates_goes_by_weight() {
+        let input = |index, rate| PathInput {
+            index,
+            delay_us: i64::from(index) * 1_000,
+            queueing_us: 0,
+            jitter_us: 0,
+            rate,
+            min_rtt: std::time::Duration::from_millis(10),
+            loss_ppm: 0,
+            sampled_at: Nanos(0),
+        };
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 1), (1, 3)]);
+        d.set_inputs(Nanos(0), &[input(0, 0), input(1, 0)]);
+        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [100, 300]);
+        d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
+        assert_eq!(d.pick_adaptive(Nanos(0), 1500), Some(0));
+        d.set_weights(&[(0, 0), (1, 3)]);
+        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [0, 400]);
+        d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
+        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [0, 400]);
+    }
+
+    #[test]
+    fn more_paths_than_fit_are_left_out() {
+        let mut d = Dispatcher::new(0);
+        let many: Vec<_> = (0..40u8).map(|i| (i, u32::MAX)).collect();
+        d.set_weights(&many);
+        for _ in 0..200 {
+            assert!(d.pick_wrr().is_some_and(|i| i < 32));
+            assert!(d.pick_random().is_some_and(|i| i < 32));
+        }
+    }
+}
