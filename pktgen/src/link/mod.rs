@@ -6,8 +6,16 @@
 //! | [`random`] | the seeded generator behind loss, jitter, reordering and duplication |
 //! | [`units`] | `40Mbit/s`, `5ms`, `0.5%`, `64KiB` |
 //! | [`spec`] | `rate=40Mbit/s,delay=5ms,…` as a change to [`model::LinkParams`] |
+//! | [`topology`] | `name:port:port`, `name:direction:key=value,…` |
+//! | [`report`] | what an emulator tells about itself |
+//! | [`protocol`], [`control`], [`client`] | the control socket: language, server, caller |
 
+pub mod client;
+pub mod control;
 pub mod model;
+pub mod protocol;
 pub mod random;
+pub mod report;
 pub mod spec;
+pub mod topology;
 pub mod units;

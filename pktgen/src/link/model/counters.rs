@@ -1,5 +1,7 @@
 //! What a direction counts. Written by [`super::Direction`], read by anyone.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a packet was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DropReason {
@@ -14,7 +16,7 @@ pub enum DropReason {
 }
 
 /// Counts since the direction was made.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Counters {
     /// Packets pushed, dropped ones included.
     pub packets_in: u64,
@@ -60,7 +62,7 @@ impl Counters {
 }
 
 /// What is inside a direction.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Depth {
     /// Frame bytes waiting for the wire, without the packet on it; lost packets still to go out count.
     pub queued_bytes: u64,
