@@ -1,1 +1,45 @@
 //! Safe, small wrapper over DPDK: EAL, ports, mempools, bursts, rings, lcores, clock.
+//!
+//! # Ownership
+//!
+//! ```text
+//!   Eal ◀── Mempool ◀── Port ◀── RxQueue / TxQueue      each arrow is a counted reference:
+//!    ▲                   ▲                              whatever is used stays alive
+//!    └── Producer / Consumer, LcoreRegistration
+//! ```
+//!
+//! * One [`Eal`] per process; the last handle (or the last object made from it) cleans up.
+//! * A queue handle is [`Send`] but neither [`Clone`] nor [`Sync`]: each queue has one user.
+//! * An [`Mbuf`] is the only handle of its buffer; dropping it frees the buffer. A [`Burst`] is up
+//!   to `N` of them; sending consumes the prefix the driver took and leaves the rest.
+//! * A pool that is dropped while buffers are out keeps its memory (and the EAL) until the process
+//!   ends, says so on standard error, and counts it in [`leaked_pools`]: never a dangling buffer.
+//!
+//! Receiving and sending a burst is one C call, whatever its size. Every offload is off.
+
+mod burst;
+mod clock;
+mod eal;
+mod error;
+mod lcore;
+mod mbuf;
+mod mempool;
+mod port;
+mod queue;
+mod ring;
+
+pub use burst::{Burst, Drain};
+pub use clock::{Clock, pause, rdtsc};
+pub use eal::{Eal, EalBuilder, LogLevel, Memory, version};
+pub use error::{Error, Result};
+pub use lcore::{
+    LcoreRegistration, Worker, available_cpus, lcore_id, pin_current_thread, spawn_worker,
+};
+pub use mbuf::Mbuf;
+pub use mempool::{Mempool, MempoolConfig, leaked_pools};
+pub use port::{LinkStatus, Port, PortConfig, PortInfo, PortStats, Queues};
+pub use queue::{RxQueue, TxQueue};
+pub use ring::{Consumer, Producer, RingEnd, spsc};
+
+/// Room in front of the data of a fresh mbuf, bytes (`RTE_PKTMBUF_HEADROOM`).
+pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;

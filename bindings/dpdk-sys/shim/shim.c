@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "shim.h"
+
+#include <string.h>
+
+#include <rte_cycles.h>
+#include <rte_pause.h>
+
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+unsigned int shim_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+uint64_t shim_rdtsc(void)
+{
+	return rte_rdtsc();
+}
+
+void shim_pause(void)
+{
+	rte_pause();
+}
+
+uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	return rte_eth_rx_burst(port, queue, pkts, n);
+}
+
+uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	return rte_eth_tx_burst(port, queue, pkts, n);
+}
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, n);
+}
+
+void shim_pktmbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+unsigned int shim_ring_sp_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs,
+					unsigned int n)
+{
+	return rte_ring_sp_enqueue_burst(ring, (void **)mbufs, n, NULL);
+}
+
+unsigned int shim_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs,
+					unsigned int n)
+{
+	return rte_ring_sc_dequeue_burst(ring, (void **)mbufs, n, NULL);
+}
+
+unsigned int shim_ring_count(const struct rte_ring *ring)
+{
+	return rte_ring_count(ring);
+}
+
+unsigned int shim_ring_capacity(const struct rte_ring *ring)
+{
+	return rte_ring_get_capacity(ring);
+}
+
+struct rte_ring *shim_ring_create_spsc(const char *name, unsigned int count, int socket)
+{
+	return rte_ring_create(name, count, socket,
+			       RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+}
+
+static void copy_name(char *to, size_t room, const char *from)
+{
+	if (from == NULL)
+		from = "";
+	strncpy(to, from, room - 1);
+	to[room - 1] = '\0';
+}
+
+int shim_port_info(uint16_t port, struct shim_port_info *out)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+
+	memset(out, 0, sizeof(*out));
+	if (ret != 0)
+		return ret;
+	copy_name(out->driver, sizeof(out->driver), info.driver_name);
+	if (info.device != NULL)
+		copy_name(out->device, sizeof(out->device), rte_dev_name(info.device));
+	out->hot_plugged = info.device != NULL;
+	out->if_index = info.if_index;
+	out->min_mtu = info.min_mtu;
+	out->max_mtu = info.max_mtu;
+	out->max_rx_pktlen = info.max_rx_pktlen;
+	out->max_rx_queues = info.max_rx_queues;
+	out->max_tx_queues = info.max_tx_queues;
+	out->rss_offloads = info.flow_type_rss_offloads;
+	out->socket_id = (int16_t)rte_eth_dev_socket_id(port);
+	return 0;
+}
+
+int shim_port_link(uint16_t port, struct shim_link *out)
+{
+	struct rte_eth_link link;
+	int ret;
+
+	memset(&link, 0, sizeof(link));
+	ret = rte_eth_link_get_nowait(port, &link);
+	out->speed_mbps = link.link_speed;
+	out->up = link.link_status == RTE_ETH_LINK_UP;
+	out->full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	return ret;
+}
+
+int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint32_t mtu,
+			uint64_t rss_hf)
+{
+	struct rte_eth_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.rxmode.mtu = mtu;
+	if (rx_queues > 1 && rss_hf != 0) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = rss_hf;
+	}
+	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
+}
+
+int shim_port_adjust_descriptors(uint16_t port, uint16_t *rx, uint16_t *tx)
+{
+	return rte_eth_dev_adjust_nb_rx_tx_desc(port, rx, tx);
+}
+
+/* The structure of the driver's defaults may ask for offloads; none is wanted. */
+int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors,
+			struct rte_mempool *pool)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+
+	if (ret != 0)
+		return ret;
+	info.default_rxconf.offloads = 0;
+	return rte_eth_rx_queue_setup(port, queue, descriptors,
+				      (unsigned int)rte_eth_dev_socket_id(port),
+				      &info.default_rxconf, pool);
+}
+
+int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+
+	if (ret != 0)
+		return ret;
+	info.default_txconf.offloads = 0;
+	return rte_eth_tx_queue_setup(port, queue, descriptors,
+				      (unsigned int)rte_eth_dev_socket_id(port),
+				      &info.default_txconf);
+}
+
+struct rte_device *shim_port_device(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+
+	if (rte_eth_dev_info_get(port, &info) != 0)
+		return NULL;
+	return info.device;
+}
+
+int shim_device_remove(struct rte_device *device)
+{
+	return rte_dev_remove(device);
+}
+
+uint64_t shim_rss_ip_tcp_udp(void)
+{
+	return RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * Inline functions of DPDK as real symbols, and the few calls whose argument structures are too
+ * large or too version dependent to be worth binding. bindgen reads this file; there is no second
+ * declaration anywhere.
+ */
+#ifndef MPIP_DPDK_SHIM_H
+#define MPIP_DPDK_SHIM_H
+
+#include <stdint.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_eth_ring.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_ring.h>
+#include <rte_version.h>
+
+/* What the wrapper reads of struct rte_eth_dev_info and struct rte_device. */
+struct shim_port_info {
+	char driver[64];
+	char device[64];
+	uint32_t if_index;
+	uint16_t min_mtu;
+	uint16_t max_mtu;
+	uint32_t max_rx_pktlen;
+	uint16_t max_rx_queues;
+	uint16_t max_tx_queues;
+	uint64_t rss_offloads;
+	int16_t socket_id;
+	uint8_t hot_plugged;
+};
+
+struct shim_link {
+	uint32_t speed_mbps;
+	uint8_t up;
+	uint8_t full_duplex;
+};
+
+/* rte_errno of the calling thread. */
+int shim_errno(void);
+/* Lcore id of the calling thread, LCORE_ID_ANY (UINT32_MAX) if it is not registered. */
+unsigned int shim_lcore_id(void);
+uint64_t shim_rdtsc(void);
+void shim_pause(void);
+
+/* Data path: one call per burst. */
+uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
+uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
+/* 0 if all n were allocated, else none was. */
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);
+void shim_pktmbuf_free(struct rte_mbuf *mbuf);
+
+unsigned int shim_ring_sp_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs,
+					unsigned int n);
+unsigned int shim_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs,
+					unsigned int n);
+unsigned int shim_ring_count(const struct rte_ring *ring);
+unsigned int shim_ring_capacity(const struct rte_ring *ring);
+/* A single-producer, single-consumer ring that holds exactly `count` entries. */
+struct rte_ring *shim_ring_create_spsc(const char *name, unsigned int count, int socket);
+
+/* Control path. */
+int shim_port_info(uint16_t port, struct shim_port_info *out);
+int shim_port_link(uint16_t port, struct shim_link *out);
+/* Configures with every offload off; several rx queues get RSS over `rss_hf` unless that is 0. */
+int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint32_t mtu,
+			uint64_t rss_hf);
+/* Rounds the descriptor counts to what the device takes. */
+int shim_port_adjust_descriptors(uint16_t port, uint16_t *rx, uint16_t *tx);
+/* Queue set-up with the driver's default thresholds, on the port's own socket. */
+int shim_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors,
+			struct rte_mempool *pool);
+int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors);
+/* Releases the device of a port that was closed; `device` is what shim_port_device returned. */
+struct rte_device *shim_port_device(uint16_t port);
+int shim_device_remove(struct rte_device *device);
+uint64_t shim_rss_ip_tcp_udp(void);
+
+#endif

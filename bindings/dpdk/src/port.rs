@@ -1,0 +1,575 @@
+//! Ports: devices found or made by devargs, configured, started, and closed with their last user.
+//!
+//! A [`Port`] is the control side and belongs to one thread; its queues (see [`crate::RxQueue`]) may each
+//! go to another. The device is stopped and closed when the port and all its queues are gone.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dpdk_sys::{rte_device, shim_link, shim_port_info};
+
+use crate::eal::{Eal, control};
+use crate::error::{Error, Result, c_string, check};
+use crate::mempool::Mempool;
+use crate::queue::{RxQueue, TxQueue};
+use crate::ring::{self, Consumer, Producer, RingEnd};
+
+/// Shape of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Receive queues, at least 1. Several share flows by RSS where the device can.
+    pub rx_queues: u16,
+    /// Transmit queues, at least 1.
+    pub tx_queues: u16,
+    /// Descriptors per receive queue; rounded to what the device takes.
+    pub rx_descriptors: u16,
+    /// Descriptors per transmit queue; rounded to what the device takes.
+    pub tx_descriptors: u16,
+    /// Largest packet without its Ethernet header, bytes. `None`: as the device has it.
+    pub mtu: Option<u16>,
+    /// Whether frames for other stations are received.
+    pub promiscuous: bool,
+}
+
+impl Default for PortConfig {
+    fn default() -> Self {
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_descriptors: 1024,
+            tx_descriptors: 1024,
+            mtu: None,
+            promiscuous: false,
+        }
+    }
+}
+
+/// What the driver says about a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Driver, for example `net_af_xdp`.
+    pub driver: String,
+    /// Device, for example `net_af_xdp0` or a PCI address.
+    pub device: String,
+    /// Index of the kernel interface below, 0 if there is none.
+    pub if_index: u32,
+    /// Smallest MTU, bytes.
+    pub min_mtu: u16,
+    /// Largest MTU, bytes.
+    pub max_mtu: u16,
+    /// Most receive queues.
+    pub max_rx_queues: u16,
+    /// Most transmit queues.
+    pub max_tx_queues: u16,
+    /// Whether several receive queues can share flows by RSS over IP, TCP and UDP.
+    pub rss: bool,
+    /// NUMA node; `None` if unknown.
+    pub socket: Option<u16>,
+}
+
+/// Counters of a port since it was started or they were reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Packets received.
+    pub ipackets: u64,
+    /// Packets sent.
+    pub opackets: u64,
+    /// Bytes received.
+    pub ibytes: u64,
+    /// Bytes sent.
+    pub obytes: u64,
+    /// Packets dropped by the device because nobody fetched them in time.
+    pub imissed: u64,
+    /// Packets received broken.
+    pub ierrors: u64,
+    /// Packets that could not be sent.
+    pub oerrors: u64,
+    /// Packets dropped because the mempool was empty.
+    pub rx_nombuf: u64,
+}
+
+/// State of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Whether there is a link.
+    pub up: bool,
+    /// Mbit/s; 0 if unknown, `u32::MAX` too.
+    pub speed_mbps: u32,
+    /// Whether both sides may send at once.
+    pub full_duplex: bool,
+}
+
+/// The queue handles of a started port, by queue number.
+#[derive(Debug)]
+pub struct Queues {
+    /// Receive queues.
+    pub rx: Vec<RxQueue>,
+    /// Transmit queues.
+    pub tx: Vec<TxQueue>,
+}
+
+/// The control side of a port.
+#[derive(Debug)]
+pub struct Port {
+    shared: Arc<Shared>,
+    config: Option<PortConfig>,
+    // Send, not Sync: DPDK's control calls on one port are not thread-safe.
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+/// What port and queue handles have in common; the last one closes the device.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    id: u16,
+    name: String,
+    /// Set if the device was made here, so that it goes with the port.
+    made: Option<Device>,
+    started: AtomicBool,
+    queues: AtomicUsize,
+    /// What the device uses until it is closed.
+    pools: Mutex<Vec<Mempool>>,
+    rings: Vec<Arc<ring::Shared>>,
+    eal: Eal,
+}
+
+#[derive(Debug)]
+struct Device(*mut rte_device);
+// SAFETY: the pointer is only passed to rte_dev_remove, once, under the control lock.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+/// Ports that have a handle, by id.
+static OPEN: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
+    [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];
+
+impl Port {
+    /// Makes the device that `devargs` describes, for example `net_af_xdp0,iface=wan0`, and opens its
+    /// port. The device is removed with the port.
+    pub fn probe(eal: &Eal, devargs: &str) -> Result<Self> {
+        let c_devargs = c_string(devargs, "devargs")?;
+        let name = device_name(devargs);
+        let _control = control();
+        if let Some(id) = port_id(name)? {
+            return Err(match claim(id) {
+                Ok(()) => {
+                    release(id);
+                    Error::argument(
+                        format!("device {devargs:?}"),
+                        format!(
+                            "there is a port named {name:?} already; open it, or pick a number"
+                        ),
+                    )
+                }
+                Err(()) => Error::PortInUse { name: name.to_owned() },
+            });
+        }
+        // SAFETY: the EAL runs; the string lives until the call returns; the lock is held.
+        let ret = unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
+        check(ret, || format!("making device {devargs:?}"))?;
+        Self::take(eal, name, true, Vec::new())
+    }
+
+    /// Opens the port of a device that exists: one given to the EAL at start.
+    pub fn open(eal: &Eal, name: &str) -> Result<Self> {
+        let _control = control();
+        Self::take(eal, name, false, Vec::new())
+    }
+
+    /// Makes a port without a device: what is injected at the far end it receives, what it sends can be
+    /// collected there. One far end per queue pair. For tests and for gluing stages together.
+    pub fn from_rings(
+        eal: &Eal,
+        name: &str,
+        queues: u16,
+        capacity: u32,
+    ) -> Result<(Self, Vec<RingEnd>)> {
+        let c_name = c_string(name, "port name")?;
+        let make = |way: &str| {
+            (0..queues)
+                .map(|q| ring::Shared::new(eal, &format!("{name}_{way}{q}"), capacity))
+                .collect::<Result<Vec<_>>>()
+        };
+        let (rx, tx) = (make("rx")?, make("tx")?);
+        let raw = |rings: &[Arc<ring::Shared>]| rings.iter().map(|r| r.raw()).collect::<Vec<_>>();
+        let n = u32::from(queues);
+        let _control = control();
+        // SAFETY: the arrays hold n live rings each; the port keeps the rings alive until it is closed;
+        // the driver is the one consumer of `rx` and the one producer of `tx`.
+        let ret = unsafe {
+            let (rx, tx) = (raw(&rx), raw(&tx));
+            dpdk_sys::rte_eth_from_rings(c_name.as_ptr(), rx.as_ptr(), n, tx.as_ptr(), n, 0)
+        };
+        if ret < 0 {
+            return Err(Error::last(format!("making ring port {name:?} with {queues} queues")));
+        }
+        let ends = rx
+            .iter()
+            .zip(&tx)
+            .map(|(rx, tx)| RingEnd {
+                inject: Producer::new(Arc::clone(rx)),
+                collect: Consumer::new(Arc::clone(tx)),
+            })
+            .collect();
+        let rings = rx.into_iter().chain(tx).collect();
+        Ok((Self::take(eal, &format!("net_ring_{name}"), true, rings)?, ends))
+    }
+
+    /// The caller holds the control lock.
+    fn take(eal: &Eal, name: &str, made: bool, rings: Vec<Arc<ring::Shared>>) -> Result<Self> {
+        let Some(id) = port_id(name)? else {
+            return Err(Error::NoSuchPort { name: name.to_owned() });
+        };
+        if claim(id).is_err() {
+            return Err(Error::PortInUse { name: name.to_owned() });
+        }
+        // SAFETY: the port exists.
+        let made = made.then(|| Device(unsafe { dpdk_sys::shim_port_device(id) }));
+        let shared = Shared {
+            id,
+            name: name.to_owned(),
+            made: made.filter(|d| !d.0.is_null()),
+            started: AtomicBool::new(false),
+            queues: AtomicUsize::new(0),
+            pools: Mutex::new(Vec::new()),
+            rings,
+            eal: eal.clone(),
+        };
+        Ok(Self { shared: Arc::new(shared), config: None, _one_thread: PhantomData })
+    }
+
+    /// Id of the port.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.shared.id
+    }
+
+    /// Name of the port.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Sets the port up: all offloads off, one pool for all receive queues or one for each. The port is
+    /// stopped, and none of its queue handles exists.
+    pub fn configure(&mut self, config: &PortConfig, pools: &[&Mempool]) -> Result<()> {
+        self.stop()?;
+        let info = self.info()?;
+        self.check_config(config, pools, &info)?;
+        let (id, name) = (self.id(), self.name().to_owned());
+        // A later failure leaves the port half set up: not to be started.
+        self.config = None;
+
+        let mtu = u32::from(config.mtu.unwrap_or(0));
+        let (rxq, txq) = (config.rx_queues, config.tx_queues);
+        let rss = self.raw_info()?.rss_offloads & rss_wanted();
+        // SAFETY: here and below: the port exists and is stopped, and no queue handle exists.
+        let ret = unsafe { dpdk_sys::shim_port_configure(id, rxq, txq, mtu, rss) };
+        check(ret, || {
+            format!("configuring port {name:?} with {rxq} receive and {txq} transmit queues")
+        })?;
+        if let Some(mtu) = config.mtu {
+            self.set_mtu(mtu)?;
+        }
+
+        let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+        // SAFETY: as above; both pointers are writable.
+        let ret = unsafe { dpdk_sys::shim_port_adjust_descriptors(id, &raw mut rx, &raw mut tx) };
+        check(ret, || format!("fitting the descriptors of port {name:?}"))?;
+        for queue in 0..config.rx_queues {
+            let Some(pool) = pools.get(usize::from(queue)).or(pools.first()) else { continue };
+            // Before the driver can take a buffer from it.
+            self.shared.pools().push((*pool).clone());
+            // SAFETY: as above; the pool is kept alive until the device is closed.
+            let ret = unsafe { dpdk_sys::shim_rx_queue_setup(id, queue, rx, pool.raw()) };
+            check(ret, || {
+                let pool = pool.name();
+                format!(
+                    "receive queue {queue} of port {name:?}: {rx} descriptors, mempool {pool:?}"
+                )
+            })?;
+        }
+        for queue in 0..config.tx_queues {
+            // SAFETY: as above.
+            let ret = unsafe { dpdk_sys::shim_tx_queue_setup(id, queue, tx) };
+            check(ret, || format!("transmit queue {queue} of port {name:?}: {tx} descriptors"))?;
+        }
+        self.config = Some(*config);
+        Ok(())
+    }
+
+    fn check_config(&self, c: &PortConfig, pools: &[&Mempool], info: &PortInfo) -> Result<()> {
+        let refuse = |what: String, why: String| {
+            Err(Error::Argument { what: format!("port {:?}: {what}", self.name()), why })
+        };
+        for (what, n, max) in [
+            ("receive queues", c.rx_queues, info.max_rx_queues),
+            ("transmit queues", c.tx_queues, info.max_tx_queues),
+        ] {
+            if n == 0 || n > max {
+                return refuse(format!("{n} {what}"), format!("{} takes 1 to {max}", info.driver));
+            }
+        }
+        if let Some(mtu) = c.mtu
+            && !(info.min_mtu..=info.max_mtu).contains(&mtu)
+        {
+            let (min, max) = (info.min_mtu, info.max_mtu);
+            return refuse(format!("MTU {mtu}"), format!("{} takes {min} to {max}", info.driver));
+        }
+        if pools.len() != 1 && pools.len() != usize::from(c.rx_queues) {
+            let why = format!("give one for all or one for each of {} queues", c.rx_queues);
+            return refuse(format!("{} mempools", pools.len()), why);
+        }
+        Ok(())
+    }
+
+    /// Starts the port and hands out its queues.
+    pub fn start(&mut self) -> Result<Queues> {
+        let Some(config) = self.config else {
+            return Err(Error::argument(
+                format!("starting port {:?}", self.name()),
+                "it is not configured",
+            ));
+        };
+        self.shared.no_queues()?;
+        if !self.shared.started.load(Ordering::Acquire) {
+            // SAFETY: the port is configured and stopped.
+            let ret = unsafe { dpdk_sys::rte_eth_dev_start(self.id()) };
+            check(ret, || format!("starting port {:?}", self.name()))?;
+            self.shared.started.store(true, Ordering::Release);
+        }
+        // Drivers forget it over a restart, so it is set each time.
+        if config.promiscuous {
+            self.set_promiscuous(true)?;
+        }
+        let shared = || Arc::clone(&self.shared);
+        Ok(Queues {
+            rx: (0..config.rx_queues).map(|q| RxQueue::new(shared(), q)).collect(),
+            tx: (0..config.tx_queues).map(|q| TxQueue::new(shared(), q)).collect(),
+        })
+    }
+
+    /// Stops the port; fails while any of its queue handles exists. Nothing to do if it is stopped.
+    pub fn stop(&mut self) -> Result<()> {
+        self.shared.no_queues()?;
+        if self.shared.started.load(Ordering::Acquire) {
+            // SAFETY: the port exists and nobody polls it.
+            let ret = unsafe { dpdk_sys::rte_eth_dev_stop(self.id()) };
+            check(ret, || format!("stopping port {:?}", self.name()))?;
+            self.shared.started.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The port's MAC address.
+    pub fn mac(&self) -> Result<[u8; 6]> {
+        let mut mac = dpdk_sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: the port exists, `mac` is writable.
+        let ret = unsafe { dpdk_sys::rte_eth_macaddr_get(self.id(), &raw mut mac) };
+        check(ret, || format!("reading the MAC address of port {:?}", self.name()))?;
+        Ok(mac.addr_bytes)
+    }
+
+    /// The port's MTU, bytes.
+    pub fn mtu(&self) -> Result<u16> {
+        let mut mtu = 0;
+        // SAFETY: the port exists, `mtu` is writable.
+        let ret = unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id(), &raw mut mtu) };
+        check(ret, || format!("reading the MTU of port {:?}", self.name()))?;
+        Ok(mtu)
+    }
+
+    /// Sets the MTU. A device without such a call keeps what it was configured with, and that must match.
+    fn set_mtu(&self, mtu: u16) -> Result<()> {
+        // SAFETY: the port exists and is stopped.
+        let ret = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.id(), mtu) };
+        if ret == -libc::ENOTSUP && self.mtu()? == mtu {
+            return Ok(());
+        }
+        check(ret, || format!("setting the MTU of port {:?} to {mtu}", self.name()))
+    }
+
+    /// Receives frames for other stations, or no longer.
+    pub fn set_promiscuous(&mut self, on: bool) -> Result<()> {
+        // SAFETY: the port exists.
+        let ret = unsafe {
+            if on {
+                dpdk_sys::rte_eth_promiscuous_enable(self.id())
+            } else {
+                dpdk_sys::rte_eth_promiscuous_disable(self.id())
+            }
+        };
+        check(ret, || format!("setting promiscuous mode of port {:?} to {on}", self.name()))
+    }
+
+    /// Whether frames for other stations are received.
+    #[must_use]
+    pub fn promiscuous(&self) -> bool {
+        // SAFETY: the port exists.
+        unsafe { dpdk_sys::rte_eth_promiscuous_get(self.id()) == 1 }
+    }
+
+    /// State of the link, without waiting for it.
+    pub fn link(&self) -> Result<LinkStatus> {
+        let mut link = shim_link::default();
+        // SAFETY: the port exists, `link` is writable.
+        let ret = unsafe { dpdk_sys::shim_port_link(self.id(), &raw mut link) };
+        check(ret, || format!("reading the link of port {:?}", self.name()))?;
+        Ok(LinkStatus {
+            up: link.up != 0,
+            speed_mbps: link.speed_mbps,
+            full_duplex: link.full_duplex != 0,
+        })
+    }
+
+    /// The port's counters. May be read while queues are in use.
+    pub fn stats(&self) -> Result<PortStats> {
+        // SAFETY: a structure of integers, for which zero is a value.
+        let mut s: dpdk_sys::rte_eth_stats = unsafe { mem::zeroed() };
+        // SAFETY: the port exists, `s` is writable.
+        let ret = unsafe { dpdk_sys::rte_eth_stats_get(self.id(), &raw mut s) };
+        check(ret, || format!("reading the counters of port {:?}", self.name()))?;
+        Ok(PortStats {
+            ipackets: s.ipackets,
+            opackets: s.opackets,
+            ibytes: s.ibytes,
+            obytes: s.obytes,
+            imissed: s.imissed,
+            ierrors: s.ierrors,
+            oerrors: s.oerrors,
+            rx_nombuf: s.rx_nombuf,
+        })
+    }
+
+    /// Sets the port's counters to zero.
+    pub fn reset_stats(&mut self) -> Result<()> {
+        // SAFETY: the port exists.
+        let ret = unsafe { dpdk_sys::rte_eth_stats_reset(self.id()) };
+        check(ret, || format!("resetting the counters of port {:?}", self.name()))
+    }
+
+    /// What the driver says about the device.
+    pub fn info(&self) -> Result<PortInfo> {
+        let raw = self.raw_info()?;
+        Ok(PortInfo {
+            driver: text(&raw.driver),
+            device: text(&raw.device),
+            if_index: raw.if_index,
+            min_mtu: raw.min_mtu,
+            max_mtu: raw.max_mtu,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            rss: raw.rss_offloads & rss_wanted() != 0,
+            socket: u16::try_from(raw.socket_id).ok(),
+        })
+    }
+
+    fn raw_info(&self) -> Result<shim_port_info> {
+        // SAFETY: a structure of integers and byte arrays, for which zero is a value.
+        let mut info: shim_port_info = unsafe { mem::zeroed() };
+        // SAFETY: the port exists, `info` is writable.
+        let ret = unsafe { dpdk_sys::shim_port_info(self.id(), &raw mut info) };
+        check(ret, || format!("asking port {:?} about its device", self.name()))?;
+        Ok(info)
+    }
+}
+
+impl Shared {
+    #[inline]
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn queue_made(&self) {
+        self.queues.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// After the handle's last use of the queue: pairs with the load in `no_queues`.
+    pub(crate) fn queue_gone(&self) {
+        self.queues.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn no_queues(&self) -> Result<()> {
+        match self.queues.load(Ordering::Acquire) {
+            0 => Ok(()),
+            queues => Err(Error::QueuesInUse { name: self.name.clone(), queues }),
+        }
+    }
+
+    fn pools(&self) -> std::sync::MutexGuard<'_, Vec<Mempool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _control = control();
+        let report = |ret: i32, what: &str| {
+            if ret < 0 {
+                eprintln!("dpdk: {}", Error::call(format!("{what} port {:?}", self.name), ret));
+            }
+            ret >= 0
+        };
+        // SAFETY: neither port nor queue handles are left, so nobody uses the device; pools and rings go
+        // after this, when the fields are dropped.
+        let closed = unsafe {
+            let stopped = !self.started.load(Ordering::Acquire)
+                || report(dpdk_sys::rte_eth_dev_stop(self.id), "stopping");
+            stopped && report(dpdk_sys::rte_eth_dev_close(self.id), "closing")
+        };
+        if !closed {
+            // The device may still write to what it was given: that stays, and so does the claim.
+            mem::forget(mem::take(&mut *self.pools()));
+            mem::forget(self.rings.clone());
+            mem::forget(self.eal.clone());
+            return;
+        }
+        if let Some(device) = &self.made {
+            // SAFETY: the device's only port is closed.
+            report(unsafe { dpdk_sys::shim_device_remove(device.0) }, "removing the device of");
+        }
+        release(self.id);
+    }
+}
+
+/// First part of devargs: what the device, and so its port, is called.
+fn device_name(devargs: &str) -> &str {
+    devargs.split(',').next().unwrap_or(devargs).trim()
+}
+
+/// The flow types that are to be spread over queues, where the device can.
+fn rss_wanted() -> u64 {
+    // SAFETY: returns a constant.
+    unsafe { dpdk_sys::shim_rss_ip_tcp_udp() }
+}
+
+fn port_id(name: &str) -> Result<Option<u16>> {
+    let c_name = c_string(name, "port name")?;
+    let mut id = 0;
+    // SAFETY: the string lives until the call returns, `id` is writable.
+    let ret = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+    Ok((ret == 0).then_some(id))
+}
+
+fn claim(id: u16) -> std::result::Result<(), ()> {
+    match OPEN.get(usize::from(id)) {
+        Some(open) if !open.swap(true, Ordering::AcqRel) => Ok(()),
+        _ => Err(()),
+    }
+}
+
+fn release(id: u16) {
+    if let Some(open) = OPEN.get(usize::from(id)) {
+        open.store(false, Ordering::Release);
+    }
+}
+
+/// A NUL-terminated C array as text.
+fn text(bytes: &[std::ffi::c_char]) -> String {
+    let bytes: Vec<u8> = bytes.iter().map(|&b| b as u8).collect();
+    CStr::from_bytes_until_nul(&bytes).map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
