@@ -9,6 +9,7 @@ pub mod buf;
 pub mod cells;
 pub mod checksum;
 pub mod cm;
+pub mod engine;
 pub mod ids;
 pub mod measure;
 pub mod prefix;

@@ -8,6 +8,7 @@
 use crate::cells::MAX_PATHS;
 use crate::ids::{NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
+use crate::schedule::{PathInput, Scheduler};
 use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -34,6 +35,16 @@ pub struct PortView {
     pub mtu: u16,
     /// Whether a kernel twin takes what is not ours.
     pub has_twin: bool,
+    /// Our addresses on it.
+    pub addresses: ArrayVec<IpAddr, 8>,
+}
+
+impl PortView {
+    /// An address of ours on this port, of the family asked for.
+    #[must_use]
+    pub fn address(&self, ipv6: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|a| a.is_ipv6() == ipv6)
+    }
 }
 
 /// How a path carries packets (WIRE "Encapsulations").
@@ -85,23 +96,8 @@ pub struct PathView {
     pub live: bool,
     /// Weight of Algorithm 1, 1…1000.
     pub weight: u32,
-    /// What the adaptive scheduler knows of the path.
-    pub metrics: PathMetrics,
-}
-
-/// The sender's picture of a live path, for the adaptive scheduler.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PathMetrics {
-    /// One-way delay relative to the other paths of the peer, µs.
-    pub delay_us: i64,
-    /// Queueing delay, µs.
-    pub queue_us: u32,
-    /// Jitter σ, µs.
-    pub jitter_us: u32,
-    /// Deliverable rate, bytes per second; 0 = unknown.
-    pub rate: u64,
-    /// Smoothed round-trip time, µs; 0 = unknown.
-    pub rtt_us: u32,
+    /// What the adaptive scheduler knows of the path; its `index` is the slot.
+    pub input: PathInput,
 }
 
 /// A configured or discovered peer.
@@ -117,22 +113,69 @@ pub struct PeerView {
     pub sequence_block: bool,
     /// Every path the peer may send on or be sent on.
     pub paths: ArrayVec<PathView, MAX_PATHS>,
-    /// The peer's path number to an index into `paths`, 255 = none.
-    pub by_remote_id: [u8; 256],
+    /// Changes with every change of this view.
+    pub version: u64,
+    by_remote_id: [u8; 256],
+    by_id: [u8; 256],
+    by_slot: [u8; MAX_PATHS],
 }
 
+const NO_INDEX: u8 = 255;
+
 impl PeerView {
-    /// Fills `by_remote_id` from `paths`.
-    pub fn index(&mut self) {
-        self.by_remote_id = [255; 256];
-        for (i, p) in self.paths.iter().enumerate() {
+    /// A view with its indices made from `paths`.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        version: u64,
+        epoch: u64,
+        lanes: u8,
+        sequence_block: bool,
+        paths: ArrayVec<PathView, MAX_PATHS>,
+    ) -> Self {
+        let mut v = Self {
+            node,
+            epoch,
+            lanes,
+            sequence_block,
+            paths,
+            version,
+            by_remote_id: [NO_INDEX; 256],
+            by_id: [NO_INDEX; 256],
+            by_slot: [NO_INDEX; MAX_PATHS],
+        };
+        for (i, p) in v.paths.iter().enumerate() {
+            let i = i as u8;
+            v.by_id[usize::from(p.id.0)] = i;
+            if let Some(s) = v.by_slot.get_mut(usize::from(p.slot)) {
+                *s = i;
+            }
             if p.remote_id != PathId::NONE {
-                self.by_remote_id[usize::from(p.remote_id.0)] = i as u8;
+                v.by_remote_id[usize::from(p.remote_id.0)] = i;
             }
         }
+        v
     }
 
-    /// Live paths.
+    /// The path that the peer calls `id`.
+    #[must_use]
+    pub fn path_of_peer(&self, id: PathId) -> Option<&PathView> {
+        self.paths.get(usize::from(self.by_remote_id[usize::from(id.0)]))
+    }
+
+    /// The path that we call `id`.
+    #[must_use]
+    pub fn path_of_ours(&self, id: PathId) -> Option<&PathView> {
+        self.paths.get(usize::from(self.by_id[usize::from(id.0)]))
+    }
+
+    /// The path in `slot`.
+    #[must_use]
+    pub fn path_in(&self, slot: u8) -> Option<&PathView> {
+        self.paths.get(usize::from(*self.by_slot.get(usize::from(slot))?))
+    }
+
+    /// Paths that data may be sent on now.
     pub fn live(&self) -> impl Iterator<Item = &PathView> {
         self.paths.iter().filter(|p| p.live)
     }
@@ -147,22 +190,11 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
 }
 
-/// How packets are dispatched over the live paths (ALGORITHMS "Dispatch").
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SchedulerKind {
-    /// Algorithm 1 with the random draw.
-    Paper,
-    /// Algorithm 1 with smooth weighted round robin.
-    Wrr,
-    /// Earliest arrival with capacity.
-    Adaptive,
-}
-
 /// Engine parameters that may change while running.
 #[derive(Clone, Debug)]
 pub struct Params {
     /// The scheduler.
-    pub scheduler: SchedulerKind,
+    pub scheduler: Scheduler,
     /// Whether TCP is put back in order.
     pub reorder: bool,
     /// Most packets one session's reorder buffer holds.
@@ -190,7 +222,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            scheduler: SchedulerKind::Wrr,
+            scheduler: Scheduler::Wrr,
             reorder: true,
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,

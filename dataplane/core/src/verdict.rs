@@ -88,6 +88,10 @@ drop_reasons! {
     TableFull = "table-full",
     /// The reorder buffers' budget is used up.
     ReorderFull = "reorder-full",
+    /// The frame is for another MAC address.
+    NotForUs = "not-for-us",
+    /// IPv6 extension headers or a protocol that the path cannot carry.
+    Unsupported = "unsupported",
     /// No packet buffer was free.
     NoBuffer = "no-buffer",
     /// A ring to another lcore or to the control thread was full.

@@ -1,0 +1,264 @@
+//! Order, duplicates, and the way to the host.
+//!
+//! TCP waits behind holes by TCP sequence number; other sessions are delivered as they come, each
+//! session sequence number once. The wait is bounded by the difference of the paths' delays
+//! (ALGORITHMS "Reordering"), and ends early when every live path has delivered something sent
+//! later: then the hole is a loss, and the host's TCP must hear of it.
+
+use super::wan::Heard;
+use super::{Ctx, Env, Worker};
+use crate::buf::PacketBuf;
+use crate::cm::Cm;
+use crate::ids::{PeerIx, PortIx};
+use crate::reorder::{Dedup, DedupWindow, Flags as OrderFlags, Incoming, Out, Pushed};
+use crate::session::{Arrival, Row};
+use crate::snapshot::{KERNEL_NEXT_HOP, PeerView, Role};
+use crate::time::Nanos;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::Parsed;
+use crate::wire::ethernet::{self, Mac};
+use std::time::Duration;
+
+/// Added to the delay difference: scheduling of two gateways and a burst on the wire, µs.
+const HOLD_MARGIN_US: u64 = 5_000;
+
+impl<B: PacketBuf> Worker<B> {
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    pub(super) fn deliver(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        row: Row,
+        cm: &Cm,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let params = &ctx.snapshot.params;
+        let full = self.held >= params.reorder_budget;
+        let hold = self.hold(ctx, h);
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let reorder = match &mut session.arrival {
+            Arrival::Datagrams(window) => {
+                if let Some(seq) = cm.seq {
+                    let window = window.get_or_insert_with(|| Box::new(DedupWindow::new()));
+                    if window.check(crate::seq::Seq(seq.session_seq)) != Dedup::New {
+                        session.stats.duplicates += 1;
+                        return Verdict::Drop(DropReason::Duplicate);
+                    }
+                }
+                return self.hand_over(ctx, row, frame, env);
+            }
+            Arrival::Tcp(reorder) if params.reorder && !full => reorder,
+            Arrival::Tcp(_) => return self.hand_over(ctx, row, frame, env),
+        };
+        let Some(tcp) = p.tcp else { return Verdict::Drop(DropReason::BadL4) };
+        let pure_ack = tcp.seq_len() == 0 && !tcp.flags.rst();
+        let incoming = Incoming {
+            seq: tcp.seq,
+            len: tcp.seq_len(),
+            flags: OrderFlags { syn: tcp.flags.syn(), rst: tcp.flags.rst(), bypass: pure_ack },
+            sent_at: cm.timestamp,
+            hold,
+            bytes: frame.data().len() as u32,
+        };
+        let before = reorder.held();
+        let mut released = std::mem::take(&mut self.released);
+        let pushed = reorder.push(ctx.now, incoming, frame, &mut |out| released.push(out));
+        let after = reorder.held();
+        self.held = (self.held + after).saturating_sub(before);
+        if pushed == Pushed::Held {
+            session.stats.reordered += 1;
+            if !session.waiting {
+                session.waiting = true;
+                self.waiting.push(row);
+            }
+        }
+        self.released = released;
+        let own = self.hand_over_released(ctx, row, env);
+        // The caller counts this packet's verdict: as held, or as the first of those that left.
+        self.counts.held = self.held as u64;
+        if pushed == Pushed::Held {
+            self.counts.held = self.counts.held.saturating_sub(1);
+            return Verdict::Hold;
+        }
+        own.unwrap_or(Verdict::Drop(DropReason::NoBuffer))
+    }
+
+    /// Hands over what a reorder buffer released. The first verdict is returned, not counted; the
+    /// others are counted here.
+    fn hand_over_released(
+        &mut self,
+        ctx: &Ctx<'_>,
+        row: Row,
+        env: &mut impl Env<B>,
+    ) -> Option<Verdict> {
+        let mut released = std::mem::take(&mut self.released);
+        let mut first = None;
+        for out in released.drain(..) {
+            let verdict = match out {
+                Out::Deliver(frame) => self.hand_over(ctx, row, frame, env),
+                Out::Duplicate(_) => {
+                    if let Some(s) = self.table.get_mut(row) {
+                        s.stats.duplicates += 1;
+                    }
+                    Verdict::Drop(DropReason::Duplicate)
+                }
+            };
+            if first.is_none() {
+                first = Some(verdict);
+            } else {
+                self.counts.count(verdict);
+            }
+        }
+        self.released = released;
+        first
+    }
+
+    /// Longest wait of a packet that came over `h.path`: what the slowest live path is behind.
+    fn hold(&self, ctx: &Ctx<'_>, h: Heard<'_>) -> Duration {
+        let limit = u64::from(ctx.snapshot.params.reorder_max_hold_us);
+        let us = self.peers.get(usize::from(h.peer.0)).map_or(limit, |state| {
+            let Some(own) = state.arrivals(h.path.slot) else { return limit };
+            let behind = h.view.live().filter_map(|p| state.arrivals(p.slot)).map(|a| {
+                let behind = i64::from(a.delay.wrapping_sub(own.delay));
+                behind + 4 * i64::from(a.deviation.max(own.deviation))
+            });
+            u64::try_from(behind.max().unwrap_or(0)).unwrap_or(0) + HOLD_MARGIN_US
+        });
+        Duration::from_micros(us.clamp(HOLD_MARGIN_US.min(limit), limit))
+    }
+
+    /// Releases what need not wait any longer in the rows that hold packets.
+    pub(super) fn release_due(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
+        let mut i = 0;
+        while let Some(row) = self.waiting.get(i).copied() {
+            if self.release_row(ctx, row, env) {
+                i += 1;
+            } else {
+                self.waiting.swap_remove(i);
+            }
+        }
+        self.counts.held = self.held as u64;
+    }
+
+    /// Returns whether the row still holds packets.
+    fn release_row(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) -> bool {
+        let peer = self.table.get(row).map(|s| s.peer);
+        let horizon = peer.and_then(|p| self.horizon(p, ctx.peer(p)?));
+        let Some(session) = self.table.get_mut(row) else { return false };
+        let Arrival::Tcp(reorder) = &mut session.arrival else { return false };
+        let before = reorder.held();
+        let mut released = std::mem::take(&mut self.released);
+        let mut out = |o| released.push(o);
+        if let Some(horizon) = horizon {
+            reorder.prove_lost(horizon, &mut out);
+        }
+        reorder.expire(ctx.now, &mut out);
+        let after = reorder.held();
+        self.held = (self.held + after).saturating_sub(before);
+        session.waiting = after > 0;
+        let waiting = session.waiting;
+        self.released = released;
+        if let Some(verdict) = self.hand_over_released(ctx, row, env) {
+            self.counts.count(verdict);
+        }
+        waiting
+    }
+
+    /// Sender's time up to which every live path has delivered. Nothing while a path is unheard.
+    fn horizon(&self, peer: PeerIx, view: &PeerView) -> Option<u32> {
+        let mut horizon: Option<u32> = None;
+        for path in view.live() {
+            let newest = self
+                .cells
+                .iter()
+                .filter_map(|c| c.path(peer, path.slot))
+                .map(crate::cells::PathCell::read)
+                .filter(|r| r.rx_delay.count > 0)
+                .map(|r| r.rx_latest_timestamp)
+                .reduce(|a, b| if is_earlier(a, b) { b } else { a })?;
+            horizon =
+                Some(horizon.map_or(newest, |h| if is_earlier(newest, h) { newest } else { h }));
+        }
+        horizon
+    }
+
+    /// When the next held packet is due.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        let due = |row: &Row| match &self.table.get(*row)?.arrival {
+            Arrival::Tcp(reorder) => reorder.deadline(),
+            Arrival::Datagrams(_) => None,
+        };
+        self.waiting.iter().filter_map(due).min()
+    }
+
+    /// Everything held in `row` goes out in order.
+    pub(super) fn flush_row(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
+        let Some(session) = self.table.get_mut(row) else { return };
+        let Arrival::Tcp(reorder) = &mut session.arrival else { return };
+        let before = reorder.held();
+        let mut released = std::mem::take(&mut self.released);
+        reorder.flush(&mut |o| released.push(o));
+        self.held = self.held.saturating_sub(before);
+        self.released = released;
+        if let Some(verdict) = self.hand_over_released(ctx, row, env) {
+            self.counts.count(verdict);
+        }
+    }
+
+    /// Sends a restored packet to the host: directly when its MAC address is known, else through
+    /// the kernel, which resolves it.
+    fn hand_over(
+        &mut self,
+        ctx: &Ctx<'_>,
+        row: Row,
+        mut frame: B,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let stamp = self.stamp;
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        if session.next_hop_stamp != stamp {
+            session.next_hop_stamp = stamp;
+            session.next_hop = next_hop(ctx, session.tuple.src);
+        }
+        if let Some((port, mac)) = session.next_hop {
+            let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
+            if frame.data().len() - super::encap::ETH_LEN > usize::from(view.mtu) {
+                return Verdict::Drop(DropReason::TooBig);
+            }
+            ethernet::set_addresses(frame.data_mut(), Mac(mac), Mac(view.mac));
+            env.transmit(port, frame);
+            return Verdict::Deliver;
+        }
+        let route = ctx.snapshot.routes.lookup(session.tuple.src);
+        let lan = |p: &PortIx| ctx.port(*p).is_some_and(|v| v.role == Role::Lan && v.has_twin);
+        let mut ports = (0..ctx.snapshot.ports.len() as u16).map(PortIx);
+        let Some(port) = route.map(|r| r.port).filter(lan).or_else(|| ports.find(lan)) else {
+            let reason = if route.is_some() { DropReason::Unresolved } else { DropReason::NoRoute };
+            return Verdict::Drop(reason);
+        };
+        let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
+        ethernet::set_addresses(frame.data_mut(), Mac(view.mac), Mac(KERNEL_NEXT_HOP));
+        env.to_kernel(port, frame);
+        Verdict::Deliver
+    }
+}
+
+/// The LAN port and MAC address for `dst`, when both are known.
+fn next_hop(ctx: &Ctx<'_>, dst: std::net::IpAddr) -> Option<(PortIx, [u8; 6])> {
+    if ctx.snapshot.local.contains(&dst) {
+        return None;
+    }
+    let route = ctx.snapshot.routes.lookup(dst)?;
+    let hop = route.gateway.unwrap_or(dst);
+    ctx.snapshot.neighbours.get(&(route.port, hop)).map(|mac| (route.port, *mac))
+}
+
+fn is_earlier(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() < 0
+}

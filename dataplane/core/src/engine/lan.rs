@@ -1,0 +1,339 @@
+//! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
+
+use super::{Ctx, Engine, Env, Origin, Worker, encap};
+use crate::buf::PacketBuf;
+use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
+use crate::ids::{Lane, PeerIx, PortIx, SessionId};
+use crate::reorder::{DedupWindow, Reorder, ReorderParams};
+use crate::schedule::Scheduler;
+use crate::session::{Arrival, InsertError, Row, Session, SessionStats, State};
+use crate::snapshot::{Encapsulation, PathView, PeerView};
+use crate::time::Nanos;
+use crate::tuple::{FlowTuple, IPPROTO_TCP};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{Frag, Parsed, ipv6, tcp};
+
+/// User bytes up to which a flow counts as small and stays on the path that delivers first.
+const SMALL_FLOW: u64 = 128 * 1024;
+/// Stand-alone OPENs are repeated at most this often per path, ns.
+const OPEN_REPEAT_NS: u64 = 5_000_000;
+/// Control message of a data packet in steady state, with and without sequence block, bytes.
+const fn steady_cm_len(sequence_block: bool) -> usize {
+    if sequence_block { crate::cm::DATA_LEN } else { crate::cm::BASE_LEN }
+}
+
+impl<B: PacketBuf> Engine<B> {
+    /// Bytes that `path` adds to a packet of the peer in steady state.
+    #[must_use]
+    pub const fn overhead(encapsulation: Encapsulation, sequence_block: bool) -> usize {
+        let wrapper = match encapsulation {
+            Encapsulation::Udp => encap::UDP_LEN,
+            Encapsulation::Native => 0,
+        };
+        wrapper + steady_cm_len(sequence_block)
+    }
+}
+
+impl<B: PacketBuf> Worker<B> {
+    pub(super) fn lan(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        origin: Origin,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let tuple = p.tuple();
+        let row = if p.frag == Frag::No { self.table.find_tuple(&tuple) } else { None };
+        let row = match row {
+            Some(row) => row,
+            None => {
+                let Some(peer) = ctx.snapshot.prefixes.lookup(p.dst).copied() else {
+                    return match origin {
+                        Origin::Wire => self.other(ctx, port, frame, p, env),
+                        // The kernel sent it here; giving it back would be a loop.
+                        Origin::Kernel => Verdict::Drop(DropReason::NoRoute),
+                    };
+                };
+                if p.frag != Frag::No {
+                    return Verdict::Drop(DropReason::Fragment);
+                }
+                match self.open(ctx, peer, tuple) {
+                    Ok(row) => row,
+                    Err(reason) => return Verdict::Drop(reason),
+                }
+            }
+        };
+        if p.ttl <= 1 && origin == Origin::Wire {
+            // The kernel answers with ICMP time exceeded.
+            return match self.other(ctx, port, frame, p, env) {
+                Verdict::Kernel => Verdict::Kernel,
+                _ => Verdict::Drop(DropReason::TtlExceeded),
+            };
+        }
+        self.send(ctx, port, row, frame, p, env)
+    }
+
+    /// A session for the first packet of a flow towards `peer`.
+    fn open(&mut self, ctx: &Ctx<'_>, peer: PeerIx, tuple: FlowTuple) -> Result<Row, DropReason> {
+        let view = ctx.peer(peer).ok_or(DropReason::NoRoute)?;
+        if view.lanes == 0 || view.live().next().is_none() {
+            return Err(DropReason::NoPath);
+        }
+        if ctx.snapshot.params.draining {
+            return Err(DropReason::Draining);
+        }
+        let larger = ctx.snapshot.node > view.node;
+        let h = tuple.lane_hash();
+        let state = self.peers.get_mut(usize::from(peer.0)).ok_or(DropReason::NoRoute)?;
+        // The counter is this worker's own; a few tries step over ids still in use.
+        for _ in 0..16 {
+            state.next_id = state.next_id.wrapping_add(1);
+            let id = SessionId::new(larger, h, state.next_id);
+            if id.is_path_level() || self.table.find_id(peer, id).is_some() {
+                continue;
+            }
+            let session = new_session(ctx, peer, view, id, tuple, true);
+            return self.table.insert(session).map_err(|e| match e {
+                InsertError::Full | InsertError::Taken => DropReason::TableFull,
+            });
+        }
+        Err(DropReason::TableFull)
+    }
+
+    /// Sends a user packet of session `row`.
+    fn send(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        row: Row,
+        mut frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let (peer, lane) = (session.peer, session.lane);
+        let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
+        let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
+            return Verdict::Drop(DropReason::NoPath);
+        };
+        let slot = match ctx.snapshot.params.scheduler {
+            Scheduler::Adaptive if session.stats.tx_bytes < SMALL_FLOW => {
+                state.dispatcher.pick_first_arrival(ctx.now, p.l3_len() as u32)
+            }
+            s => state.dispatcher.pick(s, ctx.now, p.l3_len() as u32),
+        };
+        let Some(path) = slot.and_then(|s| view.path_in(s)).filter(|path| path.live) else {
+            return Verdict::Drop(DropReason::NoPath);
+        };
+        let encapsulation = if encap::native_carries(p.protocol, p.src, path.local) {
+            path.encapsulation
+        } else {
+            Encapsulation::Udp
+        };
+        let grown = Engine::<B>::overhead(encapsulation, view.sequence_block)
+            + family_growth(p.src.is_ipv6(), path.local.is_ipv6());
+        let room = usize::from(path.mtu).saturating_sub(p.l3_len() + grown);
+        if p.l3_len() + grown > usize::from(path.mtu) {
+            self.too_big(
+                ctx,
+                port,
+                &frame,
+                p,
+                usize::from(path.mtu) - grown.min(path.mtu.into()),
+                env,
+            );
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        if let Some(t) = p.tcp {
+            track_tcp(session, t.flags, true);
+            if t.flags.syn() {
+                clamp(&mut frame, p, mss_limit(view, p.src.is_ipv6()));
+            }
+        }
+        let mut open = (session.state == State::Opening).then_some(session.tuple);
+        let tuple_len = if session.tuple.is_ipv6() { 38 } else { 14 };
+        let mut announce = false;
+        if open.is_some() && room < tuple_len {
+            open = None;
+            if ctx.now.0.saturating_sub(session.opened_at.0) >= OPEN_REPEAT_NS {
+                session.opened_on = 0;
+                session.opened_at = ctx.now;
+            }
+            let bit = 1u32 << (path.slot & 31);
+            announce = session.opened_on & bit == 0;
+            session.opened_on |= bit;
+        }
+        let id = session.id;
+        if announce {
+            self.send_open(ctx, row, path, env);
+        }
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
+            return Verdict::Drop(DropReason::NoPath);
+        };
+        let wrap = match encapsulation {
+            Encapsulation::Udp => Flags::WRAP,
+            Encapsulation::Native => Flags::NONE,
+        };
+        let mut cm = Cm::new(Base {
+            node: ctx.snapshot.node,
+            session: id,
+            path: path.id,
+            feedback: state.feedback.next_report().map(|f| (f.path, f.wire_delay().cast_signed())),
+            timestamp: ctx.now.wire_timestamp(),
+            flags: wrap,
+        });
+        cm.tuple = open;
+        if view.sequence_block {
+            let counter26 = state.path(path.slot).map_or(0, |s| s.next_counter(lane));
+            cm.seq = Some(SeqBlock { session_seq: session.tx_seq, lane, counter26, tag: 0 });
+        }
+        session.tx_seq = session.tx_seq.wrapping_add(1);
+        let mut bytes = [0; MAX_LEN];
+        let cm_len = cm.encoded_len();
+        let encoded = bytes.get_mut(..cm_len).is_some_and(|b| cm.encode_into(b).is_ok());
+        let Some(tail) = bytes.get(..cm_len).filter(|_| encoded) else {
+            return Verdict::Drop(DropReason::Unsupported);
+        };
+        let Some(mut ends) = ctx.udp_ends(path, lane) else {
+            return Verdict::Drop(DropReason::Unresolved);
+        };
+        let ttl = p.ttl.saturating_sub(1).max(1);
+        let sent = match encapsulation {
+            Encapsulation::Udp => encap::wrap_udp(&mut frame, p, &ends, ttl, tail),
+            Encapsulation::Native => {
+                let we_are_larger = ctx.snapshot.node > view.node;
+                let ports = native_ports(id, ctx.snapshot.params.wire_ports);
+                (ends.sport, ends.dport) = if we_are_larger { ports } else { (ports.1, ports.0) };
+                encap::to_native(&mut frame, p, &ends, ttl, tail)
+            }
+        };
+        let len = match sent {
+            Ok(len) => len,
+            Err(e) => return Verdict::Drop(e.into()),
+        };
+        session.last_used = ctx.now;
+        session.stats.tx_packets += 1;
+        session.stats.tx_bytes += p.l3_len() as u64;
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
+            cell.sent(len);
+        }
+        env.transmit(path.port, frame);
+        Verdict::Forward
+    }
+}
+
+/// A session row, not yet in the table.
+pub(super) fn new_session<B>(
+    ctx: &Ctx<'_>,
+    peer: PeerIx,
+    view: &PeerView,
+    id: SessionId,
+    tuple: FlowTuple,
+    opener: bool,
+) -> Session<B> {
+    let params = &ctx.snapshot.params;
+    let capacity = u16::try_from(params.reorder_packets).unwrap_or(u16::MAX);
+    let arrival = if tuple.protocol == IPPROTO_TCP {
+        Arrival::Tcp(Reorder::new(ReorderParams::TCP.with_capacity(capacity)))
+    } else {
+        Arrival::Datagrams(None)
+    };
+    Session {
+        id,
+        alias: None,
+        peer,
+        tuple,
+        lane: lane_of(id, view.lanes),
+        state: if opener { State::Opening } else { State::Confirmed },
+        opener,
+        epoch: view.epoch,
+        created: ctx.now,
+        last_used: ctx.now,
+        // One number a microsecond is more than a session sends, so what a later life of this
+        // session sends is ahead of whatever an earlier one sent.
+        tx_seq: ctx.now.wire_timestamp(),
+        fin: (false, false),
+        opened_on: 0,
+        opened_at: Nanos(0),
+        confirmed_at: Nanos(0),
+        arrival,
+        waiting: false,
+        next_hop: None,
+        next_hop_stamp: 0,
+        stats: SessionStats::default(),
+    }
+}
+
+/// The lane of a session id among `lanes` (a power of two, at least 1).
+pub(super) fn lane_of(id: SessionId, lanes: u8) -> Lane {
+    Lane((id.h() % u16::from(lanes.max(1))) as u8)
+}
+
+/// Sequence state of a session whose peer restarted: numbers start afresh.
+pub(super) fn forget_arrivals<B>(session: &mut Session<B>) {
+    if let Arrival::Datagrams(Some(window)) = &mut session.arrival {
+        DedupWindow::reset(window);
+    }
+}
+
+/// Ports of a native path's packets: of the node with the larger id, of the other.
+///
+/// Both ends derive them from the session id, so nothing is negotiated; the id, not the ports,
+/// tells the session.
+fn native_ports(id: SessionId, (first, last): (u16, u16)) -> (u16, u16) {
+    let span = u32::from(last.saturating_sub(first)) + 1;
+    let mix = |salt: u32| {
+        let x = (id.0 ^ salt).wrapping_mul(0x9e37_79b1);
+        first.wrapping_add(((x ^ (x >> 15)) % span) as u16)
+    };
+    (mix(0), mix(0x85eb_ca6b))
+}
+
+/// Bytes the IP header grows by when the path is of another family.
+const fn family_growth(session_v6: bool, path_v6: bool) -> usize {
+    if path_v6 && !session_v6 { 20 } else { 0 }
+}
+
+/// The largest TCP segment that fits every live path, bytes.
+pub(super) fn mss_limit(view: &PeerView, ipv6: bool) -> u16 {
+    let headers = 20 + if ipv6 { ipv6::HEADER_LEN } else { 20 };
+    let fits = |p: &PathView| {
+        let overhead = Engine::<crate::buf::VecBuf>::overhead(p.encapsulation, view.sequence_block)
+            + family_growth(ipv6, p.local.is_ipv6());
+        usize::from(p.mtu).saturating_sub(overhead + headers)
+    };
+    view.live().map(fits).min().map_or(u16::MAX, |m| m.clamp(64, 65_535) as u16)
+}
+
+pub(super) fn clamp(frame: &mut impl PacketBuf, p: &Parsed, max: u16) {
+    if let Some(segment) = frame.data_mut().get_mut(p.l4_off..p.end) {
+        // Whether it had to be lowered does not matter here.
+        let _ = tcp::clamp_mss(segment, max);
+    }
+}
+
+/// Follows SYN, FIN and RST (G-19). `out`: the packet is from our LAN.
+pub(super) fn track_tcp<B>(session: &mut Session<B>, flags: tcp::Flags, out: bool) {
+    if flags.syn() && !flags.ack() && session.state == State::Closing {
+        // The ports are used again: agree anew, the far side may have forgotten.
+        session.state = State::Opening;
+        session.fin = (false, false);
+    }
+    if flags.fin() {
+        if out {
+            session.fin.0 = true;
+        } else {
+            session.fin.1 = true;
+        }
+    }
+    if (flags.rst() || session.fin == (true, true)) && session.state == State::Confirmed {
+        session.state = State::Closing;
+    }
+}

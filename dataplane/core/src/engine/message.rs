@@ -1,0 +1,258 @@
+//! Messages the engine makes or takes in itself: OPEN, its confirmation, "unknown session", CLOSE;
+//! ICMP too big; ARP and echo on ports without a kernel twin.
+
+use super::encap;
+use super::wan::Heard;
+use super::{Ctx, Env, Worker};
+use crate::buf::PacketBuf;
+use crate::cm::tlv::{self, Tlv};
+use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
+use crate::ids::{PeerIx, PortIx, SessionId};
+use crate::session::{Row, State};
+use crate::snapshot::{PathView, PeerView};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ethernet::{ETHERTYPE_ARP, Mac};
+use crate::wire::{L3, Parsed, arp, build, icmp};
+use std::net::IpAddr;
+
+/// A session's OPEN is confirmed at most this often, ns.
+const CONFIRM_REPEAT_NS: u64 = 1_000_000;
+
+/// A session-level message: what goes into it.
+struct Message<'a> {
+    peer: PeerIx,
+    session: SessionId,
+    flags: Flags,
+    tuple: Option<crate::tuple::FlowTuple>,
+    tlv: Option<&'a Tlv>,
+}
+
+impl<B: PacketBuf> Worker<B> {
+    /// A message of the peer about one session.
+    pub(super) fn session_message(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        cm: &Cm,
+        list: &[u8],
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let mut unknown = false;
+        for t in tlv::parse(list) {
+            match t {
+                Ok(Tlv::UnknownSession { session }) => unknown |= session == cm.session,
+                Ok(_) => {}
+                Err(_) => return Verdict::Drop(DropReason::CmBad),
+            }
+        }
+        if cm.tuple.is_some() {
+            return match self.session_of(ctx, h, cm, env) {
+                Ok(_) => Verdict::Consume,
+                Err(reason) => Verdict::Drop(reason),
+            };
+        }
+        let Some(row) = self.table.find_id(h.peer, cm.session) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        if cm.flags.contains(Flags::CLOSE) {
+            session.state = State::Closing;
+        } else if unknown {
+            session.state = State::Opening;
+            session.opened_on = 0;
+        } else if session.state == State::Opening && session.id == cm.session {
+            session.state = State::Confirmed;
+        }
+        Verdict::Consume
+    }
+
+    /// Confirms `id` of session `row` on the path its OPEN came over.
+    pub(super) fn confirm(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        row: Row,
+        id: SessionId,
+        env: &mut impl Env<B>,
+    ) {
+        let Some(session) = self.table.get_mut(row) else { return };
+        let due = session.confirmed_at.0 == 0
+            || ctx.now.0.saturating_sub(session.confirmed_at.0) >= CONFIRM_REPEAT_NS;
+        // Only the id that won is confirmed; the other learns it from our OPEN.
+        if !due || session.id != id {
+            return;
+        }
+        session.confirmed_at = ctx.now;
+        let m = Message { peer: h.peer, session: id, flags: Flags::HB, tuple: None, tlv: None };
+        self.send_message(ctx, h.view, h.path, &m, env);
+    }
+
+    /// Sends the tuple of session `row` by itself, for packets that have no room for it.
+    pub(super) fn send_open(
+        &mut self,
+        ctx: &Ctx<'_>,
+        row: Row,
+        path: &PathView,
+        env: &mut impl Env<B>,
+    ) {
+        let Some(session) = self.table.get(row) else { return };
+        let Some(view) = ctx.peer(session.peer) else { return };
+        let m = Message {
+            peer: session.peer,
+            session: session.id,
+            flags: Flags::HB,
+            tuple: Some(session.tuple),
+            tlv: None,
+        };
+        self.send_message(ctx, view, path, &m, env);
+    }
+
+    /// Tells the peer that `session` is not known here, at most 100 times a second.
+    pub(super) fn send_unknown(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        session: SessionId,
+        env: &mut impl Env<B>,
+    ) {
+        let allowed = self
+            .peers
+            .get_mut(usize::from(h.peer.0))
+            .is_some_and(|state| state.may_answer_unknown(ctx.now));
+        if allowed {
+            let tlv = Tlv::UnknownSession { session };
+            let m =
+                Message { peer: h.peer, session, flags: Flags::HB, tuple: None, tlv: Some(&tlv) };
+            self.send_message(ctx, h.view, h.path, &m, env);
+        }
+    }
+
+    /// Tells the peer that the session ended.
+    pub(super) fn send_close(
+        &mut self,
+        ctx: &Ctx<'_>,
+        peer: PeerIx,
+        session: SessionId,
+        env: &mut impl Env<B>,
+    ) {
+        let Some(view) = ctx.peer(peer) else { return };
+        let Some(path) = view.live().next() else { return };
+        let flags = Flags::HB | Flags::CLOSE;
+        let m = Message { peer, session, flags, tuple: None, tlv: None };
+        self.send_message(ctx, view, path, &m, env);
+    }
+
+    fn send_message(
+        &mut self,
+        ctx: &Ctx<'_>,
+        view: &PeerView,
+        path: &PathView,
+        m: &Message<'_>,
+        env: &mut impl Env<B>,
+    ) {
+        let lane = super::lan::lane_of(m.session, view.lanes);
+        let Some(ends) = ctx.udp_ends(path, lane) else { return };
+        let counter26 = self
+            .peers
+            .get_mut(usize::from(m.peer.0))
+            .and_then(|s| s.path(path.slot))
+            .map_or(0, |p| p.next_counter(lane));
+        let mut cm = Cm::new(Base {
+            node: ctx.snapshot.node,
+            session: m.session,
+            path: path.id,
+            feedback: None,
+            timestamp: ctx.now.wire_timestamp(),
+            flags: m.flags,
+        });
+        cm.tuple = m.tuple;
+        if view.sequence_block {
+            cm.seq = Some(SeqBlock { session_seq: 0, lane, counter26, tag: 0 });
+        }
+        let mut bytes = [0; tlv::MAX_TLV_LEN + MAX_LEN];
+        let at = match m.tlv {
+            Some(t) => match t.encode_to_slice(&mut bytes) {
+                Some(n) => n,
+                None => return,
+            },
+            None => 0,
+        };
+        let end = at + cm.encoded_len();
+        let Some(room) = bytes.get_mut(at..end) else { return };
+        if cm.encode_into(room).is_err() {
+            return;
+        }
+        let Some(payload) = bytes.get(..end) else { return };
+        let Some(mut frame) = env.alloc() else { return };
+        if encap::build_udp(&mut frame, &ends, payload).is_err() {
+            return;
+        }
+        let len = frame.data().len() - encap::ETH_LEN;
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(m.peer, path.slot)) {
+            cell.sent(len);
+        }
+        self.counts.originated += 1;
+        env.transmit(path.port, frame);
+    }
+
+    /// ICMP "fragmentation needed" or "packet too big" to the LAN host (RFC 1191, RFC 4443), from
+    /// our address on that port.
+    pub(super) fn too_big(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        frame: &B,
+        p: &Parsed,
+        mtu: usize,
+        env: &mut impl Env<B>,
+    ) {
+        if !p.dont_fragment {
+            return;
+        }
+        let Some(view) = ctx.port(port) else { return };
+        let Some(from) = view.address(p.dst.is_ipv6()) else { return };
+        let problem = icmp::Problem::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) };
+        let answer = build::icmp_error(frame.data(), Mac(view.mac), from, problem);
+        self.originate(port, answer.as_deref(), env);
+    }
+
+    /// What a kernel would do, on a port that has none: answer ARP and echo for our own addresses.
+    pub(super) fn without_kernel(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
+        let answer = if p.l3 == L3::Other && p.ethertype == ETHERTYPE_ARP {
+            let body = frame.data().get(p.l3_off..).unwrap_or_default();
+            arp::View::new(body)
+                .filter(|q| q.op() == arp::Op::Request)
+                .filter(|q| ctx.snapshot.local.contains(&IpAddr::V4(q.target_ip())))
+                .map(|q| arp::reply(Mac(view.mac), &q, p.vlan))
+        } else {
+            None
+        };
+        if answer.is_some() {
+            self.originate(port, answer.as_deref(), env);
+            return Verdict::Consume;
+        }
+        Verdict::Drop(DropReason::NoRoute)
+    }
+
+    fn originate(&mut self, port: PortIx, bytes: Option<&[u8]>, env: &mut impl Env<B>) {
+        let Some(bytes) = bytes else { return };
+        let Some(mut frame) = env.alloc() else { return };
+        frame.truncate(0);
+        if !frame.append(bytes.len()) {
+            return;
+        }
+        frame.data_mut().copy_from_slice(bytes);
+        self.counts.originated += 1;
+        env.transmit(port, frame);
+    }
+}

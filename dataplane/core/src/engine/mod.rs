@@ -1,0 +1,333 @@
+//! The engine of one worker: every packet of its lanes, from the LAN, the paths and the kernel.
+//!
+//! Owns the sessions of its lanes, the sending counters and newest arrivals of each (path, lane),
+//! and its dispatch state. Reads the snapshot; writes its own cells. Nothing is shared with other
+//! workers, so nothing is locked. What leaves goes through [`Env`]; every packet that comes in gets
+//! exactly one [`Verdict`], counted here and nowhere else.
+//!
+//! * `lan`: LAN → path (P §3.7.2 "TX"), [`lan`]
+//! * `wan`: path → LAN ("RX"), [`wan`]
+//! * `deliver`: order, duplicates, next hop on the LAN
+//! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
+//! * `poll`: what is due without a packet; commands of the control thread
+//! * `encap`: the rewriting itself
+
+mod deliver;
+mod encap;
+mod lan;
+mod message;
+mod peer;
+mod poll;
+mod wan;
+
+pub use encap::{EncapError, Ends, build_udp};
+pub use poll::{Command, SessionInfo, SessionQuery};
+
+use crate::buf::PacketBuf;
+use crate::cells::WorkerCells;
+use crate::ids::{Lane, PeerIx, PortIx};
+use crate::session::{Row, SessionTable};
+use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView, PortView, Role, Snapshot};
+use crate::time::Nanos;
+use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
+use crate::verdict::{DropReason, Verdict, VerdictCounts};
+use crate::wire::{L3, Parsed, parse_frame};
+use peer::PeerState;
+use std::sync::Arc;
+
+/// What the engine asks of the shell around it.
+pub trait Env<B> {
+    /// An empty buffer, if one is free.
+    fn alloc(&mut self) -> Option<B>;
+    /// Sends a complete frame out of a port.
+    fn transmit(&mut self, port: PortIx, frame: B);
+    /// Gives a frame to the port's kernel twin.
+    fn to_kernel(&mut self, port: PortIx, frame: B);
+    /// Gives a path-level message to the control thread; false when its ring is full and the frame
+    /// was dropped.
+    fn punt(&mut self, port: PortIx, frame: B) -> bool;
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// The port.
+    Wire,
+    /// The port's kernel twin.
+    Kernel,
+}
+
+/// One worker's engine: the snapshot it reads and the state it owns.
+pub struct Engine<B> {
+    snapshot: Arc<Snapshot>,
+    worker: Worker<B>,
+}
+
+/// What every step of one burst reads.
+#[derive(Clone, Copy)]
+struct Ctx<'a> {
+    now: Nanos,
+    snapshot: &'a Snapshot,
+}
+
+impl<'a> Ctx<'a> {
+    fn peer(&self, peer: PeerIx) -> Option<&'a PeerView> {
+        self.snapshot.peers.get(usize::from(peer.0)).map(|p| &**p)
+    }
+
+    fn port(&self, port: PortIx) -> Option<&'a PortView> {
+        self.snapshot.ports.get(usize::from(port.0))
+    }
+
+    /// Wire addresses of `path` towards the peer for a packet of `lane`, `udp` encapsulation.
+    /// `None` while the next hop is unknown.
+    fn udp_ends(&self, path: &PathView, lane: Lane) -> Option<Ends> {
+        let lane = u16::from(lane.0);
+        Some(Ends {
+            src_mac: self.port(path.port)?.mac,
+            dst_mac: path.next_hop?,
+            src: path.local,
+            dst: path.remote,
+            sport: self.snapshot.params.base_port.wrapping_add(lane),
+            dport: path.remote_base_port.wrapping_add(lane),
+        })
+    }
+
+    /// WIRE "Is it ours?", step 1: to one of our addresses and a lane port or wire port.
+    fn is_ours(&self, p: &Parsed) -> bool {
+        let params = &self.snapshot.params;
+        let lane_port =
+            p.protocol == IPPROTO_UDP && p.dport.wrapping_sub(params.base_port) < Lane::MAX as u16;
+        let wire_port = matches!(p.protocol, IPPROTO_UDP | IPPROTO_TCP)
+            && (params.wire_ports.0..=params.wire_ports.1).contains(&p.dport);
+        (lane_port || wire_port) && self.snapshot.local.contains(&p.dst)
+    }
+}
+
+/// The state that the worker owns.
+struct Worker<B> {
+    index: u8,
+    /// Counts snapshots taken; cached lookups carry the stamp they were made under.
+    stamp: u64,
+    cells: Vec<Arc<WorkerCells>>,
+    table: SessionTable<B>,
+    peers: Vec<PeerState>,
+    /// Rows whose reorder buffer holds packets.
+    waiting: Vec<Row>,
+    held: usize,
+    counts: VerdictCounts,
+    rng: u64,
+    /// Packets just released by a reorder buffer; empty between packets.
+    released: Vec<crate::reorder::Out<B>>,
+    scan_row: usize,
+    scan_at: Nanos,
+}
+
+impl<B: PacketBuf> Engine<B> {
+    /// An engine for worker number `index`. `cells` are those of all workers; this engine writes
+    /// `cells[index]` and reads the newest arrivals in the others. `seed` makes its random choices
+    /// (session counters, the paper's draw) repeatable.
+    #[must_use]
+    pub fn new(
+        index: u8,
+        now: Nanos,
+        snapshot: Arc<Snapshot>,
+        cells: Vec<Arc<WorkerCells>>,
+        seed: u64,
+    ) -> Self {
+        let mut worker = Worker {
+            index,
+            stamp: 1,
+            cells,
+            table: SessionTable::new(snapshot.params.max_sessions),
+            peers: Vec::new(),
+            waiting: Vec::new(),
+            held: 0,
+            counts: VerdictCounts::default(),
+            rng: seed ^ (u64::from(index) << 56) ^ 0x6d70_6970,
+            released: Vec::with_capacity(64),
+            scan_row: 0,
+            scan_at: Nanos(0),
+        };
+        worker.sync(&Ctx { now, snapshot: &snapshot });
+        Self { snapshot, worker }
+    }
+
+    /// Takes a new snapshot; call between bursts.
+    pub fn set_snapshot(&mut self, now: Nanos, snapshot: &Arc<Snapshot>) {
+        self.snapshot = Arc::clone(snapshot);
+        self.worker.stamp += 1;
+        self.worker.sync(&Ctx { now, snapshot });
+    }
+
+    /// Packet counts so far.
+    #[must_use]
+    pub const fn counts(&self) -> &VerdictCounts {
+        &self.worker.counts
+    }
+
+    /// Sessions in the table.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.worker.table.len()
+    }
+
+    /// Processes one frame that arrived at `now` (the burst's time).
+    pub fn rx(
+        &mut self,
+        now: Nanos,
+        port: PortIx,
+        origin: Origin,
+        frame: B,
+        env: &mut impl Env<B>,
+    ) {
+        let ctx = Ctx { now, snapshot: &self.snapshot };
+        self.worker.counts.rx += 1;
+        let verdict = self.worker.classify(&ctx, port, origin, frame, env);
+        self.worker.counts.count(verdict);
+    }
+
+    /// Counts a frame that the shell had to drop before the engine could see it.
+    pub fn refuse(&mut self, reason: DropReason) {
+        self.worker.counts.rx += 1;
+        self.worker.counts.count(Verdict::Drop(reason));
+    }
+
+    /// Does what is due without a packet: held packets, expiry. Call once per poll round.
+    pub fn poll(&mut self, now: Nanos, env: &mut impl Env<B>) {
+        let ctx = Ctx { now, snapshot: &self.snapshot };
+        self.worker.poll(&ctx, env);
+    }
+
+    /// Carries out a command of the control thread.
+    pub fn command(&mut self, now: Nanos, command: Command, env: &mut impl Env<B>) {
+        let ctx = Ctx { now, snapshot: &self.snapshot };
+        self.worker.command(&ctx, command, env);
+    }
+
+    /// When [`Self::poll`] has a held packet to release, if any.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Nanos> {
+        self.worker.deadline()
+    }
+
+    /// Publishes counters; call once per burst or poll.
+    pub fn publish(&self) {
+        if let Some(cells) = self.worker.own_cells() {
+            cells.publish(&self.worker.counts, self.worker.table.len());
+        }
+    }
+}
+
+impl<B: PacketBuf> Worker<B> {
+    fn sync(&mut self, ctx: &Ctx<'_>) {
+        for (i, view) in ctx.snapshot.peers.iter().enumerate() {
+            if i == self.peers.len() {
+                let seed = splitmix(&mut self.rng);
+                self.peers.push(PeerState::new(seed));
+            }
+            if let Some(state) = self.peers.get_mut(i) {
+                state.sync(view, ctx.now);
+            }
+        }
+    }
+
+    fn classify(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        origin: Origin,
+        frame: B,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
+        let Some(dst_mac) = frame.data().first_chunk::<6>().copied() else {
+            return Verdict::Drop(DropReason::Truncated);
+        };
+        if origin == Origin::Kernel && dst_mac != KERNEL_NEXT_HOP {
+            env.transmit(port, frame);
+            return Verdict::Plain;
+        }
+        let parsed = match parse_frame(frame.data()) {
+            Ok(p) => p,
+            Err(e) => return Verdict::Drop(e.into()),
+        };
+        if origin == Origin::Kernel {
+            return self.lan(ctx, port, origin, frame, &parsed, env);
+        }
+        if dst_mac[0] & 1 != 0 || parsed.l3 == L3::Other {
+            return self.other(ctx, port, frame, &parsed, env);
+        }
+        if dst_mac != view.mac {
+            return Verdict::Drop(DropReason::NotForUs);
+        }
+        let ours = match view.role {
+            Role::Wan => ctx.is_ours(&parsed),
+            Role::Lan => !ctx.snapshot.local.contains(&parsed.dst),
+        };
+        match view.role {
+            _ if !ours => self.other(ctx, port, frame, &parsed, env),
+            Role::Wan => self.wan(ctx, port, frame, &parsed, env),
+            Role::Lan => self.lan(ctx, port, origin, frame, &parsed, env),
+        }
+    }
+
+    /// Not MPIP: to the kernel where there is one, else answered or dropped here.
+    fn other(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        if ctx.port(port).is_some_and(|v| v.has_twin) {
+            env.to_kernel(port, frame);
+            return Verdict::Kernel;
+        }
+        self.without_kernel(ctx, port, frame, p, env)
+    }
+
+    fn own_cells(&self) -> Option<&WorkerCells> {
+        self.cells.get(usize::from(self.index)).map(|c| &**c)
+    }
+}
+
+/// SplitMix64: state in, next value out.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The worker that owns a frame (ARCHITECTURE "One owner per session"), for the RX stage of an
+/// lcore that is not alone. Anything without a session goes to worker 0.
+#[must_use]
+pub fn steer(snapshot: &Snapshot, port: PortIx, origin: Origin, frame: &[u8]) -> u8 {
+    let workers = snapshot.workers.max(1);
+    if workers == 1 {
+        return 0;
+    }
+    let Ok(p) = parse_frame(frame) else { return 0 };
+    if p.l3 == L3::Other {
+        return 0;
+    }
+    let role = snapshot.ports.get(usize::from(port.0)).map(|v| v.role);
+    let from_lan = origin == Origin::Kernel || role == Some(Role::Lan);
+    if from_lan {
+        let Some(peer) = snapshot.prefixes.lookup(p.dst) else { return 0 };
+        let lanes = snapshot.peers.get(usize::from(peer.0)).map_or(1, |v| v.lanes.max(1));
+        return ((p.tuple().lane_hash() % u16::from(lanes)) % u16::from(workers)) as u8;
+    }
+    let params = &snapshot.params;
+    let lane = p.dport.wrapping_sub(params.base_port);
+    if p.protocol == IPPROTO_UDP && lane < Lane::MAX as u16 {
+        return (lane % u16::from(workers)) as u8;
+    }
+    if (params.wire_ports.0..=params.wire_ports.1).contains(&p.dport) {
+        return wan::native_lane(snapshot, frame, &p).map_or(0, |l| l.0 % workers);
+    }
+    0
+}

@@ -1,0 +1,162 @@
+//! What is due without a packet, and commands of the control thread.
+
+use super::{Ctx, Env, Worker};
+use crate::buf::PacketBuf;
+use crate::ids::{PeerIx, SessionId};
+use crate::session::{Row, Session, SessionStats, State};
+use crate::snapshot::Params;
+use crate::time::Nanos;
+use crate::tuple::{FlowTuple, IPPROTO_TCP};
+use std::sync::mpsc::Sender;
+
+/// Rows looked at for expiry are spread so that each is seen about once a second.
+const SCAN_EVERY_NS: u64 = 1_000_000;
+const SCANS_A_SECOND: usize = 1_000;
+
+/// What the control thread asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Forget every session of a peer: its lanes changed. OPEN makes them anew.
+    ForgetPeer(PeerIx),
+    /// Deliver everything held now: the gateway is stopping.
+    Flush,
+    /// Describe sessions, at most as many as the query says; the answer goes into the channel.
+    Sessions(SessionQuery, Sender<Vec<SessionInfo>>),
+}
+
+/// Which sessions to describe.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionQuery {
+    /// Only those to this peer.
+    pub peer: Option<PeerIx>,
+    /// Skip this many matches.
+    pub offset: usize,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A session as shown to the operator.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Its id.
+    pub id: SessionId,
+    /// Where it goes.
+    pub peer: PeerIx,
+    /// Its tuple as our LAN sends it.
+    pub tuple: FlowTuple,
+    /// Whether this side opened it.
+    pub opener: bool,
+    /// How far it is agreed.
+    pub state: State,
+    /// Since it was made, ns.
+    pub age_ns: u64,
+    /// Since its last user packet, ns.
+    pub idle_ns: u64,
+    /// Packets waiting in its reorder buffer.
+    pub held: usize,
+    /// Its counters.
+    pub stats: SessionStats,
+}
+
+impl<B: PacketBuf> Worker<B> {
+    pub(super) fn poll(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
+        if !self.waiting.is_empty() {
+            self.release_due(ctx, env);
+        }
+        if ctx.now.0.saturating_sub(self.scan_at.0) >= SCAN_EVERY_NS {
+            self.scan_at = ctx.now;
+            self.expire(ctx, env);
+        }
+    }
+
+    fn expire(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
+        let rows = self.table.rows();
+        for _ in 0..rows.div_ceil(SCANS_A_SECOND) {
+            if self.scan_row >= self.table.rows() {
+                self.scan_row = 0;
+            }
+            let row = self.scan_row as Row;
+            self.scan_row += 1;
+            let Some(session) = self.table.get(row) else { continue };
+            let idle = ctx.now.0.saturating_sub(session.last_used.0);
+            if idle < timeout(session, &ctx.snapshot.params) {
+                continue;
+            }
+            let (peer, id, state) = (session.peer, session.id, session.state);
+            self.flush_row(ctx, row, env);
+            self.end(row);
+            if state != State::Closing {
+                self.send_close(ctx, peer, id, env);
+            }
+        }
+    }
+
+    /// Takes a session out of the table. What it held is dropped with it and counted.
+    pub(super) fn end(&mut self, row: Row) {
+        let Some(session) = self.table.remove(row) else { return };
+        if let crate::session::Arrival::Tcp(reorder) = &session.arrival {
+            let held = reorder.held();
+            self.held = self.held.saturating_sub(held);
+            self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
+        }
+        self.counts.held = self.held as u64;
+        self.waiting.retain(|r| *r != row);
+    }
+
+    pub(super) fn command(&mut self, ctx: &Ctx<'_>, command: Command, env: &mut impl Env<B>) {
+        match command {
+            Command::ForgetPeer(peer) => {
+                for row in 0..self.table.rows() as Row {
+                    if self.table.get(row).is_some_and(|s| s.peer == peer) {
+                        self.flush_row(ctx, row, env);
+                        self.end(row);
+                    }
+                }
+            }
+            Command::Flush => {
+                for row in std::mem::take(&mut self.waiting) {
+                    self.flush_row(ctx, row, env);
+                    if let Some(s) = self.table.get_mut(row) {
+                        s.waiting = false;
+                    }
+                }
+                self.counts.held = self.held as u64;
+            }
+            Command::Sessions(query, answer) => {
+                // The asker may have given up; nothing to be done about that here.
+                let _ = answer.send(self.describe(ctx.now, query));
+            }
+        }
+    }
+
+    fn describe(&self, now: Nanos, query: SessionQuery) -> Vec<SessionInfo> {
+        (0..self.table.rows() as Row)
+            .filter_map(|row| self.table.get(row))
+            .filter(|s| query.peer.is_none_or(|p| p == s.peer))
+            .skip(query.offset)
+            .take(query.limit)
+            .map(|s| SessionInfo {
+                id: s.id,
+                peer: s.peer,
+                tuple: s.tuple,
+                opener: s.opener,
+                state: s.state,
+                age_ns: now.0.saturating_sub(s.created.0),
+                idle_ns: now.0.saturating_sub(s.last_used.0),
+                held: match &s.arrival {
+                    crate::session::Arrival::Tcp(r) => r.held(),
+                    crate::session::Arrival::Datagrams(_) => 0,
+                },
+                stats: s.stats,
+            })
+            .collect()
+    }
+}
+
+fn timeout<B>(session: &Session<B>, params: &Params) -> u64 {
+    match session.state {
+        State::Closing => params.timeout_closing_ns,
+        State::Confirmed if session.tuple.protocol == IPPROTO_TCP => params.timeout_tcp_ns,
+        State::Opening | State::Confirmed => params.timeout_udp_ns,
+    }
+}

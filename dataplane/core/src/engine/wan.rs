@@ -1,0 +1,295 @@
+//! Path → LAN (P §3.7.2 "RX"): control message, peer, path, session, measurement, restore.
+
+use super::lan::{clamp, forget_arrivals, lane_of, mss_limit, new_session, track_tcp};
+use super::{Ctx, Env, Worker, encap};
+use crate::buf::PacketBuf;
+use crate::cm::{Cm, CmView, Flags};
+use crate::ids::{Lane, PeerIx, PortIx, SessionId};
+use crate::session::{InsertError, Row, State};
+use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
+use crate::tuple::{FlowTuple, IPPROTO_UDP};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{Frag, Parsed, udp};
+
+/// The part of a frame that ends with the control message: the L4 payload, for UDP as long as the
+/// UDP header says.
+fn payload<'a>(frame: &'a [u8], p: &Parsed) -> Option<&'a [u8]> {
+    let end = if p.protocol == IPPROTO_UDP {
+        let len = usize::from(udp::View::new(frame.get(p.l4_off..p.end)?)?.length());
+        (p.l4_off + len == p.end).then_some(p.end)?
+    } else {
+        p.end
+    };
+    frame.get(p.payload_off..end)
+}
+
+/// The lane of a frame on a wire port, read from its session id.
+pub(super) fn native_lane(snapshot: &Snapshot, frame: &[u8], p: &Parsed) -> Option<Lane> {
+    let cm = CmView::parse_tail(payload(frame, p)?).ok()?;
+    let peer = snapshot.by_node.get(&cm.base().node())?;
+    let view = snapshot.peers.get(usize::from(peer.0))?;
+    Some(lane_of(cm.base().session(), view.lanes))
+}
+
+/// A packet from a known peer over a known path.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'a> {
+    pub peer: PeerIx,
+    pub view: &'a PeerView,
+    pub path: &'a PathView,
+}
+
+impl<B: PacketBuf> Worker<B> {
+    pub(super) fn wan(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        mut frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        if p.frag != Frag::No {
+            return Verdict::Drop(DropReason::Fragment);
+        }
+        let Some(bytes) = payload(frame.data(), p) else {
+            return Verdict::Drop(DropReason::BadL4);
+        };
+        let (cm, cm_len) = match Cm::parse_tail(bytes) {
+            Ok(v) => v,
+            Err(e) => return Verdict::Drop(e.into()),
+        };
+        if cm.node == ctx.snapshot.node {
+            return Verdict::Drop(DropReason::OwnNodeId);
+        }
+        if cm.flags.is_consumed() && !l4_checksum_ok(frame.data(), p) {
+            // The control message guards itself, but not the elements in front of it.
+            return Verdict::Drop(DropReason::BadL4);
+        }
+        let peer = ctx.snapshot.by_node.get(&cm.node).copied();
+        let heard = peer.and_then(|peer| {
+            let view = ctx.peer(peer)?;
+            let path = view.path_of_peer(cm.path)?;
+            let fits = path.port == port && path.local == p.dst && path.remote == p.src;
+            fits.then_some(Heard { peer, view, path })
+        });
+        if cm.session.is_path_level() {
+            // Probes come before the path is known; the control thread judges them.
+            if let Some(h) = heard {
+                self.measure(ctx, h, &cm);
+            }
+            return if peer.is_none() && !cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
+                Verdict::Drop(DropReason::UnknownPeer)
+            } else if env.punt(port, frame) {
+                Verdict::Punt
+            } else {
+                Verdict::Drop(DropReason::RingFull)
+            };
+        }
+        if peer.is_none() {
+            return Verdict::Drop(DropReason::UnknownPeer);
+        }
+        let Some(h) = heard else { return Verdict::Drop(DropReason::UnknownPath) };
+        self.measure(ctx, h, &cm);
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
+            cell.received(p.l3_len(), ctx.now.as_micros());
+        }
+        if cm.flags.is_consumed() {
+            let tlvs = p.payload_off..p.end - cm_len;
+            let list = frame.data().get(tlvs).unwrap_or_default();
+            return self.session_message(ctx, h, &cm, list, env);
+        }
+        let row = match self.session_of(ctx, h, &cm, env) {
+            Ok(row) => row,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let tuple = session.tuple.reversed();
+        let restored = if cm.flags.contains(Flags::WRAP) {
+            encap::unwrap_udp(&mut frame, p, cm_len, &tuple)
+        } else if h.path.encapsulation == Encapsulation::Native {
+            encap::from_native(&mut frame, p, cm_len, &tuple)
+        } else {
+            Err(encap::EncapError::Unsupported)
+        };
+        let len = match restored {
+            Ok(len) => len,
+            Err(e) => return Verdict::Drop(e.into()),
+        };
+        session.last_used = ctx.now;
+        session.stats.rx_packets += 1;
+        session.stats.rx_bytes += len as u64;
+        if cm.flags.contains(Flags::CLOSE) {
+            session.state = State::Closing;
+        }
+        let Ok(inner) = crate::wire::parse_frame(frame.data()) else {
+            return Verdict::Drop(DropReason::BadL4);
+        };
+        if inner.tuple() != tuple {
+            // The ports inside are not the session's: not this session's packet.
+            return Verdict::Drop(DropReason::TupleMismatch);
+        }
+        if let Some(t) = inner.tcp {
+            track_tcp(session, t.flags, false);
+            if t.flags.syn() {
+                clamp(&mut frame, &inner, mss_limit(h.view, inner.src.is_ipv6()));
+            }
+        }
+        self.deliver(ctx, h, row, &cm, frame, &inner, env)
+    }
+
+    /// One-way delay, path counter, and the delay the peer reports for one of our paths.
+    fn measure(&mut self, ctx: &Ctx<'_>, h: Heard<'_>, cm: &Cm) {
+        let raw = ctx.now.wire_timestamp().wrapping_sub(cm.timestamp).cast_signed();
+        let Some(state) = self.peers.get_mut(usize::from(h.peer.0)) else { return };
+        state.delay_sample(h.path.slot, cm.path, raw, ctx.now);
+        let covered = match (cm.seq, state.path(h.path.slot)) {
+            (Some(s), Some(path)) if s.lane != Lane::PATH_LEVEL => path.cover(s.lane, s.counter26),
+            _ => 0,
+        };
+        let Some(cells) = self.own_cells() else { return };
+        if let Some(cell) = cells.path(h.peer, h.path.slot) {
+            cell.heard(ctx.now.as_micros());
+            cell.delay(raw, cm.timestamp);
+            cell.covered(covered);
+        }
+        if let Some((id, delay)) = cm.feedback
+            && let Some(ours) = h.view.path_of_ours(id)
+            && let Some(cell) = cells.path(h.peer, ours.slot)
+        {
+            cell.feedback(delay);
+        }
+    }
+
+    /// The session of a data packet, made from its tuple block if need be.
+    pub(super) fn session_of(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        cm: &Cm,
+        env: &mut impl Env<B>,
+    ) -> Result<Row, DropReason> {
+        let known = self.table.find_id(h.peer, cm.session);
+        let Some(theirs) = cm.tuple else {
+            let Some(row) = known else {
+                self.send_unknown(ctx, h, cm.session, env);
+                return Err(DropReason::UnknownSession);
+            };
+            self.refresh_epoch(h, row);
+            return Ok(row);
+        };
+        let tuple = theirs.reversed();
+        let row = self.accept_open(ctx, h, cm.session, tuple, known)?;
+        self.refresh_epoch(h, row);
+        self.confirm(ctx, h, row, cm.session, env);
+        Ok(row)
+    }
+
+    /// A session's numbers start afresh when the peer restarted.
+    fn refresh_epoch(&mut self, h: Heard<'_>, row: Row) {
+        if let Some(session) = self.table.get_mut(row)
+            && session.epoch != h.view.epoch
+        {
+            session.epoch = h.view.epoch;
+            forget_arrivals(session);
+        }
+    }
+
+    /// An OPEN for `tuple` (as our LAN sees it) under `id`; `known` is the row of that id.
+    fn accept_open(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        id: SessionId,
+        tuple: FlowTuple,
+        known: Option<Row>,
+    ) -> Result<Row, DropReason> {
+        // What the peer opens must come from behind the peer (G-03).
+        if ctx.snapshot.prefixes.lookup(tuple.dst) != Some(&h.peer) {
+            return Err(DropReason::TupleMismatch);
+        }
+        let theirs = id.made_by_larger_node() != (ctx.snapshot.node > h.view.node);
+        if let Some(row) = known {
+            if self.table.get(row).is_some_and(|s| s.tuple == tuple) {
+                return Ok(row);
+            }
+            if !theirs {
+                return Err(DropReason::TupleMismatch);
+            }
+            // The peer numbers afresh: its old session of this id is gone.
+            self.end(row);
+        }
+        if let Some(row) = self.table.find_tuple(&tuple) {
+            return self.merge(h, row, id, theirs);
+        }
+        if ctx.snapshot.params.draining {
+            return Err(DropReason::Draining);
+        }
+        let session = new_session(ctx, h.peer, h.view, id, tuple, false);
+        self.table.insert(session).map_err(|e| match e {
+            InsertError::Full | InsertError::Taken => DropReason::TableFull,
+        })
+    }
+
+    /// The flow has a session already, under another id.
+    ///
+    /// Both sides opened at once, or one lost its table: the id made by the node with the lower id
+    /// wins, which both ends decide alike. The same maker twice: the newer id replaces the older.
+    fn merge(
+        &mut self,
+        h: Heard<'_>,
+        row: Row,
+        id: SessionId,
+        theirs: bool,
+    ) -> Result<Row, DropReason> {
+        let Some(session) = self.table.get_mut(row) else {
+            return Err(DropReason::UnknownSession);
+        };
+        if session.peer != h.peer {
+            // The flow moved to another peer; the old session is of no use to anybody.
+            self.end(row);
+            return Err(DropReason::TupleMismatch);
+        }
+        let same_maker = session.id.made_by_larger_node() == id.made_by_larger_node();
+        if same_maker {
+            if !theirs {
+                return Err(DropReason::TupleMismatch);
+            }
+            forget_arrivals(session);
+            session.state = State::Confirmed;
+            session.opener = false;
+            return if self.table.replace_id(row, id) {
+                Ok(row)
+            } else {
+                Err(DropReason::TupleMismatch)
+            };
+        }
+        let lower_made_it = !id.made_by_larger_node();
+        if lower_made_it {
+            session.state = State::Confirmed;
+            session.opener = !theirs;
+            if !self.table.adopt_id(row, id) {
+                return Err(DropReason::TupleMismatch);
+            }
+        } else {
+            // Ours wins: say so again until the peer has heard it.
+            session.state = State::Opening;
+            session.opened_on = 0;
+            if !self.table.add_alias(row, id) {
+                return Err(DropReason::TupleMismatch);
+            }
+        }
+        Ok(row)
+    }
+}
+
+/// The outer L4 checksum, in full. UDP over IPv4 without one passes (RFC 768).
+fn l4_checksum_ok(frame: &[u8], p: &Parsed) -> bool {
+    let Some(segment) = frame.get(p.l4_off..p.end) else { return false };
+    if p.protocol == IPPROTO_UDP {
+        udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
+    } else {
+        crate::wire::tcp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
+    }
+}
