@@ -3,4 +3,5 @@
 //! [`link::model`] is one direction of a link as a function of its parameters, the packets and
 //! `now`; it knows no DPDK, so a simulator runs the same links in virtual time.
 
+pub mod cli;
 pub mod link;

@@ -7,12 +7,15 @@
 //! | [`units`] | `40Mbit/s`, `5ms`, `0.5%`, `64KiB` |
 //! | [`spec`] | `rate=40Mbit/s,delay=5ms,…` as a change to [`model::LinkParams`] |
 //! | [`topology`] | `name:port:port`, `name:direction:key=value,…` |
+//! | [`emulator`], [`pace`] | links between DPDK ports, and the loop that moves them |
 //! | [`report`] | what an emulator tells about itself |
 //! | [`protocol`], [`control`], [`client`] | the control socket: language, server, caller |
 
 pub mod client;
 pub mod control;
+pub mod emulator;
 pub mod model;
+pub mod pace;
 pub mod protocol;
 pub mod random;
 pub mod report;

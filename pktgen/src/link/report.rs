@@ -18,13 +18,11 @@ pub struct Report {
     pub uptime_s: f64,
     /// Seed of its randomness.
     pub seed: u64,
-    /// Packet buffers in all, and in use now.
-    pub buffers: Buffers,
     /// The links, in the order of the command line.
     pub links: Vec<LinkReport>,
 }
 
-/// Packet buffers.
+/// Packet buffers of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Buffers {
     /// In all.
@@ -38,6 +36,8 @@ pub struct Buffers {
 pub struct LinkReport {
     /// Its name.
     pub name: String,
+    /// Its buffers.
+    pub buffers: Buffers,
     /// `ab`, then `ba`.
     pub directions: Vec<DirectionReport>,
 }
@@ -155,9 +155,8 @@ impl Report {
             ]);
         }
         let mut text = aligned(&rows);
-        let Buffers { size, in_use } = self.buffers;
         // Writing to a String does not fail.
-        let _ = writeln!(text, "buffers {in_use} of {size}, up {:.1} s", self.uptime_s);
+        let _ = writeln!(text, "seed {}, up {:.1} s", self.seed, self.uptime_s);
         text
     }
 }
