@@ -1,4 +1,6 @@
 //! MPIP control agent, its thread, the API server, mpipd and mpipctl.
 
 pub mod api;
+pub mod ctl;
+pub mod kernel;
 pub mod status;

@@ -6,14 +6,17 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// Owner and group may read and write, nobody else.
 const MODE: u32 = 0o660;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 /// How long to wait for another daemon that is starting in the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -82,13 +85,10 @@ impl ApiSocket {
     /// # Errors
     /// [`BindError`]: another daemon answers there, the file is something else, or the system says no.
     pub async fn bind(path: &Path) -> Result<Self, BindError> {
-        let bad_path = || BindError::BadPath { path: path.to_owned() };
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(bad_path());
+        let (Some(dir), Some(_), true) = (path.parent(), path.file_name(), path.is_absolute())
+        else {
+            return Err(BindError::BadPath { path: path.to_owned() });
         };
-        if !path.is_absolute() {
-            return Err(bad_path());
-        }
         let made_dir = match fs::create_dir(dir) {
             Ok(()) => true,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
@@ -97,33 +97,11 @@ impl ApiSocket {
         let lock = lock_dir(dir).await?;
         refuse_if_answered(path).await?;
 
-        // Made under another name first: at its final name the file must never be open to all,
-        // nor be missing, not even for a moment.
-        let mut new_name = std::ffi::OsString::from(".");
-        new_name.push(name);
-        new_name.push(format!(".{}", std::process::id()));
-        let new_path = dir.join(new_name);
-        match fs::remove_file(&new_path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(io_error("remove", &new_path)(e)),
-        }
-        let listener = UnixListener::bind(&new_path).map_err(io_error("listen at", path))?;
-        let placed = fs::set_permissions(&new_path, fs::Permissions::from_mode(MODE))
-            .map_err(io_error("set the mode of", &new_path))
-            .and_then(|()| fs::rename(&new_path, path).map_err(io_error("put in place", path)))
-            .and_then(|()| fs::symlink_metadata(path).map_err(io_error("look at", path)));
+        let listener = listen(path)?;
+        let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
         drop(lock);
-        match placed {
-            Ok(m) => {
-                Ok(Self { listener, path: path.to_owned(), file: (m.dev(), m.ino()), made_dir })
-            }
-            Err(e) => {
-                // Gone already if the rename succeeded; the first error is the one that counts.
-                let _ = fs::remove_file(&new_path);
-                Err(e)
-            }
-        }
+        let file = (found.dev(), found.ino());
+        Ok(Self { listener, path: path.to_owned(), file, made_dir })
     }
 
     /// Where the socket is.
@@ -149,6 +127,31 @@ impl Drop for ApiSocket {
             let _ = fs::remove_dir(dir);
         }
     }
+}
+
+/// Listens at `path`, in place of a file that is known to be dead.
+fn listen(path: &Path) -> Result<UnixListener, BindError> {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io_error("remove", path)(e)),
+    }
+    let socket = UnixSocket::new_stream().map_err(io_error("make a socket for", path))?;
+    // The file gets the mode of the socket, less the umask: set before, so that it is never open
+    // to all, and again after, to give back what the umask took.
+    let mode = || fs::Permissions::from_mode(MODE);
+    let listener = socket
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|fd| File::from(fd).set_permissions(mode()))
+        .and_then(|()| socket.bind(path))
+        .and_then(|()| fs::set_permissions(path, mode()))
+        .and_then(|()| socket.listen(BACKLOG));
+    listener.map_err(|e| {
+        // Only our own file can be there: the old one was removed above, under the lock.
+        let _ = fs::remove_file(path);
+        io_error("listen at", path)(e)
+    })
 }
 
 /// Locks the directory itself, so that no lock file stays behind.

@@ -1,0 +1,337 @@
+//! The command line of `mpipctl`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use mpip_core::ids::SessionId;
+
+use crate::api::query::{NameFilter, PathFilter, Query, SessionQuery, parse_session_id};
+use crate::status::{PathState, Protocol, SessionState};
+
+/// Where daemons put their sockets.
+pub const SOCKET_DIR: &str = "/run/mpipd";
+
+const EXAMPLES: &str = "\
+Examples:
+  mpipctl show paths                      which paths are live, and what they carry
+  mpipctl show paths --watch              the same, again every second
+  mpipctl show paths --peer hub --detail  every figure of each path to the peer 'hub'
+  mpipctl show sessions --address 10.1.0.7 --protocol tcp
+  mpipctl show drops                      what was dropped, and why
+  mpipctl show runtime --json | jq '.workers[].busy_percent'
+  mpipctl --socket /run/mpipd/edge.sock show peers
+
+Exit codes:
+  0  done
+  1  the daemon answered with an error, or what was asked for does not exist
+  2  the command line is wrong, or several daemons run and --socket does not say which
+  3  no daemon can be reached";
+
+/// Ask a running mpipd about its ports, peers, paths and sessions.
+#[derive(Debug, Parser)]
+#[command(name = "mpipctl", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// The daemon's socket ([api] socket in its configuration); by default the only *.sock in /run/mpipd
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Show a part of the daemon's state
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Show {
+        /// What to show.
+        #[command(subcommand)]
+        what: What,
+    },
+    /// Let the daemon finish: no new sessions, and it ends when the last session has ended (as SIGTERM does)
+    Drain,
+    /// Print the versions of mpipctl and of the daemon, if one runs
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Ports: link, addresses, rates, losses at the device
+    #[command(after_help = "Examples:
+  mpipctl show ports
+  mpipctl show ports wan0 --detail        also device, MAC address and counters")]
+    Ports {
+        /// Only the port of this name
+        name: Option<String>,
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Peers: state of the handshake, paths, sessions, rates
+    #[command(after_help = "Examples:
+  mpipctl show peers
+  mpipctl show peers hub --json")]
+    Peers {
+        /// Only the peer of this name
+        name: Option<String>,
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Paths: state, share of the traffic, delays, loss
+    #[command(after_help = "\
+QUEUE is the one-way delay over its recent minimum. One-way delays themselves (--detail) hold the
+offset of the two gateways' clocks: compare them between paths, do not read them as times.
+
+Examples:
+  mpipctl show paths --watch
+  mpipctl show paths --state dead --detail
+  mpipctl show paths --peer hub --port wan1 --json")]
+    Paths {
+        /// Only paths to this peer
+        #[arg(long, value_name = "NAME")]
+        peer: Option<String>,
+        /// Only paths through this port of ours
+        #[arg(long, value_name = "NAME")]
+        port: Option<String>,
+        /// Only paths in this state: probing, live, silent, dead, no-next-hop
+        #[arg(long)]
+        state: Option<PathState>,
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Sessions: tuple, age, traffic, reordering, share of each path
+    #[command(after_help = "\
+PATHS names each path by its number (see 'mpipctl show paths') and its share of the sent packets.
+
+Examples:
+  mpipctl show sessions --address 10.1.0.7
+  mpipctl show sessions --address 10.2.0.0/16 --port 443 --protocol tcp
+  mpipctl show sessions --id 2a600001 --detail     the same id names it on the other gateway
+  mpipctl show sessions --all --json > sessions.json")]
+    Sessions(Box<SessionArgs>),
+    /// Dropped packets by reason, with an explanation of each
+    #[command(after_help = "Examples:
+  mpipctl show drops --watch 5            what is being dropped now (column NEW)
+  mpipctl show drops --all                every reason there is")]
+    Drops {
+        /// Also reasons that never happened
+        #[arg(long)]
+        all: bool,
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The daemon: version, uptime, workers, packets by verdict, buffers, rings
+    Runtime {
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Arguments of `show sessions`.
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// Only the session of this id, as the table prints it
+    #[arg(long, value_parser = parse_session_id)]
+    id: Option<SessionId>,
+    /// Only sessions with this peer
+    #[arg(long, value_name = "NAME")]
+    peer: Option<String>,
+    /// Only tcp, udp, icmp, icmpv6 or an IP protocol number
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    /// Only sessions from or to this address or prefix
+    #[arg(long, value_parser = parse_prefix)]
+    address: Option<IpNet>,
+    /// Only sessions from or to this port number
+    #[arg(long, value_name = "NUMBER")]
+    port: Option<u16>,
+    /// Only sessions in this state: open, confirmed, closing
+    #[arg(long)]
+    state: Option<SessionState>,
+    /// Sessions to show at most
+    #[arg(long, value_name = "N", default_value_t = u64::from(SessionQuery::DEFAULT_LIMIT))]
+    limit: u64,
+    /// Matching sessions to leave out first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u64,
+    /// Show all that match
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Output.
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print JSON with every field and exact numbers; with --watch, one line each time
+    #[arg(long, conflicts_with = "detail")]
+    pub json: bool,
+    /// Print every field, one per line
+    #[arg(long, short)]
+    pub detail: bool,
+    /// Print again and again, every second or as given (2, 1s, 500ms), until Ctrl-C
+    #[arg(long, short, value_name = "SECS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_interval)]
+    pub watch: Option<Duration>,
+}
+
+/// What `show` means, apart from the command line's grammar.
+#[derive(Debug)]
+pub struct Show {
+    /// The question. For sessions: of the first page.
+    pub query: Query,
+    /// Sessions wanted in all; pages are asked for until they are there.
+    pub want_sessions: u64,
+    /// Reasons that never happened, too.
+    pub all_drops: bool,
+    /// How to print.
+    pub output: Output,
+}
+
+impl From<What> for Show {
+    fn from(what: What) -> Self {
+        let mut want_sessions = 0;
+        let mut all_drops = false;
+        let (query, output) = match what {
+            What::Ports { name, output } => (Query::Ports(NameFilter { name }), output),
+            What::Peers { name, output } => (Query::Peers(NameFilter { name }), output),
+            What::Paths { peer, port, state, output } => {
+                (Query::Paths(PathFilter { peer, port, state }), output)
+            }
+            What::Sessions(args) => {
+                let SessionArgs {
+                    id,
+                    peer,
+                    protocol,
+                    address,
+                    port,
+                    state,
+                    limit,
+                    offset,
+                    all,
+                    output,
+                } = *args;
+                want_sessions = if all { u64::MAX } else { limit };
+                let limit = SessionQuery::MAX_LIMIT;
+                let query =
+                    SessionQuery { id, peer, protocol, address, port, state, offset, limit };
+                (Query::Sessions(query), output)
+            }
+            What::Drops { all, output } => {
+                all_drops = all;
+                (Query::Drops, output)
+            }
+            What::Runtime { output } => (Query::Runtime, output),
+        };
+        Self { query, want_sessions, all_drops, output }
+    }
+}
+
+fn parse_prefix(text: &str) -> Result<IpNet, &'static str> {
+    text.parse()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| "expected an address or a prefix, such as 10.1.0.7 or 2001:db8::/32")
+}
+
+fn parse_interval(text: &str) -> Result<Duration, &'static str> {
+    const HINT: &str = "expected seconds from 0.1 to 86400, such as 2, 1s or 500ms";
+    let (number, scale) = if let Some(ms) = text.strip_suffix("ms") {
+        (ms, 1e-3)
+    } else {
+        (text.strip_suffix('s').unwrap_or(text), 1.0)
+    };
+    let seconds = number.trim().parse::<f64>().map_err(|_| HINT)? * scale;
+    if (0.1..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(HINT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn show(line: &str) -> Result<Show, clap::Error> {
+        let words = ["mpipctl", "show"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words)?.action {
+            Action::Show { what } => Ok(what.into()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_become_queries() {
+        let Query::Sessions(q) = show(
+            "sessions --id 2a600001 --peer hub --protocol udp --address 10.1.0.7 --port 53 \
+             --state open --offset 20 --limit 30",
+        )
+        .expect("parses")
+        .query
+        else {
+            panic!("sessions")
+        };
+        assert_eq!(q.id, Some(SessionId(0x2a60_0001)));
+        assert_eq!(q.protocol, Some(Protocol(17)));
+        assert_eq!(q.address.map(|a| a.to_string()).as_deref(), Some("10.1.0.7/32"));
+        assert_eq!((q.port, q.state, q.offset), (Some(53), Some(SessionState::Open), 20));
+        assert_eq!(show("sessions --limit 30").expect("parses").want_sessions, 30);
+        assert_eq!(show("sessions").expect("parses").want_sessions, 100);
+        assert_eq!(show("sessions --all").expect("parses").want_sessions, u64::MAX);
+        assert!(show("sessions --all --limit 5").is_err());
+        let Query::Paths(p) = show("paths --state dead").expect("parses").query else {
+            panic!("paths")
+        };
+        assert_eq!(p.state, Some(PathState::Dead));
+    }
+
+    #[test]
+    fn watch_takes_seconds_or_nothing() {
+        let watch = |line: &str| show(line).map(|s| s.output.watch.map(|d| d.as_millis()));
+        assert_eq!(watch("paths").expect("parses"), None);
+        assert_eq!(watch("paths --watch").expect("parses"), Some(1_000));
+        assert_eq!(watch("paths --watch --json").expect("parses"), Some(1_000));
+        assert_eq!(watch("paths --watch 1s").expect("parses"), Some(1_000));
+        assert_eq!(watch("paths -w 500ms").expect("parses"), Some(500));
+        assert_eq!(watch("paths --watch 2.5").expect("parses"), Some(2_500));
+        for bad in ["0", "99ms", "-1", "nan", "inf", "1h", "x", "86401"] {
+            assert!(watch(&format!("paths --watch={bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_that_name_what_is_allowed() {
+        for (line, hint) in [
+            ("paths --state alive", "probing, live, silent, dead, no-next-hop"),
+            ("sessions --protocol tpc", "tcp, udp, icmp, icmpv6"),
+            ("sessions --address 10.1", "10.1.0.7 or 2001:db8::/32"),
+            ("sessions --id 0x1", "eight hexadecimal digits"),
+            ("paths --json --detail", "cannot be used with"),
+            ("routes", "unrecognized subcommand"),
+        ] {
+            let e = show(line).expect_err(line);
+            assert_eq!(e.exit_code(), 2, "{line}");
+            assert!(e.to_string().contains(hint), "{line}: {e}");
+        }
+    }
+}
