@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "shim.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <rte_cycles.h>
+#include <rte_mbuf_pool_ops.h>
+#include <rte_memzone.h>
 #include <rte_pause.h>
 
 int shim_errno(void)
@@ -34,6 +38,72 @@ uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, ui
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	return rte_eth_tx_burst(port, queue, pkts, n);
+}
+
+static void free_zone(struct rte_mempool_memhdr *chunk, void *zone)
+{
+	(void)chunk;
+	rte_memzone_free(zone);
+}
+
+/* 0, or a negative errno value. */
+static int fill_pool(struct rte_mempool *pool, int socket)
+{
+	const size_t stride = pool->header_size + pool->elt_size + pool->trailer_size;
+	const size_t len = stride * pool->size;
+	char name[RTE_MEMZONE_NAMESIZE];
+	const struct rte_memzone *zone;
+	int ret;
+
+	snprintf(name, sizeof(name), "F_%s", pool->name);
+	zone = rte_memzone_reserve_aligned(name, len, socket, 0, (unsigned int)sysconf(_SC_PAGESIZE));
+	if (zone == NULL)
+		return -rte_errno;
+	ret = rte_mempool_populate_iova(pool, zone->addr, (rte_iova_t)(uintptr_t)zone->addr, len,
+					free_zone, (void *)(uintptr_t)zone);
+	if (ret <= 0) {
+		rte_memzone_free(zone);
+		return ret < 0 ? ret : -EINVAL;
+	}
+	/* The zone is the pool's now, and goes with it. */
+	return (unsigned int)ret == pool->size ? 0 : -ENOMEM;
+}
+
+struct rte_mempool *shim_pktmbuf_pool_create(const char *name, unsigned int n, unsigned int cache,
+					     uint16_t data_room, int socket)
+{
+	struct rte_pktmbuf_pool_private priv;
+	struct rte_mempool *pool;
+	int ret;
+
+	if (rte_eal_iova_mode() != RTE_IOVA_VA)
+		return rte_pktmbuf_pool_create(name, n, cache, 0, data_room, socket);
+
+	memset(&priv, 0, sizeof(priv));
+	priv.mbuf_data_room_size = data_room;
+	pool = rte_mempool_create_empty(name, n, sizeof(struct rte_mbuf) + data_room, cache,
+					sizeof(priv), socket, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	ret = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (ret == 0) {
+		rte_pktmbuf_pool_init(pool, &priv);
+		ret = fill_pool(pool, socket);
+	}
+	if (ret != 0) {
+		rte_mempool_free(pool);
+		rte_errno = -ret;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
+uint32_t shim_pktmbuf_pool_stride(const struct rte_mempool *pool)
+{
+	if (!(pool->flags & RTE_MEMPOOL_F_NO_IOVA_CONTIG) || pool->nb_mem_chunks != 1)
+		return 0;
+	return pool->header_size + pool->elt_size + pool->trailer_size;
 }
 
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool)
@@ -87,6 +157,19 @@ static void copy_name(char *to, size_t room, const char *from)
 	to[room - 1] = '\0';
 }
 
+/*
+ * Drivers that set no MTU limit are held to their frame size by rte_eth_dev_configure, which then
+ * counts an Ethernet header and a checksum.
+ */
+static uint16_t max_mtu(const struct rte_eth_dev_info *info)
+{
+	const uint32_t overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+
+	if (info->max_mtu != UINT16_MAX || info->max_rx_pktlen < overhead)
+		return info->max_mtu;
+	return (uint16_t)RTE_MIN(info->max_rx_pktlen - overhead, (uint32_t)UINT16_MAX);
+}
+
 int shim_port_info(uint16_t port, struct shim_port_info *out)
 {
 	struct rte_eth_dev_info info;
@@ -98,11 +181,9 @@ int shim_port_info(uint16_t port, struct shim_port_info *out)
 	copy_name(out->driver, sizeof(out->driver), info.driver_name);
 	if (info.device != NULL)
 		copy_name(out->device, sizeof(out->device), rte_dev_name(info.device));
-	out->hot_plugged = info.device != NULL;
 	out->if_index = info.if_index;
 	out->min_mtu = info.min_mtu;
-	out->max_mtu = info.max_mtu;
-	out->max_rx_pktlen = info.max_rx_pktlen;
+	out->max_mtu = max_mtu(&info);
 	out->max_rx_queues = info.max_rx_queues;
 	out->max_tx_queues = info.max_tx_queues;
 	out->rss_offloads = info.flow_type_rss_offloads;

@@ -15,6 +15,7 @@
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
@@ -26,13 +27,12 @@ struct shim_port_info {
 	char device[64];
 	uint32_t if_index;
 	uint16_t min_mtu;
+	/* As rte_eth_dev_configure will have it. */
 	uint16_t max_mtu;
-	uint32_t max_rx_pktlen;
 	uint16_t max_rx_queues;
 	uint16_t max_tx_queues;
 	uint64_t rss_offloads;
 	int16_t socket_id;
-	uint8_t hot_plugged;
 };
 
 struct shim_link {
@@ -52,6 +52,15 @@ void shim_pause(void);
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 
+/*
+ * As rte_pktmbuf_pool_create, but where virtual addresses are I/O addresses the objects lie side by side
+ * in one piece of memory. net_af_xdp takes the pool for such a piece, whatever it is, and loses the
+ * buffers that lie outside. NULL on failure, with rte_errno set.
+ */
+struct rte_mempool *shim_pktmbuf_pool_create(const char *name, unsigned int n, unsigned int cache,
+					     uint16_t data_room, int socket);
+/* Bytes from one object of a pool to the next; 0 if they are not side by side in one piece. */
+uint32_t shim_pktmbuf_pool_stride(const struct rte_mempool *pool);
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 /* 0 if all n were allocated, else none was. */
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);

@@ -2,13 +2,14 @@
 //!
 //! Written by whoever starts the process, once; read by everything that is made from it.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result, c_string};
+use crate::error::{Error, Result, c_string, check};
 use crate::lcore::available_cpus;
 
 /// Where DPDK's memory comes from.
@@ -147,7 +148,9 @@ impl EalBuilder {
         match self.memory.resolve(self.memory_mb) {
             Memory::InMemory => args.push("--in-memory".to_owned()),
             Memory::NoHuge => args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]),
-            Memory::Hugepages | Memory::Auto => {}
+            // Without --huge-unlink the pages would stay taken after the process.
+            Memory::Hugepages => args.push("--huge-unlink".to_owned()),
+            Memory::Auto => {}
         }
         if self.pci.is_empty() {
             // Virtual devices need no physical addresses, and only root may know them.
@@ -183,6 +186,10 @@ impl EalBuilder {
             return Err(Error::last(format!("starting the EAL with {:?}", args.join(" "))));
         }
         let memory = self.memory.resolve_from(&args);
+        if memory != Memory::Hugepages {
+            // Nothing will ever be in it. A directory that is not empty stays.
+            let _ = fs::remove_dir(runtime_dir());
+        }
         Ok(Eal { inner: Arc::new(Inner { memory }) })
     }
 }
@@ -267,6 +274,19 @@ impl Eal {
         self.inner.memory
     }
 
+    /// What one part of DPDK may print from now on, at most what [`EalBuilder::log_level`] allows.
+    ///
+    /// `part` is a pattern such as `pmd.net.tap`. That one reports an error for each interface where the
+    /// kernel has no `multiq` queueing discipline, which only its flow rules would need.
+    pub fn set_log_level(&self, part: &str, level: LogLevel) -> Result<()> {
+        let pattern = c_string(part, "log pattern")?;
+        // SAFETY: the EAL runs; the string lives until the call returns.
+        let ret = unsafe {
+            dpdk_sys::rte_log_set_level_pattern(pattern.as_ptr(), u32::from(level as u8))
+        };
+        check(ret, || format!("setting the log level of {part:?}"))
+    }
+
     /// Number of ports DPDK knows.
     #[must_use]
     pub fn port_count(&self) -> u16 {
@@ -277,13 +297,23 @@ impl Eal {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        let runtime_dir = runtime_dir();
         // SAFETY: everything made from the EAL holds a handle of it, so nothing uses DPDK any more. The
         // one exception, buffers of a leaked pool, keeps a handle for ever (see mempool).
         let ret = unsafe { dpdk_sys::rte_eal_cleanup() };
         if ret < 0 {
             eprintln!("dpdk: {}", Error::call("cleaning up the EAL", ret));
         }
+        // Only goes if it is empty, that is, if nobody shares it.
+        let _ = fs::remove_dir(runtime_dir);
     }
+}
+
+/// Where the EAL puts its files; it exists even if there are none.
+fn runtime_dir() -> PathBuf {
+    // SAFETY: returns a NUL-terminated string in static memory.
+    let dir = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+    PathBuf::from(OsStr::from_bytes(dir.to_bytes()))
 }
 
 /// Release of DPDK in use, for example `DPDK 22.11.11`.

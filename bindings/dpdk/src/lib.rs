@@ -36,7 +36,7 @@ pub use lcore::{
     LcoreRegistration, Worker, available_cpus, lcore_id, pin_current_thread, spawn_worker,
 };
 pub use mbuf::Mbuf;
-pub use mempool::{Mempool, MempoolConfig, leaked_pools};
+pub use mempool::{AF_XDP_DATA_ROOM, Mempool, MempoolConfig, leaked_pools};
 pub use port::{LinkStatus, Port, PortConfig, PortInfo, PortStats, Queues};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, RingEnd, spsc};

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use dpdk_sys::rte_mempool;
 
@@ -35,6 +35,12 @@ impl Default for MempoolConfig {
     }
 }
 
+/// Largest [`MempoolConfig::data_room`] that AF_XDP takes, bytes.
+pub const AF_XDP_DATA_ROOM: u16 = 3712;
+
+/// Entries of each of an AF_XDP queue's rings, whatever number of descriptors is asked for.
+const AF_XDP_RING: u32 = 2048;
+
 /// A handle of a pool; the last one frees it.
 #[derive(Clone, Debug)]
 pub struct Mempool {
@@ -46,6 +52,8 @@ struct Inner {
     raw: NonNull<rte_mempool>,
     name: String,
     size: u32,
+    /// Upper bound of what drivers never give back.
+    kept: AtomicU32,
     eal: Eal,
 }
 
@@ -76,11 +84,10 @@ impl Mempool {
         let socket = config.socket.map_or(-1, i32::from);
         // SAFETY: the EAL runs (we hold a handle), and the name lives until the call returns.
         let raw = unsafe {
-            dpdk_sys::rte_pktmbuf_pool_create(
+            dpdk_sys::shim_pktmbuf_pool_create(
                 c_name.as_ptr(),
                 config.size,
                 config.cache,
-                0,
                 room,
                 socket,
             )
@@ -92,7 +99,8 @@ impl Mempool {
                 config.size, config.data_room, config.cache
             )));
         };
-        let inner = Inner { raw, name: name.to_owned(), size: config.size, eal: eal.clone() };
+        let (name, kept) = (name.to_owned(), AtomicU32::new(0));
+        let inner = Inner { raw, name, size: config.size, kept, eal: eal.clone() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -157,18 +165,48 @@ impl Mempool {
     }
 
     /// Frees the pool now, or says who still uses it. On an error this handle is gone all the same.
+    ///
+    /// A pool that a closed AF_XDP port received into may lack up to [`Mempool::kept_by_drivers`]
+    /// buffers, which that driver never gives back; then it is fine, and its memory is kept.
     pub fn close(self) -> Result<()> {
         let handles = Arc::strong_count(&self.inner) - 1;
         let missing = self.in_use();
-        if handles > 0 || missing > 0 {
+        if handles > 0 || missing > self.kept_by_drivers() {
             let (name, size) = (self.name().to_owned(), self.size());
             return Err(Error::PoolInUse { name, missing, size, handles });
         }
         Ok(())
     }
 
+    /// Most buffers that drivers may have kept for good: 0 unless an AF_XDP port uses the pool.
+    #[must_use]
+    pub fn kept_by_drivers(&self) -> u32 {
+        self.inner.kept.load(Ordering::Acquire)
+    }
+
+    /// An AF_XDP queue is about to take buffers: its fill ring, and what it sends until it looks for
+    /// completions, are lost when it is closed.
+    pub(crate) fn lend_to_af_xdp(&self) {
+        self.inner.kept.fetch_add(2 * AF_XDP_RING, Ordering::AcqRel);
+    }
+
     pub(crate) fn raw(&self) -> *mut rte_mempool {
         self.inner.raw.as_ptr()
+    }
+
+    /// Whether `net_af_xdp` can use the pool, else why not.
+    ///
+    /// It maps the pool as one area of equal frames, of at most a page each.
+    pub(crate) fn fits_af_xdp(&self) -> std::result::Result<(), String> {
+        // SAFETY: the pool is live.
+        match unsafe { dpdk_sys::shim_pktmbuf_pool_stride(self.raw()) } {
+            0 => Err("its buffers are scattered; start the EAL with --iova-mode=va".into()),
+            1..=4096 => Ok(()),
+            bytes => Err(format!(
+                "its buffers take {bytes} bytes each, AF_XDP at most 4096; \
+                 use a data_room of at most {AF_XDP_DATA_ROOM}"
+            )),
+        }
     }
 
     /// Pool names as DPDK knows them: whether one of this name exists.
@@ -196,11 +234,13 @@ impl Drop for Inner {
             unsafe { dpdk_sys::rte_mempool_free(self.raw.as_ptr()) };
             return;
         }
-        LEAKED.fetch_add(1, Ordering::Relaxed);
-        eprintln!(
-            "dpdk: mempool {:?} dropped while {missing} of {} buffers were out; its memory is kept",
-            self.name, self.size
-        );
+        if missing > self.kept.load(Ordering::Acquire) {
+            LEAKED.fetch_add(1, Ordering::Relaxed);
+            eprintln!(
+                "dpdk: mempool {:?} dropped while {missing} of {} buffers were out; its memory is kept",
+                self.name, self.size
+            );
+        }
         // The buffers that are out may still be read and freed: neither pool nor EAL may go.
         std::mem::forget(self.eal.clone());
     }

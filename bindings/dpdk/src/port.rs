@@ -143,6 +143,9 @@ unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
 
+/// The driver whose needs and habits are its own.
+const AF_XDP: &str = "net_af_xdp";
+
 /// Ports that have a handle, by id.
 static OPEN: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
     [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];
@@ -284,6 +287,9 @@ impl Port {
             let Some(pool) = pools.get(usize::from(queue)).or(pools.first()) else { continue };
             // Before the driver can take a buffer from it.
             self.shared.pools().push((*pool).clone());
+            if info.driver == AF_XDP {
+                pool.lend_to_af_xdp();
+            }
             // SAFETY: as above; the pool is kept alive until the device is closed.
             let ret = unsafe { dpdk_sys::shim_rx_queue_setup(id, queue, rx, pool.raw()) };
             check(ret, || {
@@ -323,6 +329,13 @@ impl Port {
         if pools.len() != 1 && pools.len() != usize::from(c.rx_queues) {
             let why = format!("give one for all or one for each of {} queues", c.rx_queues);
             return refuse(format!("{} mempools", pools.len()), why);
+        }
+        if info.driver == AF_XDP {
+            for pool in pools {
+                if let Err(why) = pool.fits_af_xdp() {
+                    return refuse(format!("mempool {:?}", pool.name()), why);
+                }
+            }
         }
         Ok(())
     }
