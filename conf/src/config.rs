@@ -13,9 +13,10 @@ use ipnet::IpNet;
 use mpip_core::ids::NodeId;
 use serde::{Serialize, Serializer};
 
+use crate::device::Device;
 use crate::types::{
-    CpuId, DelayMin, Device, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac,
-    PortRange, Role, Scheduler, Switch,
+    CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, PortRange, Role,
+    Scheduler, Switch,
 };
 use crate::units::{BitRate, ByteSize, human_duration};
 

@@ -43,6 +43,22 @@ pub(super) fn roles(report: &Report<'_>, ports: &[Read<'_, Port>]) {
     }
 }
 
+/// What DPDK as Debian builds it, and the engine's `PortIx` and `PeerIx`, can count.
+const PORTS_MAX: usize = 32;
+const PEERS_MAX: usize = 65_535;
+
+/// Neither ports nor peers are more than can be counted.
+pub(super) fn counts(report: &Report<'_>, ports: &[Read<'_, Port>], peers: &[Read<'_, Peer>]) {
+    if let Some(p) = ports.get(PORTS_MAX) {
+        let what = format!("{} ports, DPDK has room for {PORTS_MAX}", ports.len());
+        report.push(p.section.line, "port", "", Problem::new(what, "remove some"));
+    }
+    if let Some(p) = peers.get(PEERS_MAX) {
+        let what = format!("{} peers, there is room for {PEERS_MAX}", peers.len());
+        report.push(p.section.line, "peer", "", Problem::new(what, "remove some"));
+    }
+}
+
 /// Names, devices, kernel interfaces and addresses belong to one port each.
 pub(super) fn ports(ports: &[Read<'_, Port>]) {
     let mut names = BTreeMap::new();
@@ -198,10 +214,13 @@ fn endpoint_problem(
 
 /// A destination behind a peer is never asked for.
 pub(super) fn discovery(discovery: &Read<'_, Discovery>, peers: &[Read<'_, Peer>]) {
+    let behind: BTreeMap<&IpNet, &str> = peers
+        .iter()
+        .flat_map(|p| p.value.prefixes.iter().map(|n| (n, p.section.label.as_str())))
+        .collect();
     for (i, prefix) in discovery.value.prefixes.iter().enumerate() {
-        if let Some(peer) = peers.iter().find(|p| p.value.prefixes.contains(prefix)) {
-            let what =
-                format!("{prefix} is behind [{}] and would never be asked", peer.section.label);
+        if let Some(peer) = behind.get(prefix) {
+            let what = format!("{prefix} is behind [{peer}] and would never be asked");
             discovery.section.fail_element("prefixes", i, what, "remove it here or there");
         }
     }

@@ -44,34 +44,79 @@ pub(crate) fn read(text: &str, file: &str, machine: &Machine) -> Result<Config, 
     }
 }
 
-/// What TOML itself objects to. One slip often raises several complaints, so only the first of a
-/// line is kept.
+/// What TOML itself objects to. After a slip TOML no longer knows where it is and complains about
+/// much that is right, so only the first complaint is kept, with the repeated keys before it.
 fn syntax_errors(report: &Report<'_>, text: &str, errors: &[toml::de::Error]) {
-    let mut seen = Vec::new();
+    let place = |e: &toml::de::Error| e.span().map_or(0, |s| s.start).min(text.len());
+    let mut errors: Vec<&toml::de::Error> = errors.iter().collect();
+    errors.sort_by_key(|e| place(e));
+    let mut repeated_section = None;
     for e in errors {
-        let offset = e.span().map_or(0, |s| s.start).min(text.len());
+        let offset = place(e);
         let line = report.line(offset);
-        if seen.contains(&line) {
+        let (header_line, section) = enclosing_section(report, text, line);
+        if e.message() != "duplicate key" {
+            let (what, fix) = syntax_advice(e.message(), text.get(offset..).unwrap_or(""));
+            // Before its closing bracket is found, a list runs into the next header.
+            let line_before = if what.contains("array") { line.saturating_sub(1) } else { line };
+            let (_, section) = enclosing_section(report, text, line_before);
+            report.push(line, section, "", Problem::new(format!("not TOML: {what}"), fix));
+            return;
+        }
+        // What a repeated section contains may well be repeated too.
+        if repeated_section.is_some() && repeated_section == header_line {
             continue;
         }
-        seen.push(line);
-        let before = text.get(..offset).unwrap_or("");
-        let header = before.lines().rev().find(|l| l.trim_start().starts_with('['));
-        let section = header.map_or("", |l| {
-            let l = l.split('#').next().unwrap_or("");
-            l.trim().trim_start_matches('[').trim_end_matches(']').trim()
-        });
-        let section = if is_plain(section) { section } else { "" };
-        let (what, fix) = match e.message() {
-            "duplicate key" => {
-                let span = e.span().unwrap_or(0..0);
-                let key = text.get(span).unwrap_or("").trim();
-                (format!("{key} is written twice"), format!("keep one {key}"))
-            }
-            m => (format!("not TOML: {m}"), "write key = value, text in double quotes".to_owned()),
-        };
-        report.push(line, section, "", Problem::new(what, fix));
+        let key = e.span().and_then(|s| text.get(s)).unwrap_or("it").trim();
+        if header_line == Some(line) {
+            repeated_section = header_line;
+            let what = "the section is written twice";
+            report.push(line, section, "", Problem::new(what, format!("keep one [{key}]")));
+        } else {
+            let what = "the key is written twice";
+            report.push(line, section, key, Problem::new(what, format!("keep one {key}")));
+        }
     }
+}
+
+/// The line and the name of the last section header up to `line`.
+fn enclosing_section<'t>(report: &Report<'_>, text: &'t str, line: u32) -> (Option<u32>, &'t str) {
+    let mut found = (None, "");
+    let mut at = 0;
+    for text in text.split_inclusive('\n') {
+        let number = report.line(at);
+        if number > line {
+            break;
+        }
+        let name = text.split('#').next().unwrap_or("").trim();
+        if name.starts_with('[') {
+            let name = name.trim_matches(['[', ']', ' ', '\t']);
+            found = (Some(number), if is_plain(name) { name } else { "" });
+        }
+        at += text.len();
+    }
+    found
+}
+
+/// The parser's complaint without its grammar, and what to do about it. `rest` is the text from the
+/// place of the complaint on.
+fn syntax_advice<'m>(message: &'m str, rest: &str) -> (&'m str, &'static str) {
+    let what = message.split(", expected").next().unwrap_or(message);
+    if what.contains("quoted")
+        && rest.trim_start_matches([' ', '\t']).starts_with(['\r', '\n', '#'])
+    {
+        return ("there is no value", "write a value behind =, or remove the key");
+    }
+    let advice = [
+        ("quoted", "put text in double quotes"),
+        ("basic string", "end the text with a double quote on the same line"),
+        ("literal string", "end the text with a quote on the same line"),
+        ("array", "put a comma between elements and ] behind the last one"),
+        ("table", "close the header or table with its bracket"),
+        ("key or value", "write one key = value on each line, decimals with a point"),
+    ];
+    let fix = advice.iter().find(|(m, _)| what.contains(m));
+    (what, fix.map_or("write one key = value on each line, below a [section]", |(_, f)| f))
 }
 
 /// The sections of the document. `None` only if there was a mistake.
@@ -98,6 +143,7 @@ fn sections(report: &Report<'_>, document: &DeTable<'_>, machine: &Machine) -> O
     if !guessed.contains(&"port") {
         cross::roles(report, &ports);
     }
+    cross::counts(report, &ports, &peers);
     cross::ports(&ports);
     cross::peers(&peers, &ports, &node, &mpip.value);
     cross::discovery(&discovery, &peers);
@@ -129,7 +175,7 @@ fn unknown_sections(report: &Report<'_>, document: &DeTable<'_>) -> Vec<&'static
             DeValue::Array(a) => a.iter().any(|v| v.get_ref().is_table()),
             _ => false,
         };
-        if name == "rule" {
+        if name == "rule" || name == "rules" {
             let problem =
                 Problem::new("rules are not supported by this version", "remove every [[rule]]");
             report.push(line, name, "", problem);

@@ -1,5 +1,7 @@
 //! `[[peer]]`
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::Read;
@@ -16,8 +18,9 @@ pub(super) fn peer(section: Section<'_>, base_port: u16) -> Read<'_, Peer> {
     let endpoints = section
         .list("endpoints", "\"198.51.100.1:4500\"", |v| values::endpoint(v, base_port))
         .unwrap_or_default();
+    let mut seen = BTreeSet::new();
     for (i, e) in endpoints.iter().enumerate() {
-        if endpoints.iter().take(i).any(|other| other == e) {
+        if !seen.insert(*e) {
             let what = format!("{e} is written twice");
             section.fail_element("endpoints", i, what, "remove one of them");
         }
@@ -39,8 +42,9 @@ pub(super) fn peer(section: Section<'_>, base_port: u16) -> Read<'_, Peer> {
 /// A list of prefixes, none of them twice.
 pub(super) fn prefixes(section: &Section<'_>) -> Vec<IpNet> {
     let prefixes = section.list("prefixes", "\"10.2.0.0/24\"", values::prefix).unwrap_or_default();
+    let mut seen = BTreeSet::new();
     for (i, p) in prefixes.iter().enumerate() {
-        if prefixes.iter().take(i).any(|other| other == p) {
+        if !seen.insert(*p) {
             let what = format!("{p} is written twice");
             section.fail_element("prefixes", i, what, "remove one of them");
         }

@@ -1,5 +1,6 @@
 //! `[[port]]`
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,10 +11,11 @@ use super::node::{NAME_MAX, cpu};
 use super::section::Section;
 use super::values::{self, Outcome, fault, fault_fix};
 use crate::config::{Kernel, Lcores, Neighbour, Port};
+use crate::device::Device;
 use crate::machine::Machine;
 use crate::schema::NEIGHBOUR;
 use crate::suggest::nearest;
-use crate::types::{Device, Gateways, Idle, IfName, Role, Switch};
+use crate::types::{Gateways, Idle, IfName, Role, Switch};
 use crate::units::BitRate;
 
 const MTU_MIN: i128 = 576;
@@ -27,7 +29,7 @@ const MTU_MAX_AF_XDP: u16 = 3498;
 pub(super) fn port<'d>(section: Section<'d>, lcores: &Lcores, machine: &Machine) -> Read<'d, Port> {
     let name = section.required("name", "\"wan1\"", |v| values::name(v, NAME_MAX));
     let device = section.required("device", "\"net_af_xdp0,iface=wan1\"", values::device);
-    let role = section.required("role", "\"wan\"", values::keyword);
+    let role = section.required("role", "\"lan\" or \"wan\"", values::keyword);
     let addresses = section.list("addresses", "\"10.1.0.1/24\"", values::host_in_net);
     let addresses = addresses.unwrap_or_default();
     let gateway = gateway(&section, &addresses);
@@ -190,9 +192,9 @@ fn without_kernel(
         section.fail("neighbours", "missing, and kernel = \"off\" resolves no next hop", fix);
         return;
     }
+    let mut seen = BTreeSet::new();
     for (i, n) in neighbours.iter().enumerate() {
-        let same = |m: &&Neighbour| m.address == n.address;
-        if neighbours.iter().take(i).find(same).is_some() {
+        if !seen.insert(n.address) {
             let what = format!("{} is named twice", n.address);
             section.fail_element("neighbours", i, what, "keep one entry per address");
         } else if addresses.iter().any(|a| a.addr() == n.address) {
@@ -204,7 +206,7 @@ fn without_kernel(
         return;
     }
     for hop in gateway.iter() {
-        if !neighbours.iter().any(|n| n.address == hop) {
+        if !seen.contains(&hop) {
             let what = format!("has no entry for the gateway {hop}");
             let fix = format!("add {{ address = \"{hop}\", mac = \"…\" }}");
             section.fail("neighbours", what, fix);

@@ -30,17 +30,8 @@ fn time(
     least: Duration,
     most: Duration,
 ) -> Duration {
-    let example = format!("\"{}\"", human(default));
+    let example = format!("\"{}\"", format_duration(default));
     section.optional(key, &example, |v| values::duration(v, least, most)).unwrap_or(default)
-}
-
-/// Defaults above a minute are shown in seconds, as the example file writes them.
-fn human(d: Duration) -> String {
-    if d.subsec_nanos() == 0 && d < s(7441) {
-        format!("{} s", d.as_secs())
-    } else {
-        format_duration(d)
-    }
 }
 
 pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
@@ -147,24 +138,30 @@ fn port_ranges(section: &Section<'_>, base: u16, lanes: Lanes, wire: PortRange, 
         return;
     };
     if usable(&["wire_ports"]) && range.overlaps(wire) {
-        let key = if section.has("wire_ports") { "wire_ports" } else { "base_port" };
-        let what = format!("wire_ports {wire} overlaps the lane ports {range}");
-        section.fail(key, what, "keep the two ranges apart");
+        let fix = "keep the two ranges apart";
+        if section.has("wire_ports") {
+            section.fail("wire_ports", format!("{wire} overlaps the lane ports {range}"), fix);
+        } else {
+            let what = format!("the lane ports {range} overlap wire_ports, {wire}");
+            section.fail("base_port", what, fix);
+        }
         return;
     }
     if !usable(&["query_port"]) {
         return;
     }
-    let meets = if range.contains(query) {
-        Some(format!("query_port {query} is one of the lane ports {range}"))
+    if range.contains(query) {
+        if section.has("query_port") {
+            let what = format!("{query} is one of the lane ports {range}");
+            section.fail("query_port", what, "write a port outside them");
+        } else {
+            let what = format!("the lane ports {range} include query_port, {query}");
+            section.fail("base_port", what, "keep it outside, or set query_port as well");
+        }
     } else if usable(&["wire_ports"]) && wire.contains(query) {
-        Some(format!("query_port {query} is one of wire_ports {wire}"))
-    } else {
-        None
-    };
-    if let Some(what) = meets {
-        let key = if section.has("query_port") { "query_port" } else { "base_port" };
-        section.fail(key, what, "keep them apart");
+        let key = if section.has("query_port") { "query_port" } else { "wire_ports" };
+        let what = format!("query_port {query} is inside wire_ports {wire}");
+        section.fail(key, what, "keep the port outside the range");
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use crate::device::{Device, DeviceError};
 use crate::suggest::nearest;
-use crate::types::{Device, DeviceError, IfName, Keyword, PortRange, Switch, is_plain};
+use crate::types::{IfName, Keyword, PortRange, Switch, is_plain};
 use crate::units::{Kind, RATE, SIZE, TIME, UnitError};
 
 /// What is wrong with a value, and, where there is something better to say than the key's example,
@@ -36,7 +37,7 @@ pub(crate) fn kind_of(v: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
@@ -80,7 +81,13 @@ pub(crate) fn integer<T: TryFrom<i128>>(v: &DeValue<'_>, min: i128, max: i128) -
 pub(crate) fn boolean(v: &DeValue<'_>) -> Outcome<bool> {
     match v {
         DeValue::Boolean(b) => Ok(*b),
-        DeValue::String(s) => fault(format!("{s:?} is text, not true or false")),
+        DeValue::String(s) => {
+            let yes = ["on", "yes", "true", "1"].iter().any(|w| s.eq_ignore_ascii_case(w));
+            fault_fix(
+                format!("{s:?} is text, not true or false"),
+                format!("write {yes}, without quotes"),
+            )
+        }
         _ => fault(format!("is {}, not true or false", kind_of(v))),
     }
 }
@@ -171,7 +178,9 @@ pub(crate) fn interface(v: &DeValue<'_>) -> Outcome<IfName> {
 
 pub(crate) fn node_id(v: &DeValue<'_>) -> Outcome<mpip_core::ids::NodeId> {
     let s = text(v)?;
-    s.parse().or_else(|_| fault(format!("{s:?} is not six hexadecimal bytes with colons, or zero")))
+    let zero = s.bytes().all(|c| matches!(c, b'0' | b':')) && s.len() == 17;
+    let why = if zero { "is nobody's id" } else { "is not six hexadecimal bytes with colons" };
+    s.parse().or_else(|_| fault(format!("{s:?} {why}")))
 }
 
 pub(crate) fn device(v: &DeValue<'_>) -> Outcome<Device> {
@@ -186,6 +195,12 @@ pub(crate) fn device(v: &DeValue<'_>) -> Outcome<Device> {
                 fault_fix(what, format!("write \"{m}{number}{rest}\""))
             }
             DeviceError::NoIface => fault_fix(what, format!("write \"{name},iface=wan1\"")),
+            DeviceError::Argument(_) => {
+                fault_fix(what, "write each argument once, as key=value, with commas between them")
+            }
+            DeviceError::Iface(_) => {
+                fault_fix(what, "write 1 to 15 letters, digits, '-', '_' or '.' behind iface=")
+            }
             DeviceError::Form if s.parse::<IfName>().is_ok() => {
                 fault_fix(what, format!("write \"net_af_xdp0,iface={s}\""))
             }
@@ -246,11 +261,13 @@ pub(crate) fn host_in_net(v: &DeValue<'_>) -> Outcome<IpNet> {
     // Subnets of one or two addresses have neither network nor broadcast address (RFC 3021,
     // RFC 6164); IPv6 has no broadcast, and its subnet address is the routers' anycast.
     if n.max_prefix_len() - n.prefix_len() >= 2 {
+        let first = n.hosts().next().unwrap_or(n.addr());
+        let fix = || format!("write an address inside it, such as \"{first}/{}\"", n.prefix_len());
         if n.addr() == n.network() {
-            return fault(format!("{s:?} is the subnet itself, not an address in it"));
+            return fault_fix(format!("{s:?} is the subnet itself, not an address in it"), fix());
         }
         if n.addr().is_ipv4() && n.addr() == n.broadcast() {
-            return fault(format!("{s:?} is the broadcast address of its subnet"));
+            return fault_fix(format!("{s:?} is the broadcast address of its subnet"), fix());
         }
     }
     Ok(n)
