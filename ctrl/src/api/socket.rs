@@ -4,10 +4,10 @@
 //! answers on was left by a daemon that died, and is replaced. Starting daemons take a lock on the
 //! directory while they look and replace, so that two of them cannot both find the file dead.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl ApiSocket {
         else {
             return Err(BindError::BadPath { path: path.to_owned() });
         };
-        let made_dir = match fs::create_dir(dir) {
+        let made_dir = match DirBuilder::new().mode(0o755).create(dir) {
             Ok(()) => true,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
             Err(e) => return Err(io_error("make the directory", dir)(e)),
