@@ -69,3 +69,27 @@ fn seeds_are_what_they_claim() {
     let ip = frames.iter().filter(|f| parse_frame(f).expect("seed").l3 != L3::Other).count();
     assert_eq!(ip, frames.len() - 1, "all but the ARP request");
 }
+
+#[test]
+fn the_published_tlv_table_is_the_code() {
+    let page = include_str!("../docs/wire.md");
+    let mut rows = 0;
+    for tlv in bodies::sample_tlvs() {
+        let mut element = Vec::new();
+        tlv.encode(&mut element);
+        let start = format!("| {} | ", tlv.kind());
+        let row = page.lines().find(|l| l.starts_with(&start)).expect("a row for every type");
+        let length = row.split('|').nth(3).expect("length column").trim();
+        // Lists are written "fixed + each n".
+        match length.split_once(" + ") {
+            None => assert_eq!(length.parse(), Ok(element[1]), "{row}"),
+            Some((fixed, each)) => {
+                let fixed: u8 = fixed.parse().expect("number");
+                let each: u8 = each.trim_end_matches('n').parse().expect("number");
+                assert_eq!((element[1] - fixed) % each, 0, "{row}");
+            }
+        }
+        rows += 1;
+    }
+    assert_eq!(rows, 16);
+}
