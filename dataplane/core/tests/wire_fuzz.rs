@@ -72,7 +72,7 @@ fn seeds_are_what_they_claim() {
 
 #[test]
 fn the_published_tlv_table_is_the_code() {
-    let page = include_str!("../docs/wire.md");
+    let (_, page) = include_str!("../docs/wire.md").split_once("## TLVs").expect("chapter");
     let mut rows = 0;
     for tlv in bodies::sample_tlvs() {
         let mut element = Vec::new();
