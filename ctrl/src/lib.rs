@@ -1,5 +1,6 @@
 //! MPIP control agent, its thread, the API server, mpipd and mpipctl.
 
+pub mod agent;
 pub mod api;
 pub mod ctl;
 pub mod kernel;

@@ -1,0 +1,274 @@
+//! Heartbeats, silence, probing (ALGORITHMS "Liveness", G-38, G-39).
+//!
+//! While data moves on a path each end sends something on it at least every heartbeat, and says so;
+//! an idle path is kept at a slow pace that is announced several times before it is taken up. The
+//! receiver declares silence when more than the promised time has passed *and* another path of the
+//! peer was heard meanwhile: when nothing is heard at all, it is not the path.
+
+use super::path::PathPhase;
+use super::{Agent, Output};
+use mpip_core::cells::{PathReading, Sample, WorkerCells};
+use mpip_core::ids::PathId;
+use mpip_core::time::Nanos;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Heartbeats at the quick pace that announce the slow one.
+const IDLE_ANNOUNCEMENTS: u8 = 3;
+/// Times that "path silent" is said.
+const SILENT_REPEATS: u8 = 3;
+/// Shortest time between receiver reports.
+const REPORT_FLOOR: Duration = Duration::from_millis(5);
+/// A receiver report takes at most one part in this many of what is received.
+const REPORT_SHARE: u64 = 100;
+/// Bytes of a message with one receiver report on the wire.
+const REPORT_BYTES: u64 = 120;
+
+impl Agent {
+    /// Merges the workers' counters into the paths.
+    pub(super) fn read_cells(&mut self, now: Nanos, i: usize, cells: &[Arc<WorkerCells>]) {
+        let ix = self.peer_index(i);
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let slots: Vec<u8> = peer.paths().map(|p| p.slot).collect();
+        for slot in slots {
+            let reading = cells
+                .iter()
+                .filter_map(|c| c.path(ix, slot))
+                .map(|c| c.read())
+                .reduce(merge)
+                .unwrap_or_default();
+            let Some(path) = peer.path_mut(slot) else { continue };
+            let Some(raw) = path.read(now, reading) else { continue };
+            if !path.is_live() {
+                continue;
+            }
+            let delay = peer.unwrapper.unwrap(now, raw);
+            let delay = peer.drift.on_sample(now, usize::from(slot), delay);
+            if let Some(path) = peer.path_mut(slot) {
+                path.delay_sample(now, delay);
+            }
+        }
+    }
+
+    /// Finds paths that fell silent.
+    pub(super) fn check_paths(&mut self, now: Nanos, i: usize) {
+        let t = self.cfg.timers;
+        let in_grace = now < self.grace_until;
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let slots: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
+        let mut dead = Vec::new();
+        for slot in slots {
+            let other = peer
+                .paths()
+                .filter(|p| p.slot != slot && p.is_live())
+                .map(|p| p.heard_at)
+                .max();
+            let Some(path) = peer.path_mut(slot) else { continue };
+            let limit = limit(path.promise, path.delay.jitter_us(), &t);
+            let quiet = now.since(path.heard_at);
+            // Somebody else was heard while this one was not.
+            let other_heard = other.is_some_and(|o| o.since(path.heard_at) * 3 > limit * 2);
+            let last = t.silence_last.max(limit);
+            let silent = if other_heard { quiet > limit } else { quiet > last };
+            if !silent || in_grace {
+                path.silent_since = None;
+            } else {
+                // A worker may be about to process what has arrived: look twice.
+                let since = *path.silent_since.get_or_insert(now);
+                if now.since(since) >= t.heartbeat / 4 {
+                    dead.push((slot, "silent"));
+                    continue;
+                }
+            }
+            let rtt = path.rtt.smoothed().unwrap_or(t.silence_last);
+            let unanswered = path.unanswered_since.map_or(Duration::ZERO, |s| now.since(s));
+            let patience = (rtt * 2 + t.heartbeat * 3).max(t.silence * 3);
+            if unanswered > patience && other_heard && !in_grace {
+                dead.push((slot, "data not answered"));
+            }
+        }
+        for (slot, why) in dead {
+            self.path_died(now, i, slot, why);
+        }
+    }
+
+    /// Takes a path out of use at once and goes on probing it.
+    pub(super) fn path_died(&mut self, now: Nanos, i: usize, slot: u8, why: &'static str) {
+        let first_probe = self.cfg.timers.probe.0;
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let id = peer.new_id();
+        let Some(path) = peer.path_mut(slot) else { return };
+        if path.phase != PathPhase::Live {
+            path.why = why;
+            return;
+        }
+        path.phase = PathPhase::Dead;
+        path.why = why;
+        path.died += 1;
+        // Late reports of the life that ended name the old number and mean nothing.
+        path.id = id;
+        path.probes = 0;
+        path.probe_at = now + first_probe / 2;
+        path.unanswered_since = None;
+        path.tell_silent = if why == "peer hears nothing" { 0 } else { SILENT_REPEATS };
+        path.told_silent_at = now - Duration::from_secs(1);
+        peer.changed = true;
+        self.dirty = true;
+        self.publish();
+        self.tell_silent(now, i);
+    }
+
+    fn tell_silent(&mut self, now: Nanos, i: usize) {
+        let pause = self.cfg.timers.heartbeat;
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let Some(via) = peer.best(None).map(|p| p.slot) else { return };
+        let mut about: Vec<PathId> = Vec::new();
+        let slots: Vec<u8> =
+            peer.paths().filter(|p| p.tell_silent > 0 && !p.is_live()).map(|p| p.slot).collect();
+        for slot in slots {
+            let Some(path) = peer.path_mut(slot) else { continue };
+            if path.remote_id != PathId::NONE && now.since(path.told_silent_at) >= pause {
+                path.told_silent_at = now;
+                path.tell_silent -= 1;
+                about.push(path.remote_id);
+            }
+        }
+        for remote in about {
+            self.send_silent(now, i, via, remote);
+        }
+    }
+
+    /// The peer answered our challenge: the path works both ways.
+    pub(super) fn path_works(&mut self, now: Nanos, i: usize, slot: u8) {
+        let estimator = self.cfg.estimator;
+        let (weights, nonce) = (self.cfg.weights, self.random());
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let others: Vec<u32> = peer.paths().filter(|p| p.is_live()).map(|p| p.weight).collect();
+        let generation = peer.new_generation();
+        peer.drift.remove(usize::from(slot));
+        let Some(path) = peer.path_mut(slot) else { return };
+        if path.is_live() || path.remote_id == PathId::NONE {
+            return;
+        }
+        let echo = path.echo;
+        let rtt = path.rtt.clone();
+        path.renew(now, generation, estimator);
+        path.echo = echo;
+        path.rtt = rtt;
+        path.phase = PathPhase::Live;
+        path.why = "works both ways";
+        path.nonce = nonce;
+        // A newcomer gets the mean share, so that it is used at once (1000/N when all are new).
+        path.weight = if others.is_empty() {
+            weights.initial(1)
+        } else {
+            (others.iter().sum::<u32>() / others.len() as u32).max(weights.min)
+        };
+        path.tell_silent = 0;
+        peer.changed = true;
+        self.dirty = true;
+        self.publish();
+        self.send_heartbeat(now, i, slot, millis(self.cfg.timers.heartbeat));
+    }
+
+    /// Sends what is due: probes, heartbeats, receiver reports, repeated news.
+    pub(super) fn send_due(&mut self, now: Nanos, i: usize) {
+        let t = self.cfg.timers;
+        let Some(peer) = self.peers.get(i) else { return };
+        let mut probes = Vec::new();
+        let mut beats = Vec::new();
+        let mut reports = Vec::new();
+        let peer_alive = peer.paths().any(super::path::Path::is_live);
+        for p in peer.paths() {
+            if !p.is_live() {
+                if now >= p.probe_at && p.next_hop.is_some() {
+                    probes.push(p.slot);
+                }
+                continue;
+            }
+            let busy = p.is_busy(now, t.busy);
+            let pace = if busy || p.idle_announced < IDLE_ANNOUNCEMENTS {
+                t.heartbeat
+            } else {
+                t.heartbeat_idle
+            };
+            // A tick early rather than late.
+            if now.since(p.sent_at) + t.heartbeat / 10 >= pace {
+                beats.push((p.slot, busy));
+            }
+            if report_due(now, p) {
+                reports.push(p.slot);
+            }
+        }
+        for slot in probes {
+            self.send_probe(now, i, slot);
+            if let Some(p) = self.peers.get_mut(i).and_then(|peer| peer.path_mut(slot)) {
+                p.probes = p.probes.saturating_add(1);
+                // While the peer is alive a lost path is worth finding again soon.
+                let longest = if peer_alive { t.probe.0 } else { t.probe.1 };
+                let pause = t.probe.0 * (1 << p.probes.saturating_sub(4).min(5));
+                p.probe_at = now + pause.min(longest);
+            }
+        }
+        for (slot, busy) in beats {
+            let pace = if busy { t.heartbeat } else { t.heartbeat_idle };
+            if let Some(p) = self.peers.get_mut(i).and_then(|peer| peer.path_mut(slot)) {
+                p.idle_announced = if busy { 0 } else { p.idle_announced.saturating_add(1) };
+                if !busy {
+                    p.data_at = None;
+                }
+            }
+            self.send_heartbeat(now, i, slot, millis(pace));
+        }
+        if !reports.is_empty()
+            && let Some(via) = self.peers.get(i).and_then(|p| p.best(None)).map(|p| p.slot)
+        {
+            self.send_reports(now, i, via, &reports);
+        }
+        self.tell_silent(now, i);
+        self.send_announcements(now, i);
+        debug_assert!(self.out.iter().all(|o| !matches!(o, Output::Transmit { frame, .. } if frame.is_empty())));
+    }
+}
+
+/// How long a path may be quiet: at least three promised intervals, and 4σ (ALGORITHMS).
+fn limit(promise: Duration, jitter_us: u64, t: &super::Timers) -> Duration {
+    let sigma = Duration::from_micros(jitter_us.saturating_mul(4).min(200_000));
+    t.silence.max(promise * 3).max(sigma + t.heartbeat)
+}
+
+fn report_due(now: Nanos, p: &super::path::Path) -> bool {
+    let new_bytes = p.reading.rx_bytes - p.reported_reading.rx_bytes;
+    if new_bytes == 0 {
+        return false;
+    }
+    let interval = p.rtt.smoothed().map_or(REPORT_FLOOR, |r| (r / 4).max(REPORT_FLOOR));
+    let passed = now.since(p.report_at);
+    // At most one per cent of what arrives, but at least ten a second: they also answer data.
+    passed >= interval
+        && (new_bytes >= REPORT_BYTES * REPORT_SHARE || passed >= Duration::from_millis(50))
+}
+
+fn millis(d: Duration) -> u16 {
+    u16::try_from(d.as_millis()).unwrap_or(u16::MAX)
+}
+
+fn merge(a: PathReading, b: PathReading) -> PathReading {
+    let later = |x: u32, y: u32| if x.wrapping_sub(y).cast_signed() >= 0 { x } else { y };
+    // Counts of samples add up, so that any new one shows; the value is of the busier worker.
+    let sample = |x: Sample, y: Sample| Sample {
+        count: x.count.wrapping_add(y.count),
+        value: if y.count > x.count { y.value } else { x.value },
+    };
+    PathReading {
+        tx_packets: a.tx_packets + b.tx_packets,
+        tx_bytes: a.tx_bytes + b.tx_bytes,
+        rx_packets: a.rx_packets + b.rx_packets,
+        rx_bytes: a.rx_bytes + b.rx_bytes,
+        rx_last_us: a.rx_last_us.max(b.rx_last_us),
+        rx_span: a.rx_span + b.rx_span,
+        rx_delay: sample(a.rx_delay, b.rx_delay),
+        rx_latest_timestamp: later(a.rx_latest_timestamp, b.rx_latest_timestamp),
+        feedback: sample(a.feedback, b.feedback),
+    }
+}

@@ -1,0 +1,422 @@
+//! Path-level messages: composing, taking in. Every one is a UDP packet between lane-0 ports whose
+//! user data is a TLV list, with HB (and IP_CHANGE when it carries addresses) set.
+
+use super::path::Path;
+use super::peer::Announcement;
+use super::{Agent, PathPhase};
+use mpip_core::cm::tlv::{self, PathState, ReceiverReport, Tlv, capability};
+use mpip_core::cm::{Base, Cm, Flags, SeqBlock, address_list_hash};
+use mpip_core::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
+use mpip_core::snapshot::Role;
+use mpip_core::time::Nanos;
+use mpip_core::tuple::IPPROTO_UDP;
+use mpip_core::wire::build::{self, Link};
+use mpip_core::wire::ethernet::Mac;
+use mpip_core::wire::{Parsed, parse_frame};
+use std::net::{IpAddr, SocketAddr};
+
+const CS6: u8 = 48 << 2;
+/// An unconfirmed address list is repeated this often.
+const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+impl Agent {
+    /// Sends `tlvs` on path `slot` of peer `i`; returns whether it could.
+    pub(super) fn send(&mut self, now: Nanos, i: usize, slot: u8, tlvs: &[Tlv]) -> bool {
+        self.send_with(now, i, slot, tlvs, Flags::HB, &[])
+    }
+
+    fn send_with(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        slot: u8,
+        tlvs: &[Tlv],
+        flags: Flags,
+        addresses: &[IpAddr],
+    ) -> bool {
+        let node = self.cfg.node;
+        let base_port = self.cfg.params.base_port;
+        let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else {
+            return false;
+        };
+        let Some(mac) = path.next_hop else { return false };
+        let Some(port) = self.ports.get(usize::from(path.port.0)) else { return false };
+        let mut payload = Vec::with_capacity(256);
+        for t in tlvs {
+            t.encode(&mut payload);
+        }
+        let mut cm = Cm::new(Base {
+            node,
+            session: SessionId(0),
+            path: path.id,
+            feedback: None,
+            timestamp: now.wire_timestamp(),
+            flags,
+        });
+        cm.seq = Some(SeqBlock {
+            session_seq: 0,
+            lane: Lane::PATH_LEVEL,
+            counter26: path.counter,
+            tag: 0,
+        });
+        cm.addresses = addresses.iter().copied().take(mpip_core::cm::MAX_ADDRESSES).collect();
+        if cm.append_to(&mut payload).is_err() {
+            return false;
+        }
+        let mut link = Link::new(Mac(port.mac), Mac(mac), path.local, path.remote.ip());
+        link.tos = CS6;
+        let Ok(frame) = build::udp_frame(&link, base_port, path.remote.port(), &payload) else {
+            return false;
+        };
+        path.counter = path.counter.wrapping_add(1);
+        path.sent_at = now;
+        let port = path.port;
+        if self.dirty || self.peers.get(i).is_some_and(|p| p.changed) {
+            // The workers must know the path before the peer may use it.
+            self.publish();
+        }
+        self.out.push_back(super::Output::Transmit { port, frame });
+        self.counts.sent += 1;
+        true
+    }
+
+    /// What every message says of the path it travels on.
+    fn path_info(&self, path: &Path) -> Vec<Tlv> {
+        vec![
+            Tlv::BootEpoch(self.cfg.epoch),
+            Tlv::LaneMap { lanes: self.cfg.lanes, workers: self.cfg.workers },
+            Tlv::PathInfo {
+                path: path.id,
+                peer_path: path.remote_id,
+                state: match path.phase {
+                    PathPhase::Probing => PathState::Probing,
+                    PathPhase::Live => PathState::Live,
+                    PathPhase::Dead => PathState::Dead,
+                },
+                mtu: path.mtu,
+            },
+            Tlv::Generation { path: path.id, generation: path.generation as u8 },
+        ]
+    }
+
+    /// The answer to the peer's newest message on this path, for its RTT.
+    fn echo(path: &Path, now: Nanos) -> Option<Tlv> {
+        let (timestamp, at) = path.echo?;
+        let hold_us = u32::try_from(now.since(at).as_micros()).unwrap_or(u32::MAX);
+        Some(Tlv::EchoReply { timestamp, hold_us })
+    }
+
+    /// A probe: who we are, what we know of the path, and a challenge.
+    pub(super) fn send_probe(&mut self, now: Nanos, i: usize, slot: u8) -> bool {
+        let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return false };
+        let mut tlvs = self.path_info(path);
+        tlvs.push(Tlv::Capabilities { bits: capability::ENCAP_UDP | capability::ENCAP_NATIVE });
+        tlvs.push(Tlv::PathChallenge(path.nonce));
+        tlvs.extend(Self::echo(path, now));
+        self.send(now, i, slot, &tlvs)
+    }
+
+    fn send_response(&mut self, now: Nanos, i: usize, slot: u8, nonce: u64) {
+        let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
+        let mut tlvs = self.path_info(path);
+        tlvs.push(Tlv::PathResponse(nonce));
+        tlvs.extend(Self::echo(path, now));
+        if !path.is_live() {
+            // Both ends must see it work; one round trip is enough for both.
+            tlvs.push(Tlv::PathChallenge(path.nonce));
+        }
+        self.send(now, i, slot, &tlvs);
+    }
+
+    /// A heartbeat with the pace the peer may count on.
+    pub(super) fn send_heartbeat(&mut self, now: Nanos, i: usize, slot: u8, interval_ms: u16) {
+        let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
+        let mut tlvs = self.path_info(path);
+        tlvs.push(Tlv::Promise { interval_ms });
+        tlvs.extend(Self::echo(path, now));
+        tlvs.push(Tlv::ReceiverReport(receiver_report(path)));
+        if self.send(now, i, slot, &tlvs)
+            && let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot))
+        {
+            reported(path, now);
+        }
+    }
+
+    /// Receiver reports on every path in `about`, over path `via`.
+    pub(super) fn send_reports(&mut self, now: Nanos, i: usize, via: u8, about: &[u8]) {
+        let Some(peer) = self.peers.get(i) else { return };
+        let tlvs: Vec<Tlv> = about
+            .iter()
+            .filter_map(|s| peer.path(*s))
+            .map(|p| Tlv::ReceiverReport(receiver_report(p)))
+            .collect();
+        if self.send(now, i, via, &tlvs)
+            && let Some(peer) = self.peers.get_mut(i)
+        {
+            for slot in about {
+                if let Some(p) = peer.path_mut(*slot) {
+                    reported(p, now);
+                }
+            }
+        }
+    }
+
+    /// Tells the peer, over `via`, that nothing arrives on its path `remote` any more.
+    pub(super) fn send_silent(&mut self, now: Nanos, i: usize, via: u8, remote: PathId) {
+        let tlv = Tlv::PathSilent { path: remote, generation: 0 };
+        self.send(now, i, via, &[tlv]);
+    }
+
+    /// Queues our address list of one family for peer `i` until it confirms.
+    pub(super) fn announce(&mut self, now: Nanos, i: usize, ipv6: bool) {
+        let wan = self.ports.iter().filter(|p| p.role == Role::Wan);
+        let mut list: Vec<IpAddr> = wan
+            .flat_map(|p| p.addresses.iter().copied())
+            .filter(|a| a.is_ipv6() == ipv6)
+            .take(mpip_core::cm::MAX_ADDRESSES)
+            .collect();
+        if list.is_empty() {
+            // An empty list is sent as the unspecified address.
+            list.push(if ipv6 { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) });
+        }
+        let hash = address_list_hash(&list);
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        peer.announcements.retain(|a| a.ipv6 != ipv6);
+        peer.announcements.push(Announcement { ipv6, list, hash, at: now - ANNOUNCE_EVERY });
+        self.send_announcements(now, i);
+    }
+
+    /// Repeats what the peer has not confirmed, on every live path.
+    pub(super) fn send_announcements(&mut self, now: Nanos, i: usize) {
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let mut due = Vec::new();
+        for a in &mut peer.announcements {
+            if now.since(a.at) >= ANNOUNCE_EVERY {
+                a.at = now;
+                due.push(a.list.clone());
+            }
+        }
+        let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
+        for list in due {
+            for slot in &live {
+                self.send_with(now, i, *slot, &[], Flags::HB | Flags::IP_CHANGE, &list);
+            }
+        }
+    }
+
+    /// Takes in a punted frame.
+    pub(super) fn receive(&mut self, now: Nanos, port: PortIx, frame: &[u8]) {
+        if self.take(now, port, frame).is_some() {
+            self.counts.received += 1;
+        } else {
+            self.counts.refused += 1;
+        }
+    }
+
+    fn take(&mut self, now: Nanos, port: PortIx, frame: &[u8]) -> Option<()> {
+        let p = parse_frame(frame).ok()?;
+        if p.protocol != IPPROTO_UDP {
+            return None;
+        }
+        let payload = frame.get(p.payload())?;
+        let (cm, cm_len) = Cm::parse_tail(payload).ok()?;
+        if !cm.flags.contains(Flags::HB) || !cm.session.is_path_level() {
+            return None;
+        }
+        let list = payload.get(..payload.len() - cm_len)?;
+        let tlvs: Vec<Tlv> = tlv::parse(list).collect::<Result<_, _>>().ok()?;
+        let i = self.peers.iter().position(|peer| peer.cfg.node == cm.node)?;
+        if !self.check_epoch(now, i, &tlvs) {
+            return None;
+        }
+        let slot = self.path_for(now, i, port, &p, &tlvs)?;
+        self.learn(now, i, slot, &cm, &tlvs);
+        for t in &tlvs {
+            self.take_tlv(now, i, slot, t);
+        }
+        if cm.flags.contains(Flags::IP_CHANGE) {
+            self.take_addresses(now, i, slot, &cm, p.sport);
+        }
+        Some(())
+    }
+
+    /// Boot epochs only grow. Returns false for a message of an earlier life.
+    fn check_epoch(&mut self, now: Nanos, i: usize, tlvs: &[Tlv]) -> bool {
+        let told = tlvs.iter().find_map(|t| match t {
+            Tlv::BootEpoch(e) => Some(*e),
+            _ => None,
+        });
+        let estimator = self.cfg.estimator;
+        let Some(peer) = self.peers.get_mut(i) else { return false };
+        match (told, peer.epoch) {
+            (Some(e), Some(known)) if e < known => false,
+            (Some(e), Some(known)) if e > known => {
+                peer.restarted(now, e, estimator);
+                self.dirty = true;
+                self.make_paths(now, i);
+                true
+            }
+            (Some(e), None) => {
+                peer.epoch = Some(e);
+                peer.changed = true;
+                self.dirty = true;
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// The path a message came over; made when the peer probes one we did not know.
+    fn path_for(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        port: PortIx,
+        p: &Parsed,
+        tlvs: &[Tlv],
+    ) -> Option<u8> {
+        let peer = self.peers.get(i)?;
+        if let Some(path) = peer.find(port, p.dst, p.src) {
+            return Some(path.slot);
+        }
+        let probing = tlvs.iter().any(|t| matches!(t, Tlv::PathChallenge(_)));
+        let ours = self.ports.get(usize::from(port.0))?;
+        if !probing || ours.role != Role::Wan || !ours.addresses.contains(&p.dst) {
+            return None;
+        }
+        let remote = SocketAddr::new(p.src, p.sport);
+        self.add_path(now, i, port, p.dst, remote)
+    }
+
+    /// What every message tells: it arrived, when it was sent, how the peer calls the path.
+    fn learn(&mut self, now: Nanos, i: usize, slot: u8, cm: &Cm, tlvs: &[Tlv]) {
+        let estimator = self.cfg.estimator;
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let named = tlvs.iter().any(|t| matches!(t, Tlv::PathInfo { .. }));
+        let generation = peer.new_generation();
+        let Some(path) = peer.path_mut(slot) else { return };
+        path.heard_at = now;
+        path.echo = Some((cm.timestamp, now));
+        if named && path.remote_id != cm.path && cm.path != PathId::NONE {
+            // A new number is a new life at the far end: its counters start afresh.
+            if path.remote_id != PathId::NONE {
+                let live = path.phase;
+                path.renew(now, generation, estimator);
+                path.phase = live;
+                path.echo = Some((cm.timestamp, now));
+            }
+            path.remote_id = cm.path;
+            peer.changed = true;
+            self.dirty = true;
+        }
+    }
+
+    fn take_tlv(&mut self, now: Nanos, i: usize, slot: u8, t: &Tlv) {
+        match t {
+            Tlv::LaneMap { lanes, .. } => {
+                let Some(peer) = self.peers.get_mut(i) else { return };
+                let changed = peer.agree_lanes(*lanes);
+                let ix = peer.ix;
+                self.dirty = true;
+                if changed {
+                    self.publish();
+                    self.out.push_back(super::Output::ForgetPeer(ix));
+                }
+            }
+            Tlv::PathChallenge(nonce) => self.send_response(now, i, slot, *nonce),
+            Tlv::PathResponse(nonce) => {
+                let ours = self.peers.get(i).and_then(|p| p.path(slot)).map(|p| p.nonce);
+                if ours == Some(*nonce) {
+                    self.path_works(now, i, slot);
+                }
+            }
+            Tlv::EchoReply { timestamp, hold_us } => {
+                if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
+                    path.rtt.on_echo(now, *timestamp, *hold_us);
+                }
+            }
+            Tlv::Promise { interval_ms } => {
+                if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
+                    path.promise = std::time::Duration::from_millis(u64::from(*interval_ms));
+                }
+            }
+            Tlv::ReceiverReport(r) => self.take_report(now, i, r),
+            Tlv::PathSilent { path, .. } => {
+                let silent = self
+                    .peers
+                    .get(i)
+                    .and_then(|peer| peer.paths().find(|p| p.id == *path && p.is_live()))
+                    .map(|p| p.slot);
+                if let Some(s) = silent {
+                    self.path_died(now, i, s, "peer hears nothing");
+                }
+            }
+            Tlv::AddressConfirm { ipv6, hash } => {
+                if let Some(peer) = self.peers.get_mut(i) {
+                    peer.announcements.retain(|a| a.ipv6 != *ipv6 || a.hash != *hash);
+                }
+            }
+            // Answered by the next message's echo; or meant for functions not in use here.
+            _ => {}
+        }
+    }
+
+    fn take_report(&mut self, now: Nanos, i: usize, r: &ReceiverReport) {
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let Some(slot) = peer.paths().find(|p| p.id == r.path).map(|p| p.slot) else { return };
+        let delay = peer.unwrapper.unwrap(now, r.newest_delay_us.cast_unsigned());
+        let delay = peer.drift.on_sample(now, usize::from(slot), delay);
+        let Some(path) = peer.path_mut(slot) else { return };
+        path.delay_sample(now, delay);
+        path.unanswered_since = None;
+        // Only a path that queues shows its capacity; what is below says nothing against it.
+        let busy = path.delay.queueing_us() > 2_000;
+        path.rate.on_total(now, r.bytes, busy);
+        path.loss = (r.lost, r.packets);
+    }
+
+    /// The peer's addresses of one family (P §3.4.3).
+    fn take_addresses(&mut self, now: Nanos, i: usize, slot: u8, cm: &Cm, port: u16) {
+        let Some(first) = cm.addresses.first() else { return };
+        let ipv6 = first.is_ipv6();
+        let list: Vec<IpAddr> = cm.addresses.to_vec();
+        let hash = address_list_hash(&list);
+        let usable: Vec<SocketAddr> = list
+            .iter()
+            .filter(|a| !a.is_unspecified())
+            .map(|a| SocketAddr::new(*a, port))
+            .collect();
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        if peer.set_announced(ipv6, usable) {
+            self.dirty = true;
+            self.make_paths(now, i);
+        }
+        self.send(now, i, slot, &[Tlv::AddressConfirm { ipv6, hash }]);
+    }
+
+    /// Index of a peer.
+    pub(super) fn peer_index(&self, i: usize) -> PeerIx {
+        self.peers.get(i).map_or(PeerIx(u16::MAX), |p| p.ix)
+    }
+}
+
+fn receiver_report(p: &Path) -> ReceiverReport {
+    let packets = p.reading.rx_packets - p.base.rx_packets;
+    let span = p.reading.rx_span - p.base.rx_span;
+    let newest = p.reading.rx_delay.value;
+    ReceiverReport {
+        path: p.remote_id,
+        packets: packets as u32,
+        bytes: p.reading.rx_bytes - p.base.rx_bytes,
+        newest_delay_us: newest,
+        least_delay_us: p.least_delay.unwrap_or(newest),
+        highest_counter: span,
+        lost: span.saturating_sub(packets) as u32,
+    }
+}
+
+fn reported(p: &mut Path, now: Nanos) {
+    p.report_at = now;
+    p.reported_reading = p.reading;
+    p.least_delay = None;
+}

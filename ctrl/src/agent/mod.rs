@@ -1,0 +1,494 @@
+//! The control agent: peers and paths as a state machine, without I/O and without a clock.
+//!
+//! Owner and only writer: the control thread (or the simulator). It is told what happened
+//! ([`Agent::handle`], [`Agent::tick`]) and says what to do ([`Agent::poll_output`]): frames to send,
+//! snapshots to publish, commands for the workers, next hops to find. Outputs are to be carried out
+//! in their order: a snapshot that knows a path precedes the message that tells the peer of it.
+//!
+//! * [`peer`]: what is known of a peer, lane agreement, boot epochs, address lists (P §3.4.3)
+//! * [`path`]: one path: estimators, liveness, counters (P Table 5)
+//! * `message`: path-level messages in and out (P §3.4.1, §3.4.2, §3.4.4)
+//! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
+//! * `publish`: weights (P Algorithm 1) and snapshots
+
+mod liveness;
+mod message;
+mod path;
+mod peer;
+mod publish;
+
+pub use path::{PathPhase, PathReport};
+pub use peer::PeerReport;
+
+use mpip_core::cells::WorkerCells;
+use mpip_core::engine::Command;
+use mpip_core::ids::{NodeId, PeerIx, PortIx};
+use mpip_core::measure::EstimatorParams;
+use mpip_core::prefix::{Prefix, PrefixTable};
+use mpip_core::schedule::WeightParams;
+use mpip_core::snapshot::{Encapsulation, Params, Role, Route, Snapshot};
+use mpip_core::time::Nanos;
+use peer::Peer;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A port as the agent needs it.
+#[derive(Clone, Debug)]
+pub struct AgentPort {
+    /// LAN or WAN.
+    pub role: Role,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Configured capacity, bytes per second; 0 = not given.
+    pub rate: u64,
+    /// Whether it has a kernel twin.
+    pub has_twin: bool,
+    /// Our addresses on it.
+    pub addresses: Vec<IpAddr>,
+    /// Link state.
+    pub up: bool,
+}
+
+/// A configured peer.
+#[derive(Clone, Debug)]
+pub struct AgentPeer {
+    /// Its node id.
+    pub node: NodeId,
+    /// Its addresses and base port; may be empty when it comes to us.
+    pub endpoints: Vec<SocketAddr>,
+    /// Destinations behind it.
+    pub prefixes: Vec<Prefix>,
+    /// How data travels to it.
+    pub encapsulation: Encapsulation,
+    /// Most paths to it.
+    pub max_paths: usize,
+}
+
+/// Times of ALGORITHMS "Liveness".
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    /// Longest silence on a path that carries traffic.
+    pub heartbeat: Duration,
+    /// The same on an idle path.
+    pub heartbeat_idle: Duration,
+    /// Silence after which a busy path is dead, while another one is heard.
+    pub silence: Duration,
+    /// Silence after which the last path is dead.
+    pub silence_last: Duration,
+    /// Pause between probes of a path that is not live, first and longest.
+    pub probe: (Duration, Duration),
+    /// How long after the last data a path counts as busy.
+    pub busy: Duration,
+    /// T of Algorithm 1.
+    pub weight_period: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(10),
+            heartbeat_idle: Duration::from_secs(1),
+            silence: Duration::from_millis(30),
+            silence_last: Duration::from_secs(1),
+            probe: (Duration::from_millis(50), Duration::from_secs(1)),
+            busy: Duration::from_secs(1),
+            weight_period: WeightParams::PERIOD,
+        }
+    }
+}
+
+/// Everything the agent is configured with.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Our node id.
+    pub node: NodeId,
+    /// Grows with every start of this gateway; µs since 1970 serve.
+    pub epoch: u64,
+    /// Our workers.
+    pub workers: u8,
+    /// Lanes we want: a power of two, at least `workers`.
+    pub lanes: u8,
+    /// Ports, by [`PortIx`].
+    pub ports: Vec<AgentPort>,
+    /// Peers, by [`PeerIx`].
+    pub peers: Vec<AgentPeer>,
+    /// Engine parameters.
+    pub params: Params,
+    /// S and bounds of Algorithm 1.
+    pub weights: WeightParams,
+    /// Minimum over a window or over all time.
+    pub estimator: EstimatorParams,
+    /// Liveness.
+    pub timers: Timers,
+    /// Seed of nonces and first path ids.
+    pub seed: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A worker punted a path-level message.
+    Frame {
+        /// The port it came from.
+        port: PortIx,
+        /// The whole frame.
+        frame: &'a [u8],
+    },
+    /// A port's addresses, all of them.
+    Addresses {
+        /// The port.
+        port: PortIx,
+        /// Its addresses now.
+        list: Vec<IpAddr>,
+    },
+    /// A port's link went up or down.
+    Link {
+        /// The port.
+        port: PortIx,
+        /// Whether it is up.
+        up: bool,
+    },
+    /// The next hop towards `remote` through `port`.
+    NextHop {
+        /// The port.
+        port: PortIx,
+        /// The peer's address.
+        remote: IpAddr,
+        /// MAC address, or nothing while there is no route or no answer.
+        mac: Option<[u8; 6]>,
+    },
+    /// Where restored packets go.
+    Routes(PrefixTable<Route>),
+    /// MAC addresses on LAN ports.
+    Neighbours(HashMap<(PortIx, IpAddr), [u8; 6]>),
+    /// The gateway is stopping.
+    Drain,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a frame.
+    Transmit {
+        /// Out of this port.
+        port: PortIx,
+        /// The whole frame.
+        frame: Vec<u8>,
+    },
+    /// Publish a snapshot to the workers.
+    Publish(Arc<Snapshot>),
+    /// Every worker is to forget this peer's sessions.
+    ForgetPeer(PeerIx),
+    /// Every worker is to deliver what it holds.
+    Flush,
+    /// Find the next hop towards `remote` through `port`, and tell whenever it changes.
+    Resolve {
+        /// The port.
+        port: PortIx,
+        /// The peer's address.
+        remote: IpAddr,
+    },
+}
+
+impl Output {
+    /// The command for the workers, if it is one.
+    #[must_use]
+    pub const fn worker_command(&self) -> Option<Command> {
+        match self {
+            Self::ForgetPeer(p) => Some(Command::ForgetPeer(*p)),
+            Self::Flush => Some(Command::Flush),
+            _ => None,
+        }
+    }
+}
+
+/// Path-level messages by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentCounts {
+    /// Taken in.
+    pub received: u64,
+    /// Sent.
+    pub sent: u64,
+    /// Not understood: malformed, of an unknown peer, or for no path.
+    pub refused: u64,
+}
+
+/// The agent.
+pub struct Agent {
+    cfg: AgentConfig,
+    ports: Vec<AgentPort>,
+    peers: Vec<Peer>,
+    routes: PrefixTable<Route>,
+    neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    resolved: HashMap<(PortIx, IpAddr), Option<[u8; 6]>>,
+    out: VecDeque<Output>,
+    rng: u64,
+    version: u64,
+    dirty: bool,
+    draining: bool,
+    weights_at: Nanos,
+    ticked_at: Nanos,
+    /// No silence is declared before: we may have been the ones who slept.
+    grace_until: Nanos,
+    counts: AgentCounts,
+}
+
+impl Agent {
+    /// An agent and the first snapshot, which knows no path yet.
+    #[must_use]
+    pub fn new(cfg: AgentConfig, now: Nanos) -> (Self, Snapshot) {
+        let mut agent = Self {
+            ports: cfg.ports.clone(),
+            peers: Vec::new(),
+            routes: PrefixTable::default(),
+            neighbours: HashMap::new(),
+            resolved: HashMap::new(),
+            out: VecDeque::new(),
+            rng: cfg.seed ^ cfg.epoch.rotate_left(17),
+            version: 0,
+            dirty: false,
+            draining: false,
+            weights_at: now,
+            ticked_at: now,
+            grace_until: now,
+            counts: AgentCounts::default(),
+            cfg,
+        };
+        for (i, p) in agent.cfg.peers.clone().into_iter().enumerate() {
+            let first_id = (agent.random() % 255) as u8 + 1;
+            agent.peers.push(Peer::new(PeerIx(i as u16), p, agent.cfg.lanes, first_id));
+        }
+        for i in 0..agent.peers.len() {
+            agent.make_paths(now, i);
+        }
+        let first = agent.snapshot();
+        (agent, first)
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.out.is_empty() && self.dirty {
+            self.publish();
+        }
+        self.out.pop_front()
+    }
+
+    /// When [`Self::tick`] should be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Nanos) -> Nanos {
+        now + if self.peers.iter().any(Peer::is_busy) {
+            Duration::from_millis(1)
+        } else {
+            Duration::from_millis(5)
+        }
+    }
+
+    /// Takes an event.
+    pub fn handle(&mut self, now: Nanos, event: Event<'_>) {
+        match event {
+            Event::Frame { port, frame } => self.receive(now, port, frame),
+            Event::Addresses { port, list } => self.set_addresses(now, port, list),
+            Event::Link { port, up } => self.set_link(now, port, up),
+            Event::NextHop { port, remote, mac } => self.set_next_hop(now, port, remote, mac),
+            Event::Routes(routes) => {
+                self.routes = routes;
+                self.dirty = true;
+            }
+            Event::Neighbours(n) => {
+                if n != self.neighbours {
+                    self.neighbours = n;
+                    self.dirty = true;
+                }
+            }
+            Event::Drain => {
+                self.draining = true;
+                self.publish();
+                self.out.push_back(Output::Flush);
+            }
+        }
+    }
+
+    /// Looks at the clock and at the workers' counters.
+    pub fn tick(&mut self, now: Nanos, cells: &[Arc<WorkerCells>]) {
+        // Whoever slept must first hear what arrived meanwhile.
+        if now.since(self.ticked_at) > self.cfg.timers.heartbeat * 2 {
+            self.grace_until = now + self.cfg.timers.heartbeat;
+        }
+        self.ticked_at = now;
+        for i in 0..self.peers.len() {
+            self.read_cells(now, i, cells);
+            self.check_paths(now, i);
+            self.send_due(now, i);
+        }
+        if now.since(self.weights_at) >= self.cfg.timers.weight_period {
+            self.weights_at = now;
+            self.adjust_weights(now);
+        }
+    }
+
+    /// Message counts so far.
+    #[must_use]
+    pub const fn counts(&self) -> AgentCounts {
+        self.counts
+    }
+
+    /// Our node id.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.cfg.node
+    }
+
+    /// Peers as shown to the operator, by [`PeerIx`].
+    #[must_use]
+    pub fn peers(&self, now: Nanos) -> Vec<PeerReport> {
+        self.peers.iter().map(|p| p.report(now)).collect()
+    }
+
+    /// Every address of ours.
+    fn local(&self) -> HashSet<IpAddr> {
+        self.ports.iter().flat_map(|p| p.addresses.iter().copied()).collect()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.rng ^ (self.rng >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn peer_mut(&mut self, i: usize) -> Option<&mut Peer> {
+        self.peers.get_mut(i)
+    }
+
+    /// Paths of peer `i` for every (WAN address, peer address) of one family that has none yet.
+    fn make_paths(&mut self, now: Nanos, i: usize) {
+        let mut wanted = Vec::new();
+        let Some(peer) = self.peers.get(i) else { return };
+        for (port_ix, port) in self.ports.iter().enumerate() {
+            if port.role != Role::Wan || !port.up {
+                continue;
+            }
+            for local in &port.addresses {
+                for remote in peer.addresses() {
+                    if remote.ip().is_ipv6() == local.is_ipv6() {
+                        wanted.push((PortIx(port_ix as u16), *local, remote));
+                    }
+                }
+            }
+        }
+        for (port, local, remote) in wanted {
+            self.add_path(now, i, port, local, remote);
+        }
+    }
+
+    /// Adds one path unless it exists or the peer has as many as it may. Returns its slot.
+    fn add_path(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        port: PortIx,
+        local: IpAddr,
+        remote: SocketAddr,
+    ) -> Option<u8> {
+        let nonce = self.random();
+        let (mtu, rate) = self.ports.get(usize::from(port.0)).map(|p| (p.mtu, p.rate))?;
+        let hop = self.resolved.get(&(port, remote.ip())).copied();
+        let estimator = self.cfg.estimator;
+        let peer = self.peers.get_mut(i)?;
+        if let Some(p) = peer.find(port, local, remote.ip()) {
+            return Some(p.slot);
+        }
+        let slot = peer.add(now, (port, local, remote), (mtu, rate), estimator, nonce)?;
+        if let Some(path) = peer.path_mut(slot) {
+            path.next_hop = hop.flatten();
+        }
+        if hop.is_none() {
+            self.resolved.insert((port, remote.ip()), None);
+            self.out.push_back(Output::Resolve { port, remote: remote.ip() });
+        }
+        self.dirty = true;
+        Some(slot)
+    }
+
+    fn set_next_hop(&mut self, now: Nanos, port: PortIx, remote: IpAddr, mac: Option<[u8; 6]>) {
+        self.resolved.insert((port, remote), mac);
+        for peer in &mut self.peers {
+            for path in peer.paths_mut() {
+                if path.port == port && path.remote.ip() == remote && path.next_hop != mac {
+                    path.next_hop = mac;
+                    path.probe_now(now);
+                    self.dirty = true;
+                }
+            }
+        }
+    }
+
+    /// A port's addresses changed: only paths of addresses that are gone go, the others stay as they
+    /// are, and every peer is told until it confirms (P §3.4.3, G-59, G-60, G-61).
+    fn set_addresses(&mut self, now: Nanos, port: PortIx, list: Vec<IpAddr>) {
+        let Some(p) = self.ports.get_mut(usize::from(port.0)) else { return };
+        if p.addresses == list {
+            return;
+        }
+        let gone: Vec<IpAddr> =
+            p.addresses.iter().copied().filter(|a| !list.contains(a)).collect();
+        let families: Vec<bool> = [false, true]
+            .into_iter()
+            .filter(|v6| {
+                let of = |l: &[IpAddr]| -> HashSet<IpAddr> {
+                    l.iter().copied().filter(|a| a.is_ipv6() == *v6).collect()
+                };
+                of(&p.addresses) != of(&list)
+            })
+            .collect();
+        let is_wan = p.role == Role::Wan;
+        p.addresses = list;
+        self.dirty = true;
+        if !is_wan {
+            return;
+        }
+        for i in 0..self.peers.len() {
+            if let Some(peer) = self.peer_mut(i) {
+                peer.remove_where(|path| path.port == port && gone.contains(&path.local));
+            }
+            self.make_paths(now, i);
+            for v6 in &families {
+                self.announce(now, i, *v6);
+            }
+        }
+    }
+
+    fn set_link(&mut self, now: Nanos, port: PortIx, up: bool) {
+        let Some(p) = self.ports.get_mut(usize::from(port.0)) else { return };
+        if p.up == up {
+            return;
+        }
+        p.up = up;
+        for i in 0..self.peers.len() {
+            if up {
+                self.make_paths(now, i);
+            }
+            let slots: Vec<u8> = self.peers[i]
+                .paths()
+                .filter(|path| path.port == port)
+                .map(|path| path.slot)
+                .collect();
+            for slot in slots {
+                if up {
+                    if let Some(path) = self.peers[i].path_mut(slot) {
+                        path.probe_now(now);
+                    }
+                } else {
+                    self.path_died(now, i, slot, "link down");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! One path as the control thread keeps it (P Table 5): identity, estimators, liveness.
+
+use mpip_core::cells::PathReading;
+use mpip_core::ids::{PathId, PortIx};
+use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
+use mpip_core::time::Nanos;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How far a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathPhase {
+    /// Never worked both ways yet.
+    Probing,
+    /// Works both ways.
+    Live,
+    /// Worked, fell silent; probed on.
+    Dead,
+}
+
+/// One path.
+pub(super) struct Path {
+    pub slot: u8,
+    pub generation: u32,
+    pub id: PathId,
+    pub remote_id: PathId,
+    pub port: PortIx,
+    pub local: IpAddr,
+    pub remote: SocketAddr,
+    pub next_hop: Option<[u8; 6]>,
+    pub mtu: u16,
+    /// Configured capacity, bytes per second; 0 = not given.
+    pub configured_rate: u64,
+    pub phase: PathPhase,
+    pub why: &'static str,
+    pub died: u32,
+    pub weight: u32,
+
+    /// Answered by the peer when the path works.
+    pub nonce: u64,
+    pub probe_at: Nanos,
+    pub probes: u32,
+
+    pub delay: PathEstimator,
+    pub rtt: Rtt,
+    pub rate: RateMeter,
+    /// Newest delay sample reported, as unwrapped.
+    pub reported: Option<i64>,
+
+    /// Counters of all workers together, now and when this generation began.
+    pub reading: PathReading,
+    pub base: PathReading,
+    /// Packets as of the last look, to see whether there was data.
+    seen_tx: u64,
+    seen_rx: u64,
+    pub seen_feedback: u32,
+
+    pub data_at: Option<Nanos>,
+    pub sent_at: Nanos,
+    pub heard_at: Nanos,
+    /// Peer's promise: its next packet comes within this time.
+    pub promise: Duration,
+    /// Heartbeats that announced the idle pace.
+    pub idle_announced: u8,
+    /// First data sent on the path that no report has covered.
+    pub unanswered_since: Option<Nanos>,
+    /// Since when the path looks silent.
+    pub silent_since: Option<Nanos>,
+    /// Remaining repetitions of "path silent" to the peer.
+    pub tell_silent: u8,
+    pub told_silent_at: Nanos,
+    /// Newest message of the peer on this path, for its RTT: its timestamp, when it came.
+    pub echo: Option<(u32, Nanos)>,
+    /// Packet counter of path-level messages.
+    pub counter: u32,
+    /// What the last receiver report on this path said.
+    pub reported_reading: PathReading,
+    pub report_at: Nanos,
+    pub least_delay: Option<i32>,
+    /// Loss the peer reports: lost, received.
+    pub loss: (u32, u32),
+}
+
+/// Shown to the operator.
+#[derive(Clone, Debug)]
+pub struct PathReport {
+    /// Our number of it.
+    pub id: PathId,
+    /// The peer's number of it.
+    pub remote_id: PathId,
+    /// Port it leaves by.
+    pub port: PortIx,
+    /// Our address.
+    pub local: IpAddr,
+    /// The peer's address and base port.
+    pub remote: SocketAddr,
+    /// How far it is.
+    pub phase: PathPhase,
+    /// Why it is there.
+    pub why: &'static str,
+    /// Lives so far.
+    pub generation: u32,
+    /// Times it died.
+    pub died: u32,
+    /// Next hop's MAC address.
+    pub next_hop: Option<[u8; 6]>,
+    /// Algorithm 1's weight.
+    pub weight: u32,
+    /// One-way delay, relative, µs.
+    pub delay_us: Option<i64>,
+    /// Its windowed minimum, µs.
+    pub delay_min_us: Option<i64>,
+    /// Queueing delay, µs.
+    pub queueing_us: u64,
+    /// The largest so far, µs.
+    pub queueing_max_us: u64,
+    /// Jitter σ, µs.
+    pub jitter_us: u64,
+    /// Smoothed RTT.
+    pub rtt: Option<Duration>,
+    /// Deliverable rate, bytes per second; 0 = unknown.
+    pub rate: u64,
+    /// Counters of this generation's slot.
+    pub reading: PathReading,
+    /// Packets the peer misses, and has.
+    pub loss: (u32, u32),
+    /// Time since the peer was last heard on it.
+    pub silence: Duration,
+}
+
+impl Path {
+    #[expect(clippy::too_many_arguments, reason = "a path's identity")]
+    pub fn new(
+        now: Nanos,
+        slot: u8,
+        id: PathId,
+        (port, local, remote): (PortIx, IpAddr, SocketAddr),
+        (mtu, configured_rate): (u16, u64),
+        estimator: EstimatorParams,
+        nonce: u64,
+        generation: u32,
+    ) -> Self {
+        Self {
+            slot,
+            generation,
+            id,
+            remote_id: PathId::NONE,
+            port,
+            local,
+            remote,
+            next_hop: None,
+            mtu,
+            configured_rate,
+            phase: PathPhase::Probing,
+            why: "being probed",
+            died: 0,
+            weight: 1,
+            nonce,
+            probe_at: now,
+            probes: 0,
+            delay: PathEstimator::new(estimator),
+            rtt: Rtt::new(),
+            rate: RateMeter::new(RateParams::default()),
+            reported: None,
+            reading: PathReading::default(),
+            base: PathReading::default(),
+            seen_tx: 0,
+            seen_rx: 0,
+            seen_feedback: 0,
+            data_at: None,
+            sent_at: now,
+            heard_at: now,
+            promise: Duration::from_secs(1),
+            idle_announced: 0,
+            unanswered_since: None,
+            silent_since: None,
+            tell_silent: 0,
+            told_silent_at: now,
+            echo: None,
+            counter: 0,
+            reported_reading: PathReading::default(),
+            report_at: now,
+            least_delay: None,
+            loss: (0, 0),
+        }
+    }
+
+    /// Starts a new life: fresh estimators, counters from here (G-33).
+    pub fn renew(&mut self, now: Nanos, generation: u32, estimator: EstimatorParams) {
+        self.generation = generation;
+        self.delay = PathEstimator::new(estimator);
+        self.rtt = Rtt::new();
+        self.rate = RateMeter::new(RateParams::default());
+        self.reported = None;
+        self.base = self.reading;
+        self.reported_reading = self.reading;
+        self.heard_at = now;
+        self.promise = Duration::from_secs(1);
+        self.idle_announced = 0;
+        self.unanswered_since = None;
+        self.silent_since = None;
+        self.echo = None;
+        self.least_delay = None;
+        self.loss = (0, 0);
+        self.data_at = None;
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.phase == PathPhase::Live
+    }
+
+    pub fn probe_now(&mut self, now: Nanos) {
+        self.probes = 0;
+        self.probe_at = now;
+    }
+
+    /// Whether data moved on it within `busy`.
+    pub fn is_busy(&self, now: Nanos, busy: Duration) -> bool {
+        self.data_at.is_some_and(|t| now.since(t) < busy)
+    }
+
+    /// Takes the workers' counters. Returns whether there is a new delay reported by the peer.
+    pub fn read(&mut self, now: Nanos, r: PathReading) -> Option<u32> {
+        self.reading = r;
+        if r.tx_packets != self.seen_tx {
+            self.sent_at = now;
+            self.data_at = Some(now);
+            self.unanswered_since.get_or_insert(now);
+            self.seen_tx = r.tx_packets;
+        }
+        if r.rx_packets != self.seen_rx {
+            self.data_at = Some(now);
+            self.seen_rx = r.rx_packets;
+        }
+        let heard = Nanos::from_micros(r.rx_last_us);
+        if heard > self.heard_at {
+            self.heard_at = heard;
+        }
+        if r.rx_delay.count != self.reported_reading.rx_delay.count {
+            let d = r.rx_delay.value;
+            self.least_delay = Some(match self.least_delay {
+                Some(l) if d.wrapping_sub(l) >= 0 => l,
+                _ => d,
+            });
+        }
+        if r.feedback.count == self.seen_feedback {
+            return None;
+        }
+        self.seen_feedback = r.feedback.count;
+        self.unanswered_since = None;
+        Some(r.feedback.value.cast_unsigned())
+    }
+
+    /// A delay sample, drift removed.
+    pub fn delay_sample(&mut self, now: Nanos, delay_us: i64) {
+        self.reported = Some(delay_us);
+        self.delay.on_sample(now, delay_us);
+    }
+
+    /// Deliverable rate, bytes per second; 0 = unknown.
+    pub fn capacity(&self) -> u64 {
+        match self.rate.rate() {
+            0 => self.configured_rate,
+            r => r,
+        }
+    }
+
+    pub fn report(&self, now: Nanos) -> PathReport {
+        PathReport {
+            id: self.id,
+            remote_id: self.remote_id,
+            port: self.port,
+            local: self.local,
+            remote: self.remote,
+            phase: self.phase,
+            why: self.why,
+            generation: self.generation,
+            died: self.died,
+            next_hop: self.next_hop,
+            weight: self.weight,
+            delay_us: self.delay.delay_us(),
+            delay_min_us: self.delay.min_us(),
+            queueing_us: self.delay.queueing_us(),
+            queueing_max_us: self.delay.queueing_max_us(),
+            jitter_us: self.delay.jitter_us(),
+            rtt: self.rtt.smoothed(),
+            rate: self.capacity(),
+            reading: self.reading,
+            loss: self.loss,
+            silence: now.since(self.heard_at),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Weights (P Algorithm 1) and snapshots for the workers.
+
+use super::{Agent, Output};
+use arrayvec::ArrayVec;
+use mpip_core::cells::MAX_PATHS;
+use mpip_core::ids::PeerIx;
+use mpip_core::prefix::PrefixTable;
+use mpip_core::schedule::{PathInput, PathWeight};
+use mpip_core::snapshot::{PathView, PeerView, PortView, Snapshot};
+use mpip_core::time::Nanos;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Agent {
+    /// One step of Algorithm 1 for every peer that has a choice.
+    pub(super) fn adjust_weights(&mut self, now: Nanos) {
+        let params = self.cfg.weights;
+        for peer in &mut self.peers {
+            let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
+            if live.len() < 2 {
+                continue;
+            }
+            let mut weights: Vec<PathWeight> = live
+                .iter()
+                .filter_map(|s| peer.path(*s))
+                .map(|p| PathWeight {
+                    // A path without a recent sample has nothing in its queue that we know of.
+                    queueing_us: match p.delay.last_sample() {
+                        Some(t) if now.since(t) < Duration::from_secs(1) => p.delay.queueing_us(),
+                        _ => 0,
+                    },
+                    weight: p.weight,
+                })
+                .collect();
+            params.adjust(&mut weights);
+            for (slot, w) in live.iter().zip(weights) {
+                if let Some(p) = peer.path_mut(*slot) {
+                    p.weight = w.weight;
+                }
+            }
+            peer.changed = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Publishes a snapshot of everything.
+    pub(super) fn publish(&mut self) {
+        self.dirty = false;
+        let snapshot = self.snapshot();
+        self.out.push_back(Output::Publish(Arc::new(snapshot)));
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let mut by_node = hashbrown::HashMap::new();
+        let mut prefixes = PrefixTable::default();
+        let mut peers = Vec::with_capacity(self.peers.len());
+        for (i, peer) in self.peers.iter_mut().enumerate() {
+            let ix = PeerIx(i as u16);
+            by_node.insert(peer.cfg.node, ix);
+            for p in &peer.cfg.prefixes {
+                prefixes.insert(*p, ix);
+            }
+            let view = match &peer.view {
+                Some(v) if !peer.changed => Arc::clone(v),
+                _ => {
+                    self.version += 1;
+                    let encapsulation = peer.cfg.encapsulation;
+                    let paths: ArrayVec<PathView, MAX_PATHS> = peer
+                        .paths()
+                        .map(|p| PathView {
+                            slot: p.slot,
+                            generation: p.generation,
+                            id: p.id,
+                            remote_id: p.remote_id,
+                            port: p.port,
+                            local: p.local,
+                            remote: p.remote.ip(),
+                            remote_base_port: p.remote.port(),
+                            encapsulation,
+                            next_hop: p.next_hop,
+                            mtu: p.mtu,
+                            live: p.is_live(),
+                            weight: p.weight,
+                            input: path_input(p),
+                        })
+                        .collect();
+                    let v = PeerView::new(
+                        peer.cfg.node,
+                        self.version,
+                        peer.epoch.unwrap_or(0),
+                        peer.lanes,
+                        true,
+                        paths,
+                    );
+                    let v = Arc::new(v);
+                    peer.view = Some(Arc::clone(&v));
+                    peer.changed = false;
+                    v
+                }
+            };
+            peers.push(view);
+        }
+        let mut params = self.cfg.params.clone();
+        params.draining = self.draining;
+        Snapshot {
+            node: self.cfg.node,
+            workers: self.cfg.workers,
+            ports: self
+                .ports
+                .iter()
+                .map(|p| PortView {
+                    role: p.role,
+                    mac: p.mac,
+                    mtu: p.mtu,
+                    has_twin: p.has_twin,
+                    addresses: p.addresses.iter().copied().take(8).collect(),
+                })
+                .collect(),
+            local: self.local().into_iter().collect(),
+            peers,
+            by_node,
+            prefixes,
+            routes: self.routes.clone(),
+            neighbours: self.neighbours.iter().map(|(k, v)| (*k, *v)).collect(),
+            params,
+        }
+    }
+}
+
+fn path_input(p: &super::path::Path) -> PathInput {
+    PathInput {
+        index: p.slot,
+        delay_us: p.delay.min_us().unwrap_or(0),
+        queueing_us: p.delay.queueing_us(),
+        jitter_us: p.delay.jitter_us(),
+        rate: p.capacity(),
+        min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
+        loss_ppm: 0,
+        sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
+    }
+}
