@@ -190,7 +190,7 @@ impl EalBuilder {
             // Nothing will ever be in it. A directory that is not empty stays.
             let _ = fs::remove_dir(runtime_dir());
         }
-        Ok(Eal { inner: Arc::new(Inner { memory }) })
+        Ok(Eal { inner: Arc::new(Inner { memory, log_level: self.log_level }) })
     }
 }
 
@@ -240,6 +240,7 @@ pub struct Eal {
 #[derive(Debug)]
 struct Inner {
     memory: Memory,
+    log_level: LogLevel,
 }
 
 static USED: AtomicBool = AtomicBool::new(false);
@@ -274,10 +275,15 @@ impl Eal {
         self.inner.memory
     }
 
+    /// What DPDK may print.
+    #[must_use]
+    pub fn log_level(&self) -> LogLevel {
+        self.inner.log_level
+    }
+
     /// What one part of DPDK may print from now on, at most what [`EalBuilder::log_level`] allows.
     ///
-    /// `part` is a pattern such as `pmd.net.tap`. That one reports an error for each interface where the
-    /// kernel has no `multiq` queueing discipline, which only its flow rules would need.
+    /// `part` is a pattern such as `pmd.net.tap`.
     pub fn set_log_level(&self, part: &str, level: LogLevel) -> Result<()> {
         let pattern = c_string(part, "log pattern")?;
         // SAFETY: the EAL runs; the string lives until the call returns.

@@ -35,11 +35,8 @@ impl Default for MempoolConfig {
     }
 }
 
-/// Largest [`MempoolConfig::data_room`] that AF_XDP takes, bytes.
+/// Largest [`MempoolConfig::data_room`] that AF_XDP takes, bytes: enough for an MTU of 3,442.
 pub const AF_XDP_DATA_ROOM: u16 = 3712;
-
-/// Entries of each of an AF_XDP queue's rings, whatever number of descriptors is asked for.
-const AF_XDP_RING: u32 = 2048;
 
 /// A handle of a pool; the last one frees it.
 #[derive(Clone, Debug)]
@@ -52,6 +49,7 @@ struct Inner {
     raw: NonNull<rte_mempool>,
     name: String,
     size: u32,
+    data_room: u16,
     /// Upper bound of what drivers never give back.
     kept: AtomicU32,
     eal: Eal,
@@ -72,6 +70,9 @@ pub fn leaked_pools() -> u64 {
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
 impl Mempool {
+    /// Entries of each of an AF_XDP queue's rings, whatever number of descriptors is asked for.
+    pub(crate) const AF_XDP_RING: u32 = 2048;
+
     /// Makes a pool. The name is unique in the process and at most 25 bytes.
     pub fn new(eal: &Eal, name: &str, config: &MempoolConfig) -> Result<Self> {
         let c_name = c_string(name, "mempool name")?;
@@ -100,7 +101,14 @@ impl Mempool {
             )));
         };
         let (name, kept) = (name.to_owned(), AtomicU32::new(0));
-        let inner = Inner { raw, name, size: config.size, kept, eal: eal.clone() };
+        let inner = Inner {
+            raw,
+            name,
+            size: config.size,
+            data_room: config.data_room,
+            kept,
+            eal: eal.clone(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -114,6 +122,12 @@ impl Mempool {
     #[must_use]
     pub fn size(&self) -> u32 {
         self.inner.size
+    }
+
+    /// Bytes per buffer behind its headroom.
+    #[must_use]
+    pub fn data_room(&self) -> u16 {
+        self.inner.data_room
     }
 
     /// Buffers that are free now, those in caches included. Slow: not for the data path.
@@ -187,7 +201,7 @@ impl Mempool {
     /// An AF_XDP queue is about to take buffers: its fill ring, and what it sends until it looks for
     /// completions, are lost when it is closed.
     pub(crate) fn lend_to_af_xdp(&self) {
-        self.inner.kept.fetch_add(2 * AF_XDP_RING, Ordering::AcqRel);
+        self.inner.kept.fetch_add(2 * Self::AF_XDP_RING, Ordering::AcqRel);
     }
 
     pub(crate) fn raw(&self) -> *mut rte_mempool {

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dpdk::{
-    AF_XDP_DATA_ROOM, Burst, Eal, LogLevel, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig,
-    PortInfo, Queues, RxQueue, TxQueue, leaked_pools,
+    AF_XDP_DATA_ROOM, Burst, Eal, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig, PortInfo,
+    Queues, RxQueue, TxQueue, leaked_pools,
 };
 
 /// An EtherType for experiments, which the kernel neither sends nor answers.
@@ -113,7 +113,6 @@ fn packet_and_packet(eal: &Eal, pool: &Mempool) {
 }
 
 fn tap(eal: &Eal, pool: &Mempool) {
-    eal.set_log_level("pmd.net.tap", LogLevel::Critical).unwrap();
     let config = PortConfig { mtu: Some(1400), ..PortConfig::default() };
     let devargs = "net_tap0,iface=t0,mac=02:00:00:00:00:77";
     let (a, mut qa) = started(eal, devargs, &config, pool);

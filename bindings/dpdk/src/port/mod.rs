@@ -2,21 +2,27 @@
 //!
 //! A [`Port`] is the control side and belongs to one thread; its queues (see [`crate::RxQueue`]) may each
 //! go to another. The device is stopped and closed when the port and all its queues are gone.
+//!
+//! What DPDK 22.11's drivers do that one would not expect is in the `quirks` module.
+
+mod quirks;
+mod shared;
 
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use dpdk_sys::{rte_device, shim_link, shim_port_info};
+use dpdk_sys::{shim_link, shim_port_info};
 
 use crate::eal::{Eal, control};
 use crate::error::{Error, Result, c_string, check};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::ring::{self, Consumer, Producer, RingEnd};
+pub(crate) use shared::Shared;
 
 /// Shape of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +35,8 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors per transmit queue; rounded to what the device takes.
     pub tx_descriptors: u16,
-    /// Largest packet without its Ethernet header, bytes. `None`: as the device has it.
+    /// Largest packet without its Ethernet header, bytes. `None`: as the kernel interface below has it, or
+    /// 1,500 if there is none. What is set here stays set on that interface.
     pub mtu: Option<u16>,
     /// Whether frames for other stations are received.
     pub promiscuous: bool,
@@ -121,35 +128,6 @@ pub struct Port {
     _one_thread: PhantomData<Cell<()>>,
 }
 
-/// What port and queue handles have in common; the last one closes the device.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    id: u16,
-    name: String,
-    /// Set if the device was made here, so that it goes with the port.
-    made: Option<Device>,
-    started: AtomicBool,
-    queues: AtomicUsize,
-    /// What the device uses until it is closed.
-    pools: Mutex<Vec<Mempool>>,
-    rings: Vec<Arc<ring::Shared>>,
-    eal: Eal,
-}
-
-#[derive(Debug)]
-struct Device(*mut rte_device);
-// SAFETY: the pointer is only passed to rte_dev_remove, once, under the control lock.
-unsafe impl Send for Device {}
-// SAFETY: as above.
-unsafe impl Sync for Device {}
-
-/// The driver whose needs and habits are its own.
-const AF_XDP: &str = "net_af_xdp";
-
-/// Ports that have a handle, by id.
-static OPEN: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
-    [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];
-
 impl Port {
     /// Makes the device that `devargs` describes, for example `net_af_xdp0,iface=wan0`, and opens its
     /// port. The device is removed with the port.
@@ -157,23 +135,29 @@ impl Port {
         let c_devargs = c_string(devargs, "devargs")?;
         let name = device_name(devargs);
         let _control = control();
-        if let Some(id) = port_id(name)? {
-            return Err(match claim(id) {
-                Ok(()) => {
-                    release(id);
-                    Error::argument(
-                        format!("device {devargs:?}"),
-                        format!(
-                            "there is a port named {name:?} already; open it, or pick a number"
-                        ),
-                    )
-                }
-                Err(()) => Error::PortInUse { name: name.to_owned() },
-            });
+        if let Some(id) = shared::port_id(name)? {
+            if shared::is_open(id) {
+                return Err(Error::PortInUse { name: name.to_owned() });
+            }
+            return Err(Error::argument(
+                format!("device {devargs:?}"),
+                format!("there is a port named {name:?} already; open it, or pick another number"),
+            ));
         }
+        quirks::check_interface(devargs)?;
         // SAFETY: the EAL runs; the string lives until the call returns; the lock is held.
-        let ret = unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
-        check(ret, || format!("making device {devargs:?}"))?;
+        let probe = || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
+        let mut ret = {
+            let _hushed = quirks::hush(eal, name);
+            probe()
+        };
+        if ret < 0 && quirks::is_hushed(eal, name) {
+            // Again, for what the driver has to say about it.
+            ret = probe();
+        }
+        check(ret, || {
+            format!("making device {devargs:?} (the driver's reason is on standard error)")
+        })?;
         Self::take(eal, name, true, Vec::new())
     }
 
@@ -224,24 +208,7 @@ impl Port {
 
     /// The caller holds the control lock.
     fn take(eal: &Eal, name: &str, made: bool, rings: Vec<Arc<ring::Shared>>) -> Result<Self> {
-        let Some(id) = port_id(name)? else {
-            return Err(Error::NoSuchPort { name: name.to_owned() });
-        };
-        if claim(id).is_err() {
-            return Err(Error::PortInUse { name: name.to_owned() });
-        }
-        // SAFETY: the port exists.
-        let made = made.then(|| Device(unsafe { dpdk_sys::shim_port_device(id) }));
-        let shared = Shared {
-            id,
-            name: name.to_owned(),
-            made: made.filter(|d| !d.0.is_null()),
-            started: AtomicBool::new(false),
-            queues: AtomicUsize::new(0),
-            pools: Mutex::new(Vec::new()),
-            rings,
-            eal: eal.clone(),
-        };
+        let shared = Shared::claim(eal, name, made, rings)?;
         Ok(Self { shared: Arc::new(shared), config: None, _one_thread: PhantomData })
     }
 
@@ -262,20 +229,22 @@ impl Port {
     pub fn configure(&mut self, config: &PortConfig, pools: &[&Mempool]) -> Result<()> {
         self.stop()?;
         let info = self.info()?;
-        self.check_config(config, pools, &info)?;
+        let mtu = config.mtu.map_or_else(|| quirks::default_mtu(&info), |mtu| Ok(Some(mtu)))?;
+        self.check_config(config, mtu, pools, &info)?;
         let (id, name) = (self.id(), self.name().to_owned());
+        let _hushed = quirks::hush(&self.shared.eal, &name);
         // A later failure leaves the port half set up: not to be started.
         self.config = None;
 
-        let mtu = u32::from(config.mtu.unwrap_or(0));
         let (rxq, txq) = (config.rx_queues, config.tx_queues);
         let rss = self.raw_info()?.rss_offloads & rss_wanted();
+        let wanted = u32::from(mtu.unwrap_or(0));
         // SAFETY: here and below: the port exists and is stopped, and no queue handle exists.
-        let ret = unsafe { dpdk_sys::shim_port_configure(id, rxq, txq, mtu, rss) };
+        let ret = unsafe { dpdk_sys::shim_port_configure(id, rxq, txq, wanted, rss) };
         check(ret, || {
             format!("configuring port {name:?} with {rxq} receive and {txq} transmit queues")
         })?;
-        if let Some(mtu) = config.mtu {
+        if let Some(mtu) = mtu {
             self.set_mtu(mtu)?;
         }
 
@@ -283,11 +252,13 @@ impl Port {
         // SAFETY: as above; both pointers are writable.
         let ret = unsafe { dpdk_sys::shim_port_adjust_descriptors(id, &raw mut rx, &raw mut tx) };
         check(ret, || format!("fitting the descriptors of port {name:?}"))?;
-        for queue in 0..config.rx_queues {
+        // Those of an earlier configuration are in use until each queue has its new one.
+        let earlier = self.shared.pools().len();
+        for queue in 0..rxq {
             let Some(pool) = pools.get(usize::from(queue)).or(pools.first()) else { continue };
             // Before the driver can take a buffer from it.
             self.shared.pools().push((*pool).clone());
-            if info.driver == AF_XDP {
+            if quirks::keeps_buffers(&info) {
                 pool.lend_to_af_xdp();
             }
             // SAFETY: as above; the pool is kept alive until the device is closed.
@@ -299,16 +270,23 @@ impl Port {
                 )
             })?;
         }
-        for queue in 0..config.tx_queues {
+        for queue in 0..txq {
             // SAFETY: as above.
             let ret = unsafe { dpdk_sys::shim_tx_queue_setup(id, queue, tx) };
             check(ret, || format!("transmit queue {queue} of port {name:?}: {tx} descriptors"))?;
         }
+        self.shared.pools().drain(..earlier);
         self.config = Some(*config);
         Ok(())
     }
 
-    fn check_config(&self, c: &PortConfig, pools: &[&Mempool], info: &PortInfo) -> Result<()> {
+    fn check_config(
+        &self,
+        c: &PortConfig,
+        mtu: Option<u16>,
+        pools: &[&Mempool],
+        info: &PortInfo,
+    ) -> Result<()> {
         let refuse = |what: String, why: String| {
             Err(Error::Argument { what: format!("port {:?}: {what}", self.name()), why })
         };
@@ -320,7 +298,7 @@ impl Port {
                 return refuse(format!("{n} {what}"), format!("{} takes 1 to {max}", info.driver));
             }
         }
-        if let Some(mtu) = c.mtu
+        if let Some(mtu) = mtu
             && !(info.min_mtu..=info.max_mtu).contains(&mtu)
         {
             let (min, max) = (info.min_mtu, info.max_mtu);
@@ -330,11 +308,10 @@ impl Port {
             let why = format!("give one for all or one for each of {} queues", c.rx_queues);
             return refuse(format!("{} mempools", pools.len()), why);
         }
-        if info.driver == AF_XDP {
-            for pool in pools {
-                if let Err(why) = pool.fits_af_xdp() {
-                    return refuse(format!("mempool {:?}", pool.name()), why);
-                }
+        let queues_each = if pools.len() == 1 { c.rx_queues } else { 1 };
+        for pool in pools {
+            if let Err(why) = quirks::check_pool(info, mtu, pool, queues_each) {
+                return refuse(format!("mempool {:?}", pool.name()), why);
             }
         }
         Ok(())
@@ -350,6 +327,7 @@ impl Port {
         };
         self.shared.no_queues()?;
         if !self.shared.started.load(Ordering::Acquire) {
+            let _hushed = quirks::hush(&self.shared.eal, self.name());
             // SAFETY: the port is configured and stopped.
             let ret = unsafe { dpdk_sys::rte_eth_dev_start(self.id()) };
             check(ret, || format!("starting port {:?}", self.name()))?;
@@ -416,7 +394,9 @@ impl Port {
                 dpdk_sys::rte_eth_promiscuous_disable(self.id())
             }
         };
-        check(ret, || format!("setting promiscuous mode of port {:?} to {on}", self.name()))
+        check(ret, || format!("setting promiscuous mode of port {:?} to {on}", self.name()))?;
+        self.shared.promiscuous.store(on, Ordering::Release);
+        Ok(())
     }
 
     /// Whether frames for other stations are received.
@@ -491,64 +471,6 @@ impl Port {
     }
 }
 
-impl Shared {
-    #[inline]
-    pub(crate) fn id(&self) -> u16 {
-        self.id
-    }
-
-    pub(crate) fn queue_made(&self) {
-        self.queues.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// After the handle's last use of the queue: pairs with the load in `no_queues`.
-    pub(crate) fn queue_gone(&self) {
-        self.queues.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    fn no_queues(&self) -> Result<()> {
-        match self.queues.load(Ordering::Acquire) {
-            0 => Ok(()),
-            queues => Err(Error::QueuesInUse { name: self.name.clone(), queues }),
-        }
-    }
-
-    fn pools(&self) -> std::sync::MutexGuard<'_, Vec<Mempool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _control = control();
-        let report = |ret: i32, what: &str| {
-            if ret < 0 {
-                eprintln!("dpdk: {}", Error::call(format!("{what} port {:?}", self.name), ret));
-            }
-            ret >= 0
-        };
-        // SAFETY: neither port nor queue handles are left, so nobody uses the device; pools and rings go
-        // after this, when the fields are dropped.
-        let closed = unsafe {
-            let stopped = !self.started.load(Ordering::Acquire)
-                || report(dpdk_sys::rte_eth_dev_stop(self.id), "stopping");
-            stopped && report(dpdk_sys::rte_eth_dev_close(self.id), "closing")
-        };
-        if !closed {
-            // The device may still write to what it was given: that stays, and so does the claim.
-            mem::forget(mem::take(&mut *self.pools()));
-            mem::forget(self.rings.clone());
-            mem::forget(self.eal.clone());
-            return;
-        }
-        if let Some(device) = &self.made {
-            // SAFETY: the device's only port is closed.
-            report(unsafe { dpdk_sys::shim_device_remove(device.0) }, "removing the device of");
-        }
-        release(self.id);
-    }
-}
-
 /// First part of devargs: what the device, and so its port, is called.
 fn device_name(devargs: &str) -> &str {
     devargs.split(',').next().unwrap_or(devargs).trim()
@@ -558,27 +480,6 @@ fn device_name(devargs: &str) -> &str {
 fn rss_wanted() -> u64 {
     // SAFETY: returns a constant.
     unsafe { dpdk_sys::shim_rss_ip_tcp_udp() }
-}
-
-fn port_id(name: &str) -> Result<Option<u16>> {
-    let c_name = c_string(name, "port name")?;
-    let mut id = 0;
-    // SAFETY: the string lives until the call returns, `id` is writable.
-    let ret = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
-    Ok((ret == 0).then_some(id))
-}
-
-fn claim(id: u16) -> std::result::Result<(), ()> {
-    match OPEN.get(usize::from(id)) {
-        Some(open) if !open.swap(true, Ordering::AcqRel) => Ok(()),
-        _ => Err(()),
-    }
-}
-
-fn release(id: u16) {
-    if let Some(open) = OPEN.get(usize::from(id)) {
-        open.store(false, Ordering::Release);
-    }
 }
 
 /// A NUL-terminated C array as text.

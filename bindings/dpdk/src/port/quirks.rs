@@ -1,0 +1,177 @@
+//! What DPDK 22.11's drivers for kernel interfaces do that one would not expect, in one place.
+//!
+//! All of it was seen on Debian 12's 22.11.11 with Linux 6.18:
+//!
+//! * `net_af_xdp` maps the whole pool and ignores its shape (see [`Mempool::fits_af_xdp`]); it takes
+//!   2,048 buffers per receive queue at set-up, whatever number of descriptors is asked for, and never
+//!   gives them back. The kernel keeps 256 bytes of each buffer for itself, which is more headroom on
+//!   received packets (384 bytes), and less room: longer frames are dropped and count as `imissed`.
+//!   The driver does not look at the interface's MTU.
+//! * A veth has one queue for `net_af_xdp` (`queue_count` counts combined channels; it has none), and
+//!   frames of queues beyond the first go to the kernel.
+//! * `net_af_packet` cuts received frames to its ring's frame size without a word, and takes no MTU above
+//!   1,500.
+//! * `net_tap` takes no MTU above 1,504; it sends nothing longer, whatever the interface's MTU is, and
+//!   what is too long stays at the front of the burst. It works after its interface has moved to another
+//!   namespace, but reports its link as down there. It complains of a missing `multiq` queueing discipline,
+//!   which only its flow rules need, and of missing secondary processes.
+//! * All three leave the interface promiscuous if they have made it so.
+
+use std::ffi::{CString, c_char};
+use std::io;
+use std::mem;
+
+use super::PortInfo;
+use crate::eal::{Eal, LogLevel};
+use crate::error::{Error, Result};
+use crate::mempool::Mempool;
+
+/// Bytes of a frame on top of its MTU.
+const ETHER_HEADER: u32 = 14;
+
+/// Bytes of each buffer that the kernel keeps for XDP programs.
+const XDP_HEADROOM: u32 = 256;
+
+const AF_XDP: &str = "net_af_xdp";
+const AF_PACKET: &str = "net_af_packet";
+const TAP: &str = "net_tap";
+
+/// Refuses devargs that name a kernel interface which does not exist: the drivers answer "Operation not
+/// permitted" to that.
+pub(super) fn check_interface(devargs: &str) -> Result<()> {
+    let mut parts = devargs.split(',').map(str::trim);
+    let on_kernel = parts.next().is_some_and(|n| n.starts_with(AF_XDP) || n.starts_with(AF_PACKET));
+    let Some(interface) = parts.find_map(|part| part.strip_prefix("iface=")) else { return Ok(()) };
+    if on_kernel && if_index(interface) == 0 {
+        return Err(Error::argument(
+            format!("device {devargs:?}"),
+            format!("there is no interface {interface:?} in this network namespace"),
+        ));
+    }
+    Ok(())
+}
+
+fn if_index(interface: &str) -> u32 {
+    // SAFETY: the string lives until the call returns.
+    CString::new(interface).map_or(0, |name| unsafe { libc::if_nametoindex(name.as_ptr()) })
+}
+
+/// The MTU to configure if none is asked for: that of the kernel interface below, if there is one.
+pub(super) fn default_mtu(info: &PortInfo) -> Result<Option<u16>> {
+    if info.driver != AF_XDP && info.driver != AF_PACKET {
+        return Ok(None);
+    }
+    let mtu = kernel_mtu(info.if_index)
+        .map_err(|e| Error::os(format!("reading the MTU of interface {}", info.if_index), e))?;
+    Ok(Some(u16::try_from(mtu).unwrap_or(u16::MAX)))
+}
+
+/// Refuses a pool that would lose frames, or buffers, with this driver and MTU.
+pub(super) fn check_pool(
+    info: &PortInfo,
+    mtu: Option<u16>,
+    pool: &Mempool,
+    queues: u16,
+) -> std::result::Result<(), String> {
+    if info.driver != AF_XDP {
+        return Ok(());
+    }
+    pool.fits_af_xdp()?;
+    let frame = u32::from(mtu.unwrap_or(1500)) + ETHER_HEADER;
+    let room = u32::from(pool.data_room()).saturating_sub(XDP_HEADROOM);
+    if frame > room {
+        return Err(format!(
+            "AF_XDP takes {XDP_HEADROOM} of its {} bytes of data room, and a frame of the MTU has {frame}; \
+             use a data_room of {} or an MTU of at most {}",
+            pool.data_room(),
+            frame + XDP_HEADROOM,
+            room.saturating_sub(ETHER_HEADER)
+        ));
+    }
+    let taken = Mempool::AF_XDP_RING * u32::from(queues);
+    if pool.available() <= taken {
+        return Err(format!(
+            "AF_XDP takes {taken} buffers at once, and {} are free; make it larger",
+            pool.available()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the driver keeps buffers when it is closed.
+pub(super) fn keeps_buffers(info: &PortInfo) -> bool {
+    info.driver == AF_XDP
+}
+
+/// Keeps a driver that complains of what does not matter quiet for a while.
+pub(super) struct Hushed<'a>(Option<&'a Eal>);
+
+const TAP_LOG: &str = "pmd.net.tap";
+
+/// Whether [`hush`] would keep errors of this device's driver from being printed.
+pub(super) fn is_hushed(eal: &Eal, device: &str) -> bool {
+    device.starts_with(TAP) && eal.log_level() <= LogLevel::Error
+}
+
+/// Keeps the driver of this device quiet until the guard is dropped, unless more than errors are wanted.
+pub(super) fn hush<'a>(eal: &'a Eal, device: &str) -> Hushed<'a> {
+    let hushed = is_hushed(eal, device) && eal.set_log_level(TAP_LOG, LogLevel::Critical).is_ok();
+    Hushed(hushed.then_some(eal))
+}
+
+impl Drop for Hushed<'_> {
+    fn drop(&mut self) {
+        if let Some(eal) = self.0 {
+            // It worked for another level of the same pattern, so it does for this one.
+            let _ = eal.set_log_level(TAP_LOG, LogLevel::Notice);
+        }
+    }
+}
+
+/// MTU of a kernel interface of the thread's network namespace, bytes.
+fn kernel_mtu(if_index: u32) -> io::Result<u32> {
+    // SAFETY: a structure of integers and arrays, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    let name: *mut c_char = request.ifr_name.as_mut_ptr();
+    // SAFETY: `name` has room for IF_NAMESIZE bytes.
+    if unsafe { libc::if_indextoname(if_index, name) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: has no pointers among its arguments.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `request` is what SIOCGIFMTU reads and writes, and the socket is open.
+    let ret = unsafe { libc::ioctl(socket, libc::SIOCGIFMTU as _, &raw mut request) };
+    let failed = (ret < 0).then(io::Error::last_os_error);
+    // SAFETY: the socket is ours and open.
+    unsafe { libc::close(socket) };
+    match failed {
+        Some(e) => Err(e),
+        // SAFETY: SIOCGIFMTU has filled in this field.
+        None => Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_looked_up_for_the_drivers_that_need_them() {
+        check_interface("net_af_xdp0,iface=lo").unwrap();
+        check_interface("net_tap0,iface=not-yet-there").unwrap();
+        check_interface("net_null0").unwrap();
+        for devargs in ["net_af_xdp0,iface=none0", "net_af_packet3, iface=none0,qpairs=1"] {
+            let e = check_interface(devargs).unwrap_err().to_string();
+            assert!(e.contains("none0"), "{e}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_an_interfaces_mtu() {
+        assert!(kernel_mtu(if_index("lo")).unwrap() >= 1500);
+        assert!(kernel_mtu(u32::MAX).is_err());
+    }
+}
