@@ -55,8 +55,7 @@ const HANDLES: &[&str] = &["rte_mempool", "rte_ring", "rte_device", "rte_mbuf_ex
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=shim/shim.h");
-    println!("cargo:rerun-if-changed=shim/shim.c");
+    println!("cargo:rerun-if-changed=shim");
 
     let library = pkg_config::Config::new()
         .atleast_version(MIN_VERSION)
@@ -73,7 +72,7 @@ fn main() {
     let flags = cflags();
 
     let mut shim = cc::Build::new();
-    shim.file("shim/shim.c").warnings(false).opt_level(3);
+    shim.files(["shim/shim.c", "shim/bpf_log.c"]).warnings(false).opt_level(3);
     for flag in &flags {
         shim.flag(flag);
     }

@@ -91,5 +91,7 @@ int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors);
 struct rte_device *shim_port_device(uint16_t port);
 int shim_device_remove(struct rte_device *device);
 uint64_t shim_rss_ip_tcp_udp(void);
+/* From now on libbpf and libxdp, if loaded, print warnings only, and not those that mean nothing. */
+void shim_hush_bpf(void);
 
 #endif

@@ -12,7 +12,7 @@ use dpdk::{
 
 /// An EtherType for experiments, which the kernel neither sends nor answers.
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
-const POOL: MempoolConfig = MempoolConfig { size: 8191, cache: 0, data_room: 4096, socket: None };
+const POOL: MempoolConfig = MempoolConfig { size: 8191, cache: 0, data_room: 2048, socket: None };
 
 #[test]
 fn kernel_interfaces() {
@@ -32,9 +32,12 @@ fn kernel_interfaces() {
     packet_and_packet(&eal, &pool);
     assert_eq!(pool.in_use(), 0);
     tap(&eal, &pool);
+    tap_in_another_namespace(&eal, &pool);
+    xdp_refusals(&eal, &pool);
     assert_eq!(pool.in_use(), 0);
     pool.close().unwrap();
     xdp_and_packet(&eal);
+    xdp_with_the_largest_frames(&eal);
 }
 
 fn ip(args: &str) {
@@ -118,40 +121,212 @@ fn tap(eal: &Eal, pool: &Mempool) {
     let (a, mut qa) = started(eal, devargs, &config, pool);
     assert_eq!(a.mac().unwrap(), [2, 0, 0, 0, 0, 0x77]);
     assert_eq!(a.mtu().unwrap(), 1400);
-    let PortInfo { driver, if_index, .. } = a.info().unwrap();
-    assert_eq!((driver.as_str(), if_index > 0), ("net_tap", true));
+    let PortInfo { driver, if_index, max_mtu, .. } = a.info().unwrap();
+    assert_eq!((driver.as_str(), if_index > 0, max_mtu), ("net_tap", true, 1504));
     ip("link set t0 up");
     let (b, mut qb) = started(eal, "net_af_packet0,iface=t0", &PortConfig::default(), pool);
     both_ways(&mut qa, &mut qb, pool, 60);
     both_ways(&mut qa, &mut qb, pool, 1414);
+
+    // What is too long stays at the front, and does not stop what follows for good.
+    let mut burst: Burst = Burst::new();
+    for len in [60, 1500, 60] {
+        burst.push(pool.alloc_with(&frame(0, len)).unwrap()).unwrap();
+    }
+    assert_eq!(qa.tx[0].send(&mut burst), 1);
+    assert_eq!((burst.len(), burst[0].len()), (2, 1500));
+    assert_eq!(qa.tx[0].send_or_drop(&mut burst), 2);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !burst.iter().any(|m| m.data() == frame(0, 60)) {
+        assert!(Instant::now() < deadline, "the frame that fitted was sent");
+        burst.clear();
+        qb.rx[0].recv(&mut burst);
+    }
+    burst.clear();
+    both_ways(&mut qa, &mut qb, pool, 60);
+
     drop((a, qa, b, qb));
     let gone = Command::new("ip").args(["link", "show", "t0"]).output().unwrap();
     assert!(!gone.status.success(), "the interface goes with the port");
 }
 
+/// A kernel twin may live in another namespace than the process: the host's side of a container.
+fn tap_in_another_namespace(eal: &Eal, pool: &Mempool) {
+    let (a, mut qa) = started(eal, "net_tap1,iface=t1", &PortConfig::default(), pool);
+    let mut other = Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+    let pid = other.id();
+    let there = |args: &str| {
+        let out = Command::new("nsenter")
+            .args(["-t", &pid.to_string(), "-n"])
+            .args(args.split(' '))
+            .output()
+            .unwrap();
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    // Until unshare has done its work, the process is still in our namespace.
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    while namespace(&pid.to_string()) == namespace("thread-self") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ip(&format!("link set t1 netns {pid}"));
+    for args in [
+        "ip link set t1 up",
+        "ip addr add 10.99.0.1/24 dev t1",
+        "ip neigh add 10.99.0.2 lladdr 02:00:00:00:00:09 dev t1",
+    ] {
+        assert!(there(args).0, "{args}");
+    }
+    // The kernel's echo request comes out of the port; the port turns it into the answer.
+    let ping = Command::new("nsenter")
+        .args(["-t", &pid.to_string(), "-n", "ping", "-q", "-c1", "-W5", "10.99.0.2"])
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let mut ping = ping.unwrap();
+    let mut burst: Burst = Burst::new();
+    let status = loop {
+        qa.rx[0].recv(&mut burst);
+        for m in &mut burst {
+            answer_echo(m.data_mut());
+        }
+        qa.tx[0].send_or_drop(&mut burst);
+        if let Some(status) = ping.try_wait().unwrap() {
+            break status;
+        }
+    };
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(status.success(), "no answer came back");
+    drop((a, qa));
+}
+
+/// Turns an IPv4 echo request into its answer; leaves everything else to be ignored.
+fn answer_echo(frame: &mut [u8]) {
+    if frame.len() < 42 || frame[12..14] != [8, 0] || frame[23] != 1 || frame[34] != 8 {
+        return;
+    }
+    let (to, from) = frame[..12].split_at_mut(6);
+    to.swap_with_slice(from);
+    let (source, destination) = frame[26..34].split_at_mut(4);
+    source.swap_with_slice(destination);
+    // Type 8 to 0 takes 0x0800 from the sum, so the checksum rises by it (RFC 1624).
+    frame[34] = 0;
+    let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
+    frame[36..38].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
+}
+
 fn xdp_and_packet(eal: &Eal) {
     veth("x0", "x1", 1500);
-    let config = MempoolConfig { data_room: AF_XDP_DATA_ROOM, ..POOL };
-    let pool = Mempool::new(eal, "xdp", &config).unwrap();
-    let config = PortConfig::default();
+    let pool = Mempool::new(eal, "xdp", &POOL).unwrap();
+    let config = PortConfig { promiscuous: true, ..PortConfig::default() };
     let (a, mut qa) = started(eal, "net_af_xdp0,iface=x0", &config, &pool);
-    let (b, mut qb) = started(eal, "net_af_packet0,iface=x1", &config, &pool);
-    let driver = a.info().unwrap().driver;
-    assert_eq!(driver, "net_af_xdp");
+    let (b, mut qb) = started(eal, "net_af_packet0,iface=x1", &PortConfig::default(), &pool);
+    assert_eq!(a.info().unwrap().driver, "net_af_xdp");
+    assert!(a.link().unwrap().up && a.promiscuous());
     for _ in 0..5 {
         both_ways(&mut qa, &mut qb, &pool, 60);
         both_ways(&mut qa, &mut qb, &pool, 1514);
     }
     let stats = a.stats().unwrap();
     assert!(stats.ipackets >= 20_000 && stats.opackets == 20_000, "{stats:?}");
+    assert_eq!((stats.imissed, stats.ierrors, stats.rx_nombuf), (0, 0, 0));
     drop((b, qb, a, qa));
     let link = Command::new("ip").args(["link", "show", "x0"]).output().unwrap();
-    assert!(
-        !String::from_utf8_lossy(&link.stdout).contains("xdp"),
-        "the program goes with the port"
-    );
+    let link = String::from_utf8_lossy(&link.stdout);
+    assert!(!link.contains("xdp") && !link.contains("PROMISC"), "goes with the port: {link}");
     ip("link del x0");
     assert!(pool.in_use() > 0, "net_af_xdp has learnt to give its buffers back");
     pool.close().unwrap();
     assert_eq!(leaked_pools(), 0);
+}
+
+fn xdp_with_the_largest_frames(eal: &Eal) {
+    const MTU: u16 = 3442;
+    veth("y0", "y1", MTU);
+    let config = MempoolConfig { data_room: AF_XDP_DATA_ROOM, ..POOL };
+    let pool = Mempool::new(eal, "xdp-large", &config).unwrap();
+    let raw = Mempool::new(eal, "large", &POOL).unwrap();
+    // The MTU is that of the interface.
+    let (a, mut qa) = started(eal, "net_af_xdp0,iface=y0", &PortConfig::default(), &pool);
+    assert_eq!(a.mtu().unwrap(), MTU);
+    let devargs = "net_af_packet0,iface=y1";
+    let mut b = Port::probe(eal, devargs).unwrap();
+    let e = b.configure(&PortConfig::default(), &[&raw]).unwrap_err().to_string();
+    assert!(e.contains("MTU 3442") && e.contains("1500"), "it would cut frames: {e}");
+    drop(b);
+
+    let len = usize::from(MTU) + 14;
+    let socket = PacketSocket::open("y1");
+    let mut burst: Burst = Burst::new();
+    for n in 0..100 {
+        socket.send(&frame(n, len));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !burst.iter().any(|m| m.data() == frame(n, len)) {
+            assert!(Instant::now() < deadline, "frame {n}: {:?}", a.stats());
+            burst.clear();
+            qa.rx[0].recv(&mut burst);
+        }
+        assert!(burst.iter().all(|m| m.is_flat() && m.headroom() == 384));
+    }
+    drop((burst, a, qa));
+    pool.close().unwrap();
+    raw.close().unwrap();
+    ip("link del y0");
+}
+
+fn xdp_refusals(eal: &Eal, pool: &Mempool) {
+    veth("z0", "z1", 2000);
+    let e = Port::probe(eal, "net_af_xdp0,iface=z9").unwrap_err().to_string();
+    assert!(e.contains("z9") && e.contains("namespace"), "{e}");
+    let mut port = Port::probe(eal, "net_af_xdp0,iface=z0").unwrap();
+    let small = MempoolConfig { size: 2047, ..POOL };
+    let wide = MempoolConfig { data_room: AF_XDP_DATA_ROOM + 1, ..POOL };
+    for (config, mtu, word) in
+        [(small, 1500, "larger"), (wide, 1500, "data_room"), (POOL, 1779, "1778")]
+    {
+        let pool = Mempool::new(eal, "refused", &config).unwrap();
+        let config = PortConfig { mtu: Some(mtu), ..PortConfig::default() };
+        let e = port.configure(&config, &[&pool]).unwrap_err().to_string();
+        assert!(e.contains(word) && e.contains("refused"), "{e}");
+        pool.close().unwrap();
+    }
+    let e = port.configure(&PortConfig::default(), &[pool]).unwrap_err().to_string();
+    assert!(e.contains("2270"), "the interface's own MTU counts: {e}");
+    drop(port);
+    ip("link del z0");
+}
+
+/// The kernel's plain way to send a frame.
+struct PacketSocket(i32, u32);
+
+impl PacketSocket {
+    fn open(interface: &str) -> Self {
+        let name = std::ffi::CString::new(interface).unwrap();
+        // SAFETY: the name lives until the call returns; the other has no pointers.
+        let (index, socket) = unsafe {
+            (libc::if_nametoindex(name.as_ptr()), libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0))
+        };
+        assert!(index > 0 && socket >= 0);
+        Self(socket, index)
+    }
+
+    fn send(&self, frame: &[u8]) {
+        // SAFETY: a structure of integers, for which zero is a value.
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_ifindex = self.1 as i32;
+        let size = std::mem::size_of_val(&to) as u32;
+        // SAFETY: frame and address are as long as said and live until the call returns.
+        let sent = unsafe {
+            let to = (&raw const to).cast();
+            libc::sendto(self.0, frame.as_ptr().cast(), frame.len(), 0, to, size)
+        };
+        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+    }
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        // SAFETY: the socket is ours and open.
+        unsafe { libc::close(self.0) };
+    }
 }

@@ -208,6 +208,7 @@ impl Port {
 
     /// The caller holds the control lock.
     fn take(eal: &Eal, name: &str, made: bool, rings: Vec<Arc<ring::Shared>>) -> Result<Self> {
+        quirks::hush_libraries(eal, name);
         let shared = Shared::claim(eal, name, made, rings)?;
         Ok(Self { shared: Arc::new(shared), config: None, _one_thread: PhantomData })
     }

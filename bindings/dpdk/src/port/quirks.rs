@@ -119,6 +119,16 @@ pub(super) fn hush<'a>(eal: &'a Eal, device: &str) -> Hushed<'a> {
     Hushed(hushed.then_some(eal))
 }
 
+/// Makes the libraries of `net_af_xdp` print only what means something, unless more than errors are wanted.
+/// The caller holds the control lock.
+pub(super) fn hush_libraries(eal: &Eal, device: &str) {
+    if device.starts_with(AF_XDP) && eal.log_level() <= LogLevel::Error {
+        // SAFETY: the driver, and with it the libraries, was loaded when the EAL started. They are first
+        // used when a queue is set up, which takes a port, which takes the lock.
+        unsafe { dpdk_sys::shim_hush_bpf() };
+    }
+}
+
 impl Drop for Hushed<'_> {
     fn drop(&mut self) {
         if let Some(eal) = self.0 {
