@@ -40,11 +40,19 @@ impl Sum {
         for w in words {
             s += halves(*w);
         }
-        let mut last = [0u8; 8];
-        for (l, b) in last.iter_mut().zip(rest) {
-            *l = *b;
+        // The rest by halves: a padded copy would stall on store forwarding.
+        let (words, rest) = rest.as_chunks::<4>();
+        for w in words {
+            s += u64::from(u32::from_ne_bytes(*w));
         }
-        s += halves(last);
+        s += match *rest {
+            [a, b, c] => {
+                u64::from(u16::from_ne_bytes([a, b])) + u64::from(u16::from_ne_bytes([c, 0]))
+            }
+            [a, b] => u64::from(u16::from_ne_bytes([a, b])),
+            [a] => u64::from(u16::from_ne_bytes([a, 0])),
+            _ => 0,
+        };
         Self(u64::from(u16::from_be(fold64(s))))
     }
 

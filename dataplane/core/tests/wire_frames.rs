@@ -219,12 +219,15 @@ fn ipv6_extension_headers() {
     assert_eq!(parse(59, &[]).expect("nothing follows").protocol, 59);
 
     let bad = Err(ParseError::BadIpHeader);
-    assert_eq!(parse(60, &hop(0)), bad, "hop-by-hop not first");
+    assert_eq!(parse(60, &[hop(0), hop(17)].concat()), bad, "hop-by-hop not first");
     assert_eq!(parse(60, &[17, 9, 0, 0, 0, 0, 0, 0]), bad, "runs past the packet");
     let eight: Vec<u8> = (0..8).flat_map(|n| hop(if n == 7 { 17 } else { 60 })).collect();
     assert_eq!(parse(60, &eight).expect("eight are walked").sport, 53);
     let nine: Vec<u8> = (0..9).flat_map(|n| hop(if n == 8 { 17 } else { 60 })).collect();
     assert_eq!(parse(60, &nine), bad, "nine are too many");
+    let ninth: Vec<u8> = (0..8).flat_map(|n| hop(if n == 7 { 44 } else { 60 })).collect();
+    let late = [ninth, frag(17, 8).to_vec()].concat();
+    assert_eq!(parse(60, &late), bad, "also when the ninth is a fragment header");
 
     let mut f = build::udp_frame(&v6(), 1, 2, b"1234").expect("builds");
     f.resize(80, 0xaa);

@@ -136,6 +136,15 @@ impl SeqBlock {
         b
     }
 
+    /// Sum of the block's bytes.
+    fn sum(self) -> Sum {
+        let lane = u32::from(self.lane.0) << 26;
+        Sum::dword(self.session_seq)
+            .plus(Sum::dword(lane | (self.counter26 & COUNTER_MASK)))
+            .plus(Sum::dword((self.tag >> 32) as u32))
+            .plus(Sum::dword(self.tag as u32))
+    }
+
     fn from_bytes(b: &[u8; SEQ_LEN]) -> Self {
         let [a0, a1, a2, a3, c0, c1, c2, c3, tag @ ..] = *b;
         let counter = u32::from_be_bytes([c0, c1, c2, c3]);
@@ -165,6 +174,16 @@ pub struct Base {
     pub timestamp: u32,
     /// What the packet is. [`Flags::OPEN`] is set by the encoder where there is a tuple.
     pub flags: Flags,
+}
+
+impl Base {
+    /// Feedback path and delay as they stand on the wire.
+    const fn report(&self) -> (u8, i32) {
+        match self.feedback {
+            Some((p, d)) if p.0 != PathId::NONE.0 => (p.0, d),
+            _ => (0, 0),
+        }
+    }
 }
 
 /// A control message as a value.
@@ -263,7 +282,7 @@ impl Cm {
             rest = push(rest, &s.to_bytes()).ok_or(CmError::Missing)?;
         }
         debug_assert!(rest.is_empty());
-        *tail = base_bytes(&base, self.shape());
+        *tail = base_bytes(&base, self.shape(), 0);
         let sum = seal(Sum::of(out));
         if let Some(c) = out.last_chunk_mut::<2>() {
             *c = sum.0.to_be_bytes();
@@ -370,19 +389,31 @@ fn push_tuple<'a>(out: &'a mut [u8], t: &FlowTuple) -> Option<&'a mut [u8]> {
     push(out, &[if t.is_ipv6() { 6 } else { 4 }])
 }
 
-/// The base with checksum 0.
-fn base_bytes(b: &Base, shape: u8) -> [u8; BASE_LEN] {
+/// Sum of the base with checksum 0, counted from its first byte.
+fn base_sum(b: &Base, shape: u8) -> Sum {
+    let [n0, n1, n2, n3, n4, n5] = b.node.to_bytes();
+    let (feedback, delay) = b.report();
+    Sum::dword(u32::from_be_bytes([n0, n1, n2, n3]))
+        .plus(Sum::word(u16::from_be_bytes([n4, n5])))
+        .plus(Sum::dword(b.session.0))
+        .plus(Sum::word(u16::from_be_bytes([b.path.0, feedback])))
+        .plus(Sum::dword(b.timestamp))
+        .plus(Sum::dword(delay.cast_unsigned()))
+        .plus(Sum::word(u16::from_be_bytes([b.flags.0, shape])))
+        .plus(Sum::word(u16::from_be_bytes([MAGIC, 0])))
+}
+
+/// The base.
+fn base_bytes(b: &Base, shape: u8, checksum: u16) -> [u8; BASE_LEN] {
     let [n0, n1, n2, n3, n4, n5] = b.node.to_bytes();
     let [s0, s1, s2, s3] = b.session.0.to_be_bytes();
     let [t0, t1, t2, t3] = b.timestamp.to_be_bytes();
-    let (feedback, delay) = match b.feedback {
-        Some((p, d)) if p != PathId::NONE => (p.0, d),
-        _ => (0, 0),
-    };
+    let [c0, c1] = checksum.to_be_bytes();
+    let (feedback, delay) = b.report();
     let [d0, d1, d2, d3] = delay.to_be_bytes();
     [
         n0, n1, n2, n3, n4, n5, s0, s1, s2, s3, b.path.0, feedback, t0, t1, t2, t3, d0, d1, d2, d3,
-        b.flags.0, shape, MAGIC, 0, 0,
+        b.flags.0, shape, MAGIC, c0, c1,
     ]
 }
 
@@ -399,13 +430,12 @@ fn seal(sum: Sum) -> (u16, Sum) {
 #[must_use]
 pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum {
     debug_assert!(base.flags.is_data() && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE));
+    const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
+    // Summed from the fields: reading back what was just stored in other widths would stall.
+    let (c, sum) = seal(seq.sum().plus(base_sum(base, SHAPE)));
     let (head, tail) = out.split_at_mut(SEQ_LEN);
     head.copy_from_slice(&seq.to_bytes());
-    tail.copy_from_slice(&base_bytes(base, VERSION << shape::VERSION_SHIFT | shape::SEQ));
-    let (c, sum) = seal(Sum::of(out));
-    if let Some(field) = out.last_chunk_mut::<2>() {
-        *field = c.to_be_bytes();
-    }
+    tail.copy_from_slice(&base_bytes(base, SHAPE, c));
     sum
 }
 
