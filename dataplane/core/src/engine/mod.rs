@@ -21,7 +21,7 @@ mod poll;
 mod wan;
 
 pub use encap::{EncapError, Ends, build_udp};
-pub use poll::{Command, SessionInfo, SessionQuery};
+pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
 use crate::cells::WorkerCells;

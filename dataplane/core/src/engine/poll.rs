@@ -20,19 +20,27 @@ pub enum Command {
     ForgetPeer(PeerIx),
     /// Deliver everything held now: the gateway is stopping.
     Flush,
-    /// Describe sessions, at most as many as the query says; the answer goes into the channel.
-    Sessions(SessionQuery, Sender<Vec<SessionInfo>>),
+    /// Describe the sessions of some rows; the answer goes into the channel.
+    Sessions(SessionQuery, Sender<SessionBatch>),
 }
 
-/// Which sessions to describe.
+/// Rows of the session table to describe: a stretch at a time, so that the worker is never long away
+/// from its packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionQuery {
-    /// Only those to this peer.
-    pub peer: Option<PeerIx>,
-    /// Skip this many matches.
-    pub offset: usize,
-    /// At most this many.
-    pub limit: usize,
+    /// First row.
+    pub from: Row,
+    /// Rows to look at.
+    pub rows: u32,
+}
+
+/// Sessions of a stretch of rows.
+#[derive(Clone, Debug, Default)]
+pub struct SessionBatch {
+    /// Those found.
+    pub sessions: Vec<SessionInfo>,
+    /// Where the next stretch begins; nothing when this was the last.
+    pub next: Option<Row>,
 }
 
 /// A session as shown to the operator.
@@ -129,12 +137,11 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    fn describe(&self, now: Nanos, query: SessionQuery) -> Vec<SessionInfo> {
-        (0..self.table.rows() as Row)
+    fn describe(&self, now: Nanos, query: SessionQuery) -> SessionBatch {
+        let end = query.from.saturating_add(query.rows);
+        let last = self.table.rows() as Row;
+        let sessions = (query.from..end.min(last))
             .filter_map(|row| self.table.get(row))
-            .filter(|s| query.peer.is_none_or(|p| p == s.peer))
-            .skip(query.offset)
-            .take(query.limit)
             .map(|s| SessionInfo {
                 id: s.id,
                 peer: s.peer,
@@ -149,7 +156,8 @@ impl<B: PacketBuf> Worker<B> {
                 },
                 stats: s.stats,
             })
-            .collect()
+            .collect();
+        SessionBatch { sessions, next: (end < last).then_some(end) }
     }
 }
 
