@@ -1,1 +1,16 @@
-//! Micro benches, lab experiments on real hosts, simulator, reports.
+//! Experiments with the gateway, and what becomes of their numbers.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`result`] | the one shape of every result file; the only writer of such files |
+//! | [`report`] | HTML made from result files and nothing else |
+//! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
+//! | [`agent`] | small traffic programs that run inside the namespaces |
+//! | [`demo`] | all demo scenarios in one go |
+
+pub mod agent;
+pub mod demo;
+pub mod lab;
+pub mod progress;
+pub mod report;
+pub mod result;

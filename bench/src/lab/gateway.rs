@@ -1,0 +1,375 @@
+//! The two gateways: their configuration files, their processes, their numbers.
+//!
+//! Configurations are written from types, so that a scenario names what it changes and nothing else.
+//! Numbers come from `mpipctl show … --json`, as an operator would get them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::{LabError, Result};
+use super::netns::Namespaces;
+use super::process::{Cmd, Proc};
+use super::signal;
+use super::topology::{LAN_A, LAN_B, PATHS, Side, wan};
+
+/// UDP port of lane 0 on both gateways.
+const BASE_PORT: u16 = 7000;
+/// How long paths may take to come up after start.
+const UP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What scenarios vary.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Put packets back in order at the far side.
+    pub reorder: bool,
+    /// Scheduler; `None`: the product's default.
+    pub scheduler: Option<&'static str>,
+    /// Destinations behind the peer, as gateway A sees them. Empty: no peer at all on A.
+    pub behind_b: Vec<&'static str>,
+    /// Destinations gateway A may ask whether they speak MPIP.
+    pub discovery: Vec<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            reorder: true,
+            scheduler: None,
+            behind_b: vec!["10.2.0.0/24"],
+            discovery: Vec::new(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct File {
+    node: Node,
+    eal: Eal,
+    lcores: Lcores,
+    api: Api,
+    mpip: Mpip,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<Discovery>,
+    port: Vec<Port>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peer: Vec<Peer>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    name: String,
+    id: String,
+}
+
+#[derive(Serialize)]
+struct Eal {
+    hugepages: &'static str,
+    memory: &'static str,
+    file_prefix: String,
+}
+
+#[derive(Serialize)]
+struct Lcores {
+    control: u32,
+    workers: Vec<u32>,
+    idle: &'static str,
+}
+
+#[derive(Serialize)]
+struct Api {
+    socket: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Mpip {
+    base_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduler: Option<&'static str>,
+    reorder: &'static str,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Discovery {
+    enabled: bool,
+    prefixes: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Port {
+    name: String,
+    device: String,
+    role: &'static str,
+    addresses: Vec<String>,
+    kernel: &'static str,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    name: String,
+    id: String,
+    endpoints: Vec<String>,
+    prefixes: Vec<&'static str>,
+}
+
+fn node_id(side: Side) -> String {
+    match side {
+        Side::A => "02:00:00:00:00:0a",
+        Side::B => "02:00:00:00:00:0b",
+    }
+    .to_owned()
+}
+
+const fn other(side: Side) -> Side {
+    match side {
+        Side::A => Side::B,
+        Side::B => Side::A,
+    }
+}
+
+fn file(side: Side, settings: &Settings, socket: &Path) -> File {
+    let peer = other(side);
+    let lan = match side {
+        Side::A => LAN_A,
+        Side::B => LAN_B,
+    };
+    let prefixes = match side {
+        Side::A => settings.behind_b.clone(),
+        Side::B => vec!["10.1.0.0/24"],
+    };
+    let port = |name: String, role, address: std::net::Ipv4Addr, index: usize| Port {
+        device: format!("net_af_xdp{index},iface={name}"),
+        name,
+        role,
+        addresses: vec![format!("{address}/24")],
+        kernel: "on",
+    };
+    let mut ports = vec![port("lan0".to_owned(), "lan", lan, 0)];
+    for path in PATHS {
+        ports.push(port(format!("wan{path}"), "wan", wan(side, path), usize::from(path)));
+    }
+    // The machine has two CPUs: one for each gateway.
+    let cpu = match side {
+        Side::A => 0,
+        Side::B => 1,
+    };
+    File {
+        node: Node { name: side.gateway().to_owned(), id: node_id(side) },
+        eal: Eal {
+            hugepages: "off",
+            memory: "256MiB",
+            file_prefix: format!("mpl{}{}", std::process::id(), side.letter()),
+        },
+        lcores: Lcores { control: cpu, workers: vec![cpu], idle: "adaptive" },
+        api: Api { socket: socket.to_owned() },
+        mpip: Mpip {
+            base_port: BASE_PORT,
+            scheduler: settings.scheduler,
+            reorder: if settings.reorder { "on" } else { "off" },
+            seed: 1,
+        },
+        discovery: (side == Side::A && !settings.discovery.is_empty())
+            .then(|| Discovery { enabled: true, prefixes: settings.discovery.clone() }),
+        port: ports,
+        peer: if prefixes.is_empty() {
+            Vec::new()
+        } else {
+            vec![Peer {
+                name: peer.gateway().to_owned(),
+                id: node_id(peer),
+                endpoints: PATHS.iter().map(|&p| format!("{}:{BASE_PORT}", wan(peer, p))).collect(),
+                prefixes,
+            }]
+        },
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    side: Side,
+    process: Proc,
+    socket: PathBuf,
+    mpipctl: String,
+}
+
+impl Gateway {
+    /// Writes the configuration and starts `mpipd`.
+    ///
+    /// # Errors
+    /// `mpipd` or `mpipctl` is missing, refuses the configuration or does not answer within 60 s.
+    pub fn start(ns: &Namespaces, side: Side, settings: &Settings) -> Result<Self> {
+        let mpipd = super::tools::sibling("mpipd")?;
+        let mpipctl = super::tools::sibling("mpipctl")?;
+        let name = side.gateway();
+        let socket = ns.dir().join(format!("{name}.sock"));
+        let path = ns.dir().join(format!("{name}.toml"));
+        let text = toml::to_string(&file(side, settings, &socket))
+            .map_err(|e| LabError::unexpected(format!("configuration of {name}: {e}")))?;
+        fs::write(&path, text).map_err(LabError::io(path.display().to_string()))?;
+        let process = Cmd::new(&mpipd, &["--config"])
+            .arg(path.display().to_string())
+            .in_namespace(&ns.name(name))
+            .start(ns.dir(), &format!("mpipd-{name}"))?;
+        let mut gateway = Self { side, process, socket, mpipctl };
+        signal::wait_for(
+            &format!("mpipd of {name} to answer"),
+            Duration::from_secs(60),
+            Duration::from_millis(50),
+            || {
+                gateway.process.check()?;
+                Ok(gateway.show("runtime").ok())
+            },
+        )?;
+        Ok(gateway)
+    }
+
+    /// `mpipctl show <what> --json`.
+    ///
+    /// # Errors
+    /// `mpipctl` fails, or prints something else than JSON.
+    pub fn show(&self, what: &str) -> Result<Value> {
+        let text = Cmd::new(&self.mpipctl, &["--socket"])
+            .arg(self.socket.display().to_string())
+            .arg("show")
+            .arg(what)
+            .arg("--json")
+            .run()?;
+        serde_json::from_str(&text)
+            .map_err(|e| LabError::unexpected(format!("mpipctl show {what}: {e}")))
+    }
+
+    /// Waits until as many paths as given are live.
+    ///
+    /// # Errors
+    /// Not within 15 s; says what the paths are.
+    pub fn wait_live(&mut self, paths: usize) -> Result<()> {
+        let mut last = Value::Null;
+        let live = |shown: &Value| {
+            rows(shown)
+                .iter()
+                .filter(|p| p.get("state").and_then(Value::as_str) == Some("live"))
+                .count()
+        };
+        let what = format!("{paths} live paths of {}", self.side.gateway());
+        signal::wait_for(&what, UP_PATIENCE, Duration::from_millis(50), || {
+            self.process.check()?;
+            last = self.show("paths")?;
+            Ok((live(&last) >= paths).then_some(()))
+        })
+        .map_err(|e| match e {
+            LabError::Timeout { what, after, .. } => LabError::Timeout {
+                what,
+                after,
+                more: format!(": {last}; {}", self.process.tail()),
+            },
+            e => e,
+        })
+    }
+
+    /// Fails when the daemon is gone.
+    ///
+    /// # Errors
+    /// [`LabError::Died`].
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    /// Ends it in order and gives everything it wrote.
+    ///
+    /// # Errors
+    /// It does not end by itself within 10 s, or with an error.
+    pub fn stop(mut self) -> Result<String> {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let ok = self.process.finish_any(Duration::from_secs(10))?;
+        if !ok {
+            self.process.check()?;
+        }
+        let log = self.process.tail();
+        Ok(format!("{}\n{log}", self.process.output()?))
+    }
+
+    /// Ends it as a crash would: SIGKILL.
+    pub fn crash(self) {
+        self.process.crash();
+    }
+}
+
+/// Both gateways with live paths.
+pub struct Pair {
+    /// Gateway A.
+    pub a: Gateway,
+    /// Gateway B.
+    pub b: Gateway,
+}
+
+impl Pair {
+    /// Starts both and waits for both paths on both.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`] and [`Gateway::wait_live`].
+    pub fn start(ns: &Namespaces, settings: &Settings) -> Result<Self> {
+        let mut pair = Self {
+            a: Gateway::start(ns, Side::A, settings)?,
+            b: Gateway::start(ns, Side::B, settings)?,
+        };
+        pair.a.wait_live(PATHS.len())?;
+        pair.b.wait_live(PATHS.len())?;
+        Ok(pair)
+    }
+}
+
+/// The rows of a shown table, whether it is an array or an object that holds one.
+#[must_use]
+pub fn rows(shown: &Value) -> &[Value] {
+    match shown {
+        Value::Array(rows) => rows,
+        Value::Object(o) => {
+            o.values().find_map(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+        }
+        _ => &[],
+    }
+}
+
+/// Packet buffers the daemon says it has not got back at its end. `None`: it does not say.
+#[must_use]
+pub fn leaked_mbufs(farewell: &str) -> Option<u64> {
+    farewell.lines().rev().find_map(|line| {
+        let value: Value = serde_json::from_str(line).ok()?;
+        value.get("leaked_mbufs").and_then(Value::as_u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_configurations_point_at_each_other() {
+        let text = |side| {
+            toml::to_string(&file(side, &Settings::default(), Path::new("/tmp/x.sock")))
+                .expect("serializes")
+        };
+        let (a, b) = (text(Side::A), text(Side::B));
+        assert!(a.contains(r#"endpoints = ["10.11.0.2:7000", "10.12.0.2:7000"]"#), "{a}");
+        assert!(a.contains(r#"prefixes = ["10.2.0.0/24"]"#), "{a}");
+        assert!(b.contains(r#"addresses = ["10.12.0.2/24"]"#), "{b}");
+        assert!(b.contains(r#"device = "net_af_xdp2,iface=wan2""#), "{b}");
+        assert!(!a.contains("discovery"));
+    }
+
+    #[test]
+    fn no_prefixes_no_peer() {
+        let settings = Settings {
+            behind_b: Vec::new(),
+            discovery: vec!["10.11.0.0/24"],
+            ..Settings::default()
+        };
+        let text = toml::to_string(&file(Side::A, &settings, Path::new("/tmp/x.sock")))
+            .expect("serializes");
+        assert!(!text.contains("[[peer]]") && text.contains("[discovery]"), "{text}");
+    }
+}

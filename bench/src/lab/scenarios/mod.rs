@@ -1,0 +1,177 @@
+//! The scenarios: each shows one claim of the product with real hosts.
+
+mod cut;
+mod many;
+mod reorder;
+mod restart;
+mod tcp;
+mod udp;
+mod web;
+
+use std::net::Ipv4Addr;
+
+pub(crate) use many::conservation_rows;
+
+use super::Lab;
+use super::emulator::{PathSpec, Way};
+use super::error::Result;
+use super::sampler::{Sampler, Samples};
+use super::tools::{Iperf, IperfRun};
+use super::topology::{HOST_B, Side, plain};
+
+/// A scenario.
+pub struct Scenario {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Claims it has rows for.
+    pub ids: &'static [&'static str],
+    /// What it does, one line.
+    pub about: &'static str,
+    /// About how long it takes with one repeat, seconds.
+    pub seconds: u64,
+    /// The two paths.
+    pub paths: [PathSpec; 2],
+    /// Runs it.
+    pub run: fn(&mut Lab<'_>) -> Result<()>,
+}
+
+const fn path(mbit_s: u32, delay_ms: u32) -> PathSpec {
+    PathSpec { mbit_s, delay_ms, queue_ms: 50 }
+}
+
+/// All scenarios, in the order of the demo.
+pub static ALL: &[Scenario] = &[
+    Scenario {
+        name: "tcp-aggregate",
+        ids: &["tcp-aggregate"],
+        about: "one TCP flow over 40 + 20 Mbit/s: plain on each path, kernel MPTCP, MPIP",
+        seconds: 42,
+        paths: [path(40, 5), path(20, 5)],
+        run: tcp::run,
+    },
+    Scenario {
+        name: "udp-aggregate",
+        ids: &["udp-aggregate"],
+        about: "UDP at 90 % of 40 + 20 Mbit/s: delivered, and nothing twice",
+        seconds: 14,
+        paths: [path(40, 5), path(20, 5)],
+        run: udp::run,
+    },
+    Scenario {
+        name: "reorder",
+        ids: &["reorder", "reorder-retransmissions"],
+        about: "one TCP flow over 2 × 40 Mbit/s with 10 and 2 ms: reordering off and on",
+        seconds: 44,
+        paths: [path(40, 10), path(40, 2)],
+        run: reorder::run,
+    },
+    Scenario {
+        name: "cut",
+        ids: &["cut-silence", "cut-return"],
+        about: "2 × 40 Mbit/s, path 2 goes dark for 2 s ten times: silence of a flow, return of the path",
+        seconds: 56,
+        paths: [path(40, 5), path(40, 5)],
+        run: cut::run,
+    },
+    Scenario {
+        name: "legacy-host",
+        ids: &["legacy-host"],
+        about: "50 MB each way over HTTP with a host that does not speak MPIP, every segment compared",
+        seconds: 20,
+        paths: [path(100, 5), path(100, 5)],
+        run: web::legacy_host,
+    },
+    Scenario {
+        name: "hub-internet",
+        ids: &["hub-internet"],
+        about: "50 MB from a third network, masqueraded by the far gateway's kernel, over both paths",
+        seconds: 16,
+        paths: [path(40, 5), path(20, 5)],
+        run: web::hub_internet,
+    },
+    Scenario {
+        name: "restart",
+        ids: &["restart"],
+        about: "the far gateway is killed and started again during a transfer",
+        seconds: 20,
+        paths: [path(40, 5), path(20, 5)],
+        run: restart::run,
+    },
+    Scenario {
+        name: "cross-open",
+        ids: &["cross-open"],
+        about: "TCP and UDP sessions opened from both sides at once",
+        seconds: 14,
+        paths: [path(40, 5), path(20, 5)],
+        run: many::cross_open,
+    },
+    Scenario {
+        name: "short-connections",
+        ids: &["short-connections"],
+        about: "1,000 short TCP connections at once, each must get its own answer",
+        seconds: 14,
+        paths: [path(40, 5), path(20, 5)],
+        run: many::short_connections,
+    },
+    Scenario {
+        name: "conservation",
+        ids: &["conservation"],
+        about: "mixed traffic over lossy, cut and jittery paths: packets in = Σ verdicts, no buffer leaked",
+        seconds: 18,
+        paths: [path(40, 5), path(20, 5)],
+        run: many::conservation,
+    },
+];
+
+/// A scenario by name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|s| s.name == name)
+}
+
+/// Seconds of warm-up before a TCP measurement: slow start and the first loss.
+const OMIT: u32 = 2;
+/// Seconds of a TCP measurement.
+const MEASURE: u32 = 6;
+
+/// A measured TCP transfer with the paths' throughput beside it.
+struct Measured {
+    iperf: Iperf,
+    samples: Samples,
+    /// When the measured part begins and ends on the samples' time axis, seconds.
+    window: (f64, f64),
+}
+
+impl Measured {
+    /// Mean rate of a path during the measured part, Mbit/s of frames.
+    fn path_mbit_s(&self, path: u8) -> f64 {
+        self.samples.mean_mbit_s(path, Way::Ab, self.window.0, self.window.1).unwrap_or(0.0)
+    }
+}
+
+/// Runs iperf3 between two namespaces and samples the paths meanwhile.
+fn transfer(
+    lab: &Lab<'_>,
+    from: &str,
+    to: &str,
+    address: Ipv4Addr,
+    mptcp: bool,
+) -> Result<Measured> {
+    let sampler = Sampler::start(&lab.emulator)?;
+    let run = IperfRun { from, to, address, seconds: MEASURE, omit: OMIT, mptcp };
+    let job = run.start(&lab.ns)?;
+    let begin = sampler.seconds() + f64::from(OMIT);
+    let iperf = job.finish()?;
+    let window = (begin + 0.2, begin + f64::from(MEASURE));
+    Ok(Measured { iperf, samples: sampler.finish()?, window })
+}
+
+/// Plain TCP on one path alone.
+fn plain_transfer(lab: &Lab<'_>, path: u8) -> Result<Measured> {
+    transfer(lab, Side::A.plain(), Side::B.plain(), plain(Side::B, path), false)
+}
+
+/// TCP between the hosts behind the gateways.
+fn gateway_transfer(lab: &Lab<'_>) -> Result<Measured> {
+    transfer(lab, Side::A.host(), Side::B.host(), HOST_B, false)
+}

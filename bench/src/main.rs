@@ -1,0 +1,141 @@
+//! `mpip-bench`: lab scenarios, the demo, reports.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use mpip_bench::agent::{self, Agent};
+use mpip_bench::lab::error::LabError;
+use mpip_bench::lab::{self, Options, netns, scenarios};
+use mpip_bench::progress::Progress;
+use mpip_bench::result::ResultFile;
+use mpip_bench::{demo, report};
+
+/// Experiments with the MPIP gateway on real Linux hosts.
+#[derive(Parser)]
+#[command(name = "mpip-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one scenario in network namespaces. Needs root.
+    Lab(LabArgs),
+    /// Run all scenarios, print one table, write result.json and report.html. Needs root.
+    Demo {
+        /// Folder of the two files.
+        #[arg(long, default_value = "target/demo")]
+        out: PathBuf,
+        /// Repeats of each arm.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+        repeats: u32,
+    },
+    /// Make an HTML report from a result file.
+    Report {
+        /// Result file.
+        file: PathBuf,
+        /// Report.
+        #[arg(short, long)]
+        out: PathBuf,
+    },
+    /// Small traffic programs the lab runs inside its namespaces.
+    #[command(subcommand)]
+    Agent(Agent),
+}
+
+#[derive(Args)]
+struct LabArgs {
+    /// Scenario.
+    #[arg(required_unless_present_any = ["list", "clean"])]
+    scenario: Option<String>,
+    /// Name the scenarios.
+    #[arg(long, conflicts_with = "clean")]
+    list: bool,
+    /// With --list: as JSON.
+    #[arg(long = "list-json", conflicts_with_all = ["clean", "list"])]
+    list_json: bool,
+    /// Remove what kept or crashed runs left behind.
+    #[arg(long)]
+    clean: bool,
+    /// Write the result here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Repeats of each arm.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// Leave namespaces and logs in place.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// All goals met.
+const OK: u8 = 0;
+/// Something could not be done.
+const FAILED: u8 = 1;
+/// Measured, and a goal is missed.
+const MISSED: u8 = 3;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Lab(args) => run_lab(&args),
+        Command::Demo { out, repeats } => {
+            demo::run(&out, Options { repeats, keep: false }).map_err(|e| e.to_string())
+        }
+        Command::Report { file, out } => {
+            report::write(&file, &out).map(|()| true).map_err(|e| e.to_string())
+        }
+        Command::Agent(agent) => agent::run(&agent).map(|()| true).map_err(|e| e.to_string()),
+    };
+    ExitCode::from(match outcome {
+        Ok(true) => OK,
+        Ok(false) => MISSED,
+        Err(e) => {
+            eprintln!("mpip-bench: {e}");
+            FAILED
+        }
+    })
+}
+
+fn run_lab(args: &LabArgs) -> Result<bool, String> {
+    if args.list {
+        for s in scenarios::ALL {
+            println!("{:<18} {:>3} s  {}", s.name, s.seconds, s.about);
+        }
+        return Ok(true);
+    }
+    if args.list_json {
+        let list: Vec<_> = scenarios::ALL
+            .iter()
+            .map(|s| {
+                serde_json::json!({"name": s.name, "ids": s.ids, "seconds": s.seconds, "about": s.about})
+            })
+            .collect();
+        println!("{}", serde_json::Value::Array(list));
+        return Ok(true);
+    }
+    if args.clean {
+        let progress = Progress::new(Duration::from_secs(5));
+        netns::clean(&progress).map_err(|e| e.to_string())?;
+        return Ok(true);
+    }
+    let name = args.scenario.as_deref().unwrap_or_default();
+    let scenario =
+        scenarios::find(name).ok_or_else(|| LabError::NoScenario(name.to_owned()).to_string())?;
+    let progress = Progress::new(Duration::from_secs(scenario.seconds * u64::from(args.repeats)));
+    let mut result = ResultFile::new(scenario.name);
+    let options = Options { repeats: args.repeats, keep: args.keep };
+    let outcome = lab::run(scenario, options, &progress, &mut result);
+    drop(progress);
+    if !result.rows.is_empty() {
+        println!("{}", result.table());
+        println!("{} · {}", result.commit, result.machine);
+    }
+    outcome.map_err(|e| e.to_string())?;
+    if let Some(file) = &args.json {
+        result.write(file).map_err(|e| e.to_string())?;
+    }
+    Ok(result.all_ok())
+}
