@@ -1,29 +1,30 @@
 //! Earliest arrival with capacity (ALGORITHMS "Dispatch", `adaptive`).
 //!
-//! Per path the control thread publishes a [`PathInput`]; the worker models its own backlog B as the
-//! time at which the path, at rate C, has sent everything it was given. So B/C is a difference of
-//! two times, and no packet costs a division.
+//! Per path the control thread publishes a [`PathInput`]; the worker keeps a model of the path's
+//! queue ([`QueueModel`]): its own backlog B, corrected by the measured Q with regard to Q's age.
+//! The model is a time (B/C), so no packet costs a division.
 //!
-//! 1. *Eligible* is a path with B/C ≤ max(10 % of its round trip, 5 ms), less on a lossy path.
-//! 2. *Arrival* is D + max(B/C, Q), where B includes the packet and D is the delay without queue.
-//!    B is what we know we sent, Q what was measured a while ago, traffic of others included; the
-//!    larger counts, their sum would count our own queue twice. A Q older than the path's round trip
-//!    drains by one µs per µs: whatever we sent since is in B.
+//! 1. *Eligible* is a path with B/C ≤ max(10 % of its round trip, 5 ms) + 2σ, less on a lossy path.
+//! 2. *Arrival* is D + B/C, where B includes the packet and D is the delay without queue. What Q
+//!    knows beyond our own backlog (others' traffic) has been added to B, so max(B/C, Q) is not
+//!    needed: the late Q by itself makes the load swing between the paths.
 //! 3. The path in use is kept for a slice of packets, and beyond it while no other arrives earlier by
-//!    more than δ = largest σ; back to the path just left only for more than 1.25 δ.
+//!    more than δ = largest σ; back to the path just left only for more than 1.25 δ. A slice that would
+//!    take longer than the limit of 1 ends sooner.
 //! 4. If no path is eligible, the least arrival wins.
 //! 5. A path whose D exceeds the least by more than the receiver may hold is left out.
 //!
-//! A path whose C is unknown has no modelled backlog, so only Q holds it back.
-//! Each publication cuts B to what measurement allows, C × (Q + the limit of 1): when C is
-//! underestimated the model would otherwise pile up a queue that is not there. The surplus that then
-//! may be sent is the probe by which C grows.
+//! C is what a path has delivered so far, so it is too small until the path was full once: while Q
+//! shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at 1.25 C. The surplus is the probe by
+//! which C grows. A path whose C is unknown has no B; its Q counts instead, and drains by one µs per
+//! µs when it is older than a round trip.
 
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
 use super::dispatch::MAX_PATHS;
+use super::queue::{Measured, QueueModel};
 use crate::time::Nanos;
 
 /// Parameters of the `adaptive` scheduler.
@@ -73,42 +74,40 @@ pub struct PathInput {
     pub sampled_at: Nanos,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Path {
     index: u8,
     /// D above the least D of all, ns.
     base_ns: u64,
-    queue_ns: u64,
-    /// Until then Q is taken as measured; afterwards it drains.
-    queue_fresh_until: Nanos,
+    /// Q as measured, and until when it is taken so; afterwards it drains.
+    measured_ns: u64,
+    fresh_until: Nanos,
     /// ns per byte × 2^16; 0 = C unknown.
     ns_per_byte_x16: u64,
     limit_ns: u64,
-    /// When the modelled backlog is sent.
-    busy_until: Nanos,
+    queue: QueueModel,
     far: bool,
 }
 
 impl Path {
     fn backlog_ns(&self, now: Nanos) -> u64 {
-        self.busy_until.0.saturating_sub(now.0)
+        if self.ns_per_byte_x16 > 0 {
+            self.queue.ns(now)
+        } else {
+            self.measured_ns.saturating_sub(now.0.saturating_sub(self.fresh_until.0))
+        }
     }
 
     fn send_ns(&self, len: u32) -> u64 {
         self.ns_per_byte_x16.saturating_mul(u64::from(len)) >> 16
     }
 
-    fn queue_ns(&self, now: Nanos) -> u64 {
-        self.queue_ns.saturating_sub(now.0.saturating_sub(self.queue_fresh_until.0))
-    }
-
     fn arrival_ns(&self, now: Nanos, len: u32) -> u64 {
-        let backlog = self.backlog_ns(now).saturating_add(self.send_ns(len));
-        self.base_ns.saturating_add(backlog.max(self.queue_ns(now)))
+        self.base_ns.saturating_add(self.backlog_ns(now)).saturating_add(self.send_ns(len))
     }
 
     fn eligible(&self, now: Nanos) -> bool {
-        !self.far && self.backlog_ns(now) <= self.limit_ns
+        !self.far && (self.ns_per_byte_x16 == 0 || self.backlog_ns(now) <= self.limit_ns)
     }
 }
 
@@ -120,14 +119,19 @@ pub struct Adaptive {
     any_rate: bool,
     /// δ, ns.
     delta_ns: u64,
+    published_at: Nanos,
     current: usize,
     previous: usize,
     slice_left: u32,
+    /// How much longer the slice may keep its path busy, ns.
+    slice_ns: u64,
 }
 
 impl Adaptive {
     /// Round trips and backlogs are cut to this.
     const LONGEST: Duration = Duration::from_secs(60);
+    /// Time in which the model follows what is measured, ns.
+    const FOLLOW_NS: u64 = 40_000_000;
 
     /// Knows no path yet.
     #[must_use]
@@ -137,14 +141,16 @@ impl Adaptive {
             paths: ArrayVec::new_const(),
             any_rate: false,
             delta_ns: 0,
+            published_at: Nanos(0),
             current: usize::MAX,
             previous: usize::MAX,
             slice_left: 0,
+            slice_ns: 0,
         }
     }
 
     /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
-    /// out. Backlogs of paths that stay are kept, cut to what the measured queue allows.
+    /// out. The queues of paths that stay go on, corrected by what was measured.
     pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
         let least = inputs.iter().map(|i| i.delay_us).min().unwrap_or(0);
         let mut paths = ArrayVec::<Path, MAX_PATHS>::new();
@@ -153,13 +159,14 @@ impl Adaptive {
             paths.push(self.path(now, input, least, old));
         }
         self.delta_ns = inputs.iter().map(|i| i.jitter_us.saturating_mul(1_000)).max().unwrap_or(0);
+        self.published_at = now;
         self.replace(paths);
     }
 
     /// Drops the paths that do not fit, until the next [`set_paths`](Self::set_paths).
     pub fn retain(&mut self, fits: impl Fn(u8) -> bool) {
         if self.paths.iter().any(|p| !fits(p.index)) {
-            let paths = self.paths.iter().filter(|p| fits(p.index)).copied().collect();
+            let paths = self.paths.iter().filter(|p| fits(p.index)).cloned().collect();
             self.replace(paths);
         }
     }
@@ -172,13 +179,16 @@ impl Adaptive {
 
     /// The path for a packet of `len` bytes, which is counted into its backlog.
     pub fn pick(&mut self, now: Nanos, len: u32) -> Option<u8> {
-        let keep =
-            self.slice_left > 0 && self.paths.get(self.current).is_some_and(|p| p.eligible(now));
+        let keep = self.slice_left > 0 && self.paths.get(self.current).is_some();
         if !keep {
             self.choose(now, len)?;
+            let path = self.paths.get(self.current);
+            self.slice_ns = path.map_or(0, |p| p.limit_ns);
             self.slice_left = self.params.slice;
         }
-        self.slice_left = self.slice_left.saturating_sub(1);
+        let send = self.paths.get(self.current).map_or(0, |p| p.send_ns(len));
+        self.slice_ns = self.slice_ns.saturating_sub(send);
+        self.slice_left = if self.slice_ns == 0 { 0 } else { self.slice_left.saturating_sub(1) };
         self.take(self.current, now, len)
     }
 
@@ -189,7 +199,7 @@ impl Adaptive {
         self.take(at, now, len)
     }
 
-    /// B/C of a path; zero when the path or its rate is unknown.
+    /// B/C of a path, Q where its rate is unknown; zero for an unknown path.
     #[must_use]
     pub fn backlog(&self, now: Nanos, index: u8) -> Duration {
         let path = self.paths.iter().find(|p| p.index == index);
@@ -247,7 +257,7 @@ impl Adaptive {
     fn take(&mut self, at: usize, now: Nanos, len: u32) -> Option<u8> {
         let p = self.paths.get_mut(at)?;
         let send = p.send_ns(len);
-        p.busy_until = Nanos(p.busy_until.0.max(now.0).saturating_add(send));
+        p.queue.add(now, send);
         Some(p.index)
     }
 
@@ -258,29 +268,36 @@ impl Adaptive {
         // 4 × loss off, at most half: a lossy path shows no queue, so less is put at risk on it.
         let keep_ppm = 1_000_000 - u64::from(input.loss_ppm).saturating_mul(4).min(500_000);
         let limit = (min_rtt / 10).max(self.params.backlog_floor.min(Self::LONGEST));
+        let sigma_ns = input.jitter_us.saturating_mul(1_000);
         let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
-        let ns_per_byte_x16 =
-            if input.rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(input.rate) };
-        let mut p = Path {
+        let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
+        let rate = if no_queue { input.rate.saturating_add(input.rate / 4) } else { input.rate };
+        let passed = now.0.saturating_sub(self.published_at.0);
+        let measured = Measured {
+            queue_ns,
+            noise_ns: sigma_ns,
+            sampled_at: input.sampled_at,
+            ago_ns: nanos(min_rtt).saturating_add(queue_ns),
+            share: (passed.min(Self::FOLLOW_NS / 2) * 256 / Self::FOLLOW_NS) as u8,
+        };
+        let queue = match old {
+            Some(old) if old.ns_per_byte_x16 > 0 => {
+                let mut queue = old.queue.clone();
+                queue.measured(now, measured);
+                queue
+            }
+            _ => QueueModel::new(now, queue_ns, input.sampled_at),
+        };
+        Path {
             index: input.index,
             base_ns,
-            queue_ns,
-            queue_fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
-            ns_per_byte_x16,
-            limit_ns,
-            busy_until: now,
+            measured_ns: queue_ns,
+            fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
+            ns_per_byte_x16: if rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(rate) },
+            limit_ns: limit_ns.saturating_add(sigma_ns.saturating_mul(2)),
+            queue,
             far: base_ns > nanos(self.params.max_spread),
-        };
-        if let Some(old) = old
-            && old.ns_per_byte_x16 > 0
-        {
-            let backlog = u128::from(old.backlog_ns(now)) * u128::from(ns_per_byte_x16)
-                / u128::from(old.ns_per_byte_x16);
-            let backlog = u64::try_from(backlog).unwrap_or(u64::MAX);
-            let most = p.queue_ns(now).saturating_add(limit_ns);
-            p.busy_until = Nanos(now.0.saturating_add(backlog.min(most)));
         }
-        p
     }
 }
 
@@ -379,10 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn a_measured_queue_counts_and_drains_when_it_gets_old() {
-        let mut busy = input(0, 0, 1_000_000);
+    fn without_a_rate_the_measured_queue_counts_and_drains_when_it_gets_old() {
+        let mut busy = input(0, 0, 0);
         busy.queueing_us = 30_000;
-        let mut a = with(&[busy, input(1, 10_000, 1_000_000)]);
+        let mut a = with(&[busy, input(1, 10_000, 0)]);
         assert_eq!(a.pick_first_arrival(Nanos(0), 1000), Some(1));
         assert_eq!(a.pick_first_arrival(Nanos::from_millis(30), 1000), Some(1));
         assert_eq!(a.pick_first_arrival(Nanos::from_millis(60), 1000), Some(0));
@@ -413,24 +430,34 @@ mod tests {
             }
             n
         };
-        assert_eq!((fill(&mut b), fill(&mut a)), (51, 41));
+        // 5 ms and 4 ms at 1.25 C.
+        assert_eq!((fill(&mut b), fill(&mut a)), (63, 51));
     }
 
     #[test]
-    fn publication_keeps_the_backlog_but_no_more_than_was_measured() {
+    fn publication_corrects_the_backlog_towards_what_was_measured() {
         let mut a = with(&[input(0, 0, 1_000_000)]);
         for _ in 0..100 {
             a.pick(Nanos(0), 1000);
         }
-        assert_eq!(a.backlog(Nanos(0), 0).as_millis(), 100);
-        let mut i = input(0, 0, 2_000_000);
-        i.queueing_us = 20_000;
-        a.set_paths(Nanos(0), &[i]);
-        assert_eq!(a.backlog(Nanos(0), 0), Duration::from_millis(25));
-        i.queueing_us = 90_000;
-        i.rate = 1_000_000;
-        a.set_paths(Nanos(0), &[i]);
-        assert_eq!(a.backlog(Nanos(0), 0).as_millis(), 50, "half the rate, twice the time");
+        let backlog = |a: &Adaptive, ms| a.backlog(Nanos::from_millis(ms), 0).as_millis();
+        assert_eq!(backlog(&a, 0), 80, "100 kB at 1.25 MB/s");
+        let mut i = input(0, 0, 1_000_000);
+        a.set_paths(Nanos::from_millis(5), &[i]);
+        assert_eq!(backlog(&a, 5), 75, "no new sample");
+        // Sent at 10, when the model said 70: there was no queue. Half the difference per 20 ms.
+        a.set_paths(Nanos::from_millis(10), &[i]);
+        i.sampled_at = Nanos::from_millis(30);
+        a.set_paths(Nanos::from_millis(30), &[i]);
+        assert_eq!(backlog(&a, 30), 50 - 35);
+    }
+
+    #[test]
+    fn a_slow_path_gets_short_slices() {
+        let mut a = with(&[input(0, 0, 100_000), input(1, 0, 100_000)]);
+        // 1500 bytes take 12 ms here, more than the backlog a path may have.
+        let picks: Vec<_> = (0..8u64).filter_map(|i| a.pick(Nanos(i * 6_000 * US), 1500)).collect();
+        assert_eq!(picks, [0, 1, 0, 1, 0, 1, 0, 1]);
     }
 
     #[test]

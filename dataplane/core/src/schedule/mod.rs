@@ -9,6 +9,7 @@
 
 mod adaptive;
 mod dispatch;
+mod queue;
 mod weights;
 
 pub use adaptive::{Adaptive, AdaptiveParams, PathInput};
