@@ -6,7 +6,7 @@ use super::{Frag, be16, be32, get, put};
 
 /// Length of the fixed header, bytes.
 pub const HEADER_LEN: usize = 40;
-/// The most extension headers walked; a packet with more is refused (RFC 9288 §2 advises a limit).
+/// The most extension headers walked; a packet with more is refused (RFC 8504 §5.3 allows a limit).
 pub const MAX_EXTENSIONS: usize = 8;
 
 /// Next header: hop-by-hop options.
