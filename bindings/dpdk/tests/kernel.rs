@@ -278,6 +278,8 @@ fn xdp_refusals(eal: &Eal, pool: &Mempool) {
     let e = Port::probe(eal, "net_af_xdp0,iface=z9").unwrap_err().to_string();
     assert!(e.contains("z9") && e.contains("namespace"), "{e}");
     let mut port = Port::probe(eal, "net_af_xdp0,iface=z0").unwrap();
+    let e = Port::probe(eal, "net_af_xdp1,iface=z0").unwrap_err().to_string();
+    assert!(e.contains("z0") && e.contains("uses it"), "{e}");
     let small = MempoolConfig { size: 2047, ..POOL };
     let wide = MempoolConfig { data_room: AF_XDP_DATA_ROOM + 1, ..POOL };
     for (config, mtu, word) in

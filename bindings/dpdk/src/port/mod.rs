@@ -22,6 +22,7 @@ use crate::error::{Error, Result, c_string, check};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::ring::{self, Consumer, Producer, RingEnd};
+use shared::Held;
 pub(crate) use shared::Shared;
 
 /// Shape of a port.
@@ -144,7 +145,7 @@ impl Port {
                 format!("there is a port named {name:?} already; open it, or pick another number"),
             ));
         }
-        quirks::check_interface(devargs)?;
+        let interface = quirks::claim_interface(devargs)?;
         // SAFETY: the EAL runs; the string lives until the call returns; the lock is held.
         let probe = || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
         let mut ret = {
@@ -158,13 +159,13 @@ impl Port {
         check(ret, || {
             format!("making device {devargs:?} (the driver's reason is on standard error)")
         })?;
-        Self::take(eal, name, true, Vec::new())
+        Self::take(eal, name, true, Held { interface, rings: Vec::new() })
     }
 
     /// Opens the port of a device that exists: one given to the EAL at start.
     pub fn open(eal: &Eal, name: &str) -> Result<Self> {
         let _control = control();
-        Self::take(eal, name, false, Vec::new())
+        Self::take(eal, name, false, Held::default())
     }
 
     /// Makes a port without a device: what is injected at the far end it receives, what it sends can be
@@ -202,14 +203,14 @@ impl Port {
                 collect: Consumer::new(Arc::clone(tx)),
             })
             .collect();
-        let rings = rx.into_iter().chain(tx).collect();
-        Ok((Self::take(eal, &format!("net_ring_{name}"), true, rings)?, ends))
+        let held = Held { interface: None, rings: rx.into_iter().chain(tx).collect() };
+        Ok((Self::take(eal, &format!("net_ring_{name}"), true, held)?, ends))
     }
 
     /// The caller holds the control lock.
-    fn take(eal: &Eal, name: &str, made: bool, rings: Vec<Arc<ring::Shared>>) -> Result<Self> {
+    fn take(eal: &Eal, name: &str, made: bool, held: Held) -> Result<Self> {
         quirks::hush_libraries(eal, name);
-        let shared = Shared::claim(eal, name, made, rings)?;
+        let shared = Shared::claim(eal, name, made, held)?;
         Ok(Self { shared: Arc::new(shared), config: None, _one_thread: PhantomData })
     }
 
@@ -230,7 +231,8 @@ impl Port {
     pub fn configure(&mut self, config: &PortConfig, pools: &[&Mempool]) -> Result<()> {
         self.stop()?;
         let info = self.info()?;
-        let mtu = config.mtu.map_or_else(|| quirks::default_mtu(&info), |mtu| Ok(Some(mtu)))?;
+        let below = quirks::interface_mtu(&info)?;
+        let mtu = config.mtu.or(below);
         self.check_config(config, mtu, pools, &info)?;
         let (id, name) = (self.id(), self.name().to_owned());
         let _hushed = quirks::hush(&self.shared.eal, &name);
@@ -245,7 +247,9 @@ impl Port {
         check(ret, || {
             format!("configuring port {name:?} with {rxq} receive and {txq} transmit queues")
         })?;
-        if let Some(mtu) = mtu {
+        if let Some(mtu) = config.mtu
+            && below != Some(mtu)
+        {
             self.set_mtu(mtu)?;
         }
 

@@ -7,6 +7,9 @@
 //!   gives them back. The kernel keeps 256 bytes of each buffer for itself, which is more headroom on
 //!   received packets (384 bytes), and less room: longer frames are dropped and count as `imissed`.
 //!   The driver does not look at the interface's MTU.
+//! * Closing a `net_af_xdp` port takes the interface's XDP program off, whoever's it is: a second user,
+//!   refused by the kernel, would cut off the first. A second `net_tap` on an interface gets half of its
+//!   packets. Hence [`InterfaceLock`].
 //! * A veth has one queue for `net_af_xdp` (`queue_count` counts combined channels; it has none), and
 //!   frames of queues beyond the first go to the kernel.
 //! * `net_af_packet` cuts received frames to its ring's frame size without a word, and takes no MTU above
@@ -20,6 +23,8 @@
 use std::ffi::{CString, c_char};
 use std::io;
 use std::mem;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::PortInfo;
 use crate::eal::{Eal, LogLevel};
@@ -36,19 +41,44 @@ const AF_XDP: &str = "net_af_xdp";
 const AF_PACKET: &str = "net_af_packet";
 const TAP: &str = "net_tap";
 
-/// Refuses devargs that name a kernel interface which does not exist: the drivers answer "Operation not
-/// permitted" to that.
-pub(super) fn check_interface(devargs: &str) -> Result<()> {
+/// Keeps an interface to one `net_af_xdp` or `net_tap` port of one process, for those who use this crate.
+///
+/// It is an abstract socket address: it belongs to the network namespace, as the interface does, and goes
+/// with the process, however that ends.
+#[derive(Debug)]
+pub(super) struct InterfaceLock(#[expect(dead_code, reason = "held, not used")] UnixListener);
+
+impl InterfaceLock {
+    fn take(interface: &str) -> Result<Self> {
+        let address = SocketAddr::from_abstract_name(format!("dpdk-port/{interface}"));
+        match address.and_then(|address| UnixListener::bind_addr(&address)) {
+            Ok(socket) => Ok(Self(socket)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(Error::argument(
+                format!("interface {interface:?}"),
+                "another port, of this or another process, uses it",
+            )),
+            Err(e) => Err(Error::os(format!("locking interface {interface:?}"), e)),
+        }
+    }
+}
+
+/// Refuses devargs that name a kernel interface which does not exist, where the drivers answer "Operation
+/// not permitted", or which is in use.
+pub(super) fn claim_interface(devargs: &str) -> Result<Option<InterfaceLock>> {
     let mut parts = devargs.split(',').map(str::trim);
-    let on_kernel = parts.next().is_some_and(|n| n.starts_with(AF_XDP) || n.starts_with(AF_PACKET));
-    let Some(interface) = parts.find_map(|part| part.strip_prefix("iface=")) else { return Ok(()) };
-    if on_kernel && if_index(interface) == 0 {
+    let driver = parts.next().unwrap_or_default();
+    let Some(interface) = parts.find_map(|part| part.strip_prefix("iface=")) else {
+        return Ok(None);
+    };
+    let exists = driver.starts_with(AF_XDP) || driver.starts_with(AF_PACKET);
+    if exists && if_index(interface) == 0 {
         return Err(Error::argument(
             format!("device {devargs:?}"),
             format!("there is no interface {interface:?} in this network namespace"),
         ));
     }
-    Ok(())
+    let exclusive = driver.starts_with(AF_XDP) || driver.starts_with(TAP);
+    exclusive.then(|| InterfaceLock::take(interface)).transpose()
 }
 
 fn if_index(interface: &str) -> u32 {
@@ -56,8 +86,8 @@ fn if_index(interface: &str) -> u32 {
     CString::new(interface).map_or(0, |name| unsafe { libc::if_nametoindex(name.as_ptr()) })
 }
 
-/// The MTU to configure if none is asked for: that of the kernel interface below, if there is one.
-pub(super) fn default_mtu(info: &PortInfo) -> Result<Option<u16>> {
+/// MTU of the kernel interface below, bytes, for drivers that do not look at it.
+pub(super) fn interface_mtu(info: &PortInfo) -> Result<Option<u16>> {
     if info.driver != AF_XDP && info.driver != AF_PACKET {
         return Ok(None);
     }
@@ -170,13 +200,23 @@ mod tests {
 
     #[test]
     fn interfaces_are_looked_up_for_the_drivers_that_need_them() {
-        check_interface("net_af_xdp0,iface=lo").unwrap();
-        check_interface("net_tap0,iface=not-yet-there").unwrap();
-        check_interface("net_null0").unwrap();
+        assert!(claim_interface("net_af_packet0,iface=lo").unwrap().is_none());
+        assert!(claim_interface("net_null0").unwrap().is_none());
         for devargs in ["net_af_xdp0,iface=none0", "net_af_packet3, iface=none0,qpairs=1"] {
-            let e = check_interface(devargs).unwrap_err().to_string();
+            let e = claim_interface(devargs).unwrap_err().to_string();
             assert!(e.contains("none0"), "{e}");
         }
+    }
+
+    #[test]
+    fn an_interface_has_one_user() {
+        let name = format!("net_tap0,iface=t{}", std::process::id());
+        let lock = claim_interface(&name).unwrap();
+        assert!(lock.is_some());
+        let e = claim_interface(&name).unwrap_err().to_string();
+        assert!(e.contains("uses it"), "{e}");
+        drop(lock);
+        assert!(claim_interface(&name).unwrap().is_some());
     }
 
     #[test]

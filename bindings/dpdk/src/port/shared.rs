@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys::rte_device;
 
+use super::quirks::InterfaceLock;
 use crate::eal::{Eal, control};
 use crate::error::{Error, Result, c_string};
 use crate::mempool::Mempool;
@@ -28,7 +29,15 @@ pub(crate) struct Shared {
     queues: AtomicUsize,
     /// What the device uses until it is closed.
     pools: Mutex<Vec<Mempool>>,
-    rings: Vec<Arc<ring::Shared>>,
+    held: Held,
+}
+
+/// What is kept for the device until it is closed.
+#[derive(Debug, Default)]
+#[expect(dead_code, reason = "held, not used")]
+pub(super) struct Held {
+    pub(super) interface: Option<InterfaceLock>,
+    pub(super) rings: Vec<Arc<ring::Shared>>,
 }
 
 #[derive(Debug)]
@@ -58,12 +67,7 @@ pub(super) fn port_id(name: &str) -> Result<Option<u16>> {
 
 impl Shared {
     /// Takes the port of this name, which nobody else has. The caller holds the control lock.
-    pub(super) fn claim(
-        eal: &Eal,
-        name: &str,
-        made: bool,
-        rings: Vec<Arc<ring::Shared>>,
-    ) -> Result<Self> {
+    pub(super) fn claim(eal: &Eal, name: &str, made: bool, held: Held) -> Result<Self> {
         let Some(id) = port_id(name)? else {
             return Err(Error::NoSuchPort { name: name.to_owned() });
         };
@@ -82,7 +86,7 @@ impl Shared {
             made: made.filter(|device| !device.0.is_null()),
             queues: AtomicUsize::new(0),
             pools: Mutex::new(Vec::new()),
-            rings,
+            held,
         })
     }
 
@@ -140,7 +144,7 @@ impl Drop for Shared {
         if !closed {
             // The device may still write to what it was given: that stays, and so does the claim.
             mem::forget(mem::take(&mut *self.pools()));
-            mem::forget(self.rings.clone());
+            mem::forget(mem::take(&mut self.held));
             mem::forget(self.eal.clone());
             return;
         }
