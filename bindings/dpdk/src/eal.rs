@@ -190,7 +190,9 @@ impl EalBuilder {
             // Nothing will ever be in it. A directory that is not empty stays.
             let _ = fs::remove_dir(runtime_dir());
         }
-        Ok(Eal { inner: Arc::new(Inner { memory, log_level: self.log_level }) })
+        let own_dir = self.file_prefix.is_none();
+        let inner = Inner { memory, own_dir, log_level: self.log_level };
+        Ok(Eal { inner: Arc::new(inner) })
     }
 }
 
@@ -240,6 +242,8 @@ pub struct Eal {
 #[derive(Debug)]
 struct Inner {
     memory: Memory,
+    /// Whether the runtime directory is named after this process, so that nobody else uses it.
+    own_dir: bool,
     log_level: LogLevel,
 }
 
@@ -310,8 +314,12 @@ impl Drop for Inner {
         if ret < 0 {
             eprintln!("dpdk: {}", Error::call("cleaning up the EAL", ret));
         }
-        // Only goes if it is empty, that is, if nobody shares it.
-        let _ = fs::remove_dir(runtime_dir);
+        // It may be gone already; one that others may use only goes if it is empty.
+        let _ = if self.own_dir {
+            fs::remove_dir_all(runtime_dir)
+        } else {
+            fs::remove_dir(runtime_dir)
+        };
     }
 }
 
