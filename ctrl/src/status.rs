@@ -260,8 +260,6 @@ pub struct PeerStatus {
     pub paths_live: u32,
     /// Paths in any state.
     pub paths_total: u32,
-    /// Sessions with this peer.
-    pub sessions: u64,
     /// Destinations behind the peer.
     pub prefixes: Vec<IpNet>,
     /// Least smoothed round trip of the live paths, microseconds.
@@ -355,17 +353,6 @@ impl From<FlowTuple> for TupleStatus {
     }
 }
 
-/// What one path carries of one session, as sent by us.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PathShare {
-    /// Our number of the path.
-    pub local_id: u8,
-    /// Packets sent on it.
-    pub tx_packets: u64,
-    /// Share of the session's sent packets, percent.
-    pub share_percent: Option<f64>,
-}
-
 /// One flow between hosts of both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionStatus {
@@ -395,8 +382,6 @@ pub struct SessionStatus {
     pub held_packets: u64,
     /// Second copies discarded.
     pub duplicate_packets: u64,
-    /// Sent packets by path.
-    pub paths: Vec<PathShare>,
 }
 
 /// A page of sessions.

@@ -52,6 +52,8 @@ pub struct PeerReport {
     pub epoch: Option<u64>,
     /// Agreed lanes, 0 until agreed.
     pub lanes: u8,
+    /// How data travels to it.
+    pub encapsulation: mpip_core::snapshot::Encapsulation,
     /// Its paths.
     pub paths: Vec<PathReport>,
 }
@@ -229,6 +231,7 @@ impl Peer {
             node: self.cfg.node,
             epoch: self.epoch,
             lanes: self.lanes,
+            encapsulation: self.cfg.encapsulation,
             paths: self.paths.iter().map(|p| p.report(now)).collect(),
         }
     }

@@ -251,7 +251,6 @@ mod tests {
             reordered_packets: 0,
             held_packets: 0,
             duplicate_packets: 0,
-            paths: Vec::new(),
         }
     }
 

@@ -111,7 +111,6 @@ Examples:
     },
     /// Sessions: tuple, age, traffic, reordering, share of each path
     #[command(after_help = "\
-PATHS names each path by its number (see 'mpipctl show paths') and its share of the sent packets.
 
 Examples:
   mpipctl show sessions --address 10.1.0.7

@@ -89,7 +89,6 @@ const PEERS: &[Column<PeerStatus>] = &[
             .tone_if(p.paths_live < p.paths_total, Tone::Warn)
             .tone_if(p.paths_live == 0, Tone::Bad)
     }),
-    Column::right("SESSIONS", |p| Cell::new(count(p.sessions))),
     Column::right("RTT", |p| Cell::new(or_none(p.rtt_us, micros))),
     Column::right("TX", |p| Cell::new(bit_rate(p.tx.rate_bps))),
     Column::detail("TX RATE", |p| Cell::new(packet_rate(p.tx.rate_pps))),
@@ -197,12 +196,6 @@ const SESSIONS: &[Column<SessionStatus>] = &[
     Column::right("REORDERED", |s| Cell::new(count(s.reordered_packets))),
     Column::right("HELD", |s| Cell::new(count(s.held_packets))),
     Column::detail("DUPLICATES", |s| Cell::new(count(s.duplicate_packets))),
-    Column::left("PATHS", |s| {
-        let share = |p: &crate::status::PathShare| {
-            format!("{}: {}", p.local_id, or_none(p.share_percent, percent))
-        };
-        Cell::new(s.paths.iter().map(share).collect::<Vec<_>>().join(", "))
-    }),
 ];
 
 /// A page of sessions, and where it stands among all.

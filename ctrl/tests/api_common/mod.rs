@@ -79,7 +79,6 @@ pub fn peers() -> Vec<PeerStatus> {
             lanes: Some(4),
             paths_live: 1,
             paths_total: 2,
-            sessions: 3_210,
             prefixes: vec!["10.2.0.0/16".parse().expect("prefix")],
             rtt_us: Some(10_450),
             rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
@@ -93,7 +92,6 @@ pub fn peers() -> Vec<PeerStatus> {
             lanes: None,
             paths_live: 0,
             paths_total: 1,
-            sessions: 0,
             prefixes: vec![],
             rtt_us: None,
             rx: Traffic::default(),
@@ -184,7 +182,6 @@ pub fn session(n: u32) -> SessionStatus {
         reordered_packets: 3,
         held_packets: 0,
         duplicate_packets: 0,
-        paths: vec![PathShare { local_id: 1, tx_packets: 6, share_percent: Some(100.0) }],
     }
 }
 

@@ -1,0 +1,56 @@
+# make test   everything CI runs: format, lints, unit, property, simulation and vdev tests, a short lab
+# make demo   real TCP and UDP between Linux hosts over two paths; table, target/demo/{result.json,report.html}
+# Both install the Debian packages they miss, and need nothing else but Rust. The lab parts need root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: test demo build check unit lab purity packages clean help
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+packages:
+	@.ci/packages build
+
+test: packages check purity unit lab
+	@echo "make test: all passed"
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# The engine must stay free of DPDK.
+purity:
+	@if $(CARGO) tree -e normal -p mpip-core --prefix none | grep -E '^dpdk'; then \
+	  echo "mpip-core depends on DPDK; it must not" >&2; exit 1; fi
+	@echo "mpip-core depends on no DPDK"
+
+unit:
+	$(CARGO) test --workspace
+
+build: packages
+	$(CARGO) build --release --workspace
+
+lab: build
+ifeq ($(ROOT),0)
+	@.ci/packages lab
+	$(TARGET)/release/mpip-bench lab smoke
+else
+	@echo "make test: not root, so the lab (network namespaces, AF_XDP, TAP) is left out; everything else has run"
+endif
+
+demo: build
+ifeq ($(ROOT),0)
+	@.ci/packages lab
+	$(TARGET)/release/mpip-bench demo --out $(TARGET)/demo
+else
+	@echo "make demo needs root: it makes network namespaces, veth pairs and AF_XDP sockets. Run: sudo make demo" >&2
+	@exit 1
+endif
+
+clean:
+	$(CARGO) clean
