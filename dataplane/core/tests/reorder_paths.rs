@@ -69,6 +69,7 @@ fn run(all: &[Sent], paths: usize, hold: Duration, prove: bool, isn: u32, clock:
         while let Some(due) = buffer.deadline().filter(|d| d.as_micros() <= s.arrives_us) {
             let mut out = |o| take(&mut r.delivered, &mut r.duplicates, o, due.as_micros());
             r.expired += buffer.expire(due, &mut out);
+            assert_ne!(buffer.deadline(), Some(due), "the clock would stand still");
         }
         let at = s.arrives_us;
         let mut out = |o| take(&mut r.delivered, &mut r.duplicates, o, at);
@@ -90,6 +91,7 @@ fn run(all: &[Sent], paths: usize, hold: Duration, prove: bool, isn: u32, clock:
     while let Some(due) = buffer.deadline() {
         let mut out = |o| take(&mut r.delivered, &mut r.duplicates, o, due.as_micros());
         r.expired += buffer.expire(due, &mut out);
+        assert_ne!(buffer.deadline(), Some(due), "the clock would stand still");
     }
     r.left = buffer.held();
     r

@@ -175,6 +175,7 @@ impl Sim {
                 let mut in_order =
                     |o: Out<u32>| note_order(&mut self.result, &mut last_delivered, o);
                 self.buffer.expire(due, &mut in_order);
+                assert_ne!(self.buffer.deadline(), Some(due), "the clock would stand still");
             }
             self.now = time;
             if self.measuring() {

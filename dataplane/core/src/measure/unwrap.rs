@@ -99,15 +99,26 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_a_day_keeps_the_wrap_for_years() {
+        let mut u = TimestampUnwrapper::new();
+        for day in 0..2_000u64 {
+            let t = day * 24 * HOUR_US;
+            let drift = t / 5_000; // 200 ppm: 2^31 µs after 124 days
+            let d = u.delay(Nanos::from_micros(t), (t - drift) as u32);
+            assert_eq!(d, drift as i64, "day {day}");
+        }
+    }
+
+    #[test]
     fn absurd_timestamps_do_not_move_the_others() {
         let mut u = TimestampUnwrapper::new();
         for i in 0..10_000u64 {
-            let t = 1_000_000 + i * 1_000;
-            assert_eq!(u.delay(Nanos::from_micros(t), (t - 5_000) as u32), 5_000);
-            let wild = (i as u32).wrapping_mul(0x9e37_79b9);
-            if i % 7 == 0 {
-                u.delay(Nanos::from_micros(t), wild);
-            }
+            let t = Nanos::from_millis(1_000 + i);
+            assert_eq!(u.delay(t, t.wire_timestamp().wrapping_sub(5_000)), 5_000);
+            // Two steps of 3/8 of the circle: whoever follows them is 3/4 around, and comes home by
+            // the other way, 2^32 too high.
+            u.unwrap(t, 3 << 29);
+            u.unwrap(t, 3 << 30);
         }
     }
 
