@@ -8,7 +8,6 @@
 #include <rte_cycles.h>
 #include <rte_mbuf_pool_ops.h>
 #include <rte_memzone.h>
-#include <rte_pause.h>
 
 int shim_errno(void)
 {
@@ -23,11 +22,6 @@ unsigned int shim_lcore_id(void)
 uint64_t shim_rdtsc(void)
 {
 	return rte_rdtsc();
-}
-
-void shim_pause(void)
-{
-	rte_pause();
 }
 
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)

@@ -46,7 +46,6 @@ int shim_errno(void);
 /* Lcore id of the calling thread, LCORE_ID_ANY (UINT32_MAX) if it is not registered. */
 unsigned int shim_lcore_id(void);
 uint64_t shim_rdtsc(void);
-void shim_pause(void);
 
 /* Data path: one call per burst. */
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
