@@ -16,6 +16,7 @@ use crate::link::emulator::{self, Emulator, Link};
 use crate::link::pace;
 use crate::link::protocol::{Command, Request};
 use crate::link::report::Report;
+use crate::link::selftest::{self, Tolerance};
 use crate::link::spec;
 use crate::link::topology::{LinkChange, LinkSpec, check_distinct};
 use crate::link::units;
@@ -41,6 +42,10 @@ pub struct RunArgs {
     /// CPU to run on [default: any]
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
+    /// Run ahead of all ordinary processes (SCHED_FIFO; needs root), so that busy hosts on the same
+    /// CPUs do not delay packets
+    #[arg(long)]
+    realtime: bool,
     /// End after this time, for example 10s [default: at SIGTERM or SIGINT]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     duration: Option<Duration>,
@@ -61,7 +66,7 @@ fn run_help() -> String {
          preamble, gap and FCS.\n\n\
          Prints \"ready\" when packets flow and the socket is there.\n\n\
          Example:\n  \
-         mpip-pktgen link --link p1:net_af_xdp0,iface=x:net_af_xdp1,iface=y \\\n    \
+         mpip-pktgen link --link p1:net_af_xdp0,iface=x,busy_budget=0:net_af_xdp1,iface=y,busy_budget=0 \\\n    \
          --set p1:both:rate=40Mbit/s,delay=5ms --socket /run/links.sock\n  \
          mpip-pktgen link-set --socket /run/links.sock p1:ab:rate=10Mbit/s p1:ba:down=true",
         spec::KEYS
@@ -107,6 +112,24 @@ pub struct ShowArgs {
     json: bool,
 }
 
+/// `mpip-pktgen link-test`
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Write the results to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Time per measurement
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration)]
+    time: Duration,
+    /// Seed of losses, jitter, reordering and duplication
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run ahead of all ordinary processes (SCHED_FIFO; needs root): measures the emulator, not what
+    /// else the machine does
+    #[arg(long)]
+    realtime: bool,
+}
+
 /// Emulates links until told to stop.
 pub fn run(args: &RunArgs) -> Outcome {
     check_distinct(&args.link)?;
@@ -128,6 +151,9 @@ pub fn run(args: &RunArgs) -> Outcome {
     emulator.change(&args.set)?;
     if let Err(error) = pace::sharpen_naps() {
         eprintln!("mpip-pktgen: timer slack: {error}; packets leave up to 50 us later");
+    }
+    if args.realtime {
+        pace::go_first().map_err(|e| format!("--realtime: {e}"))?;
     }
     if let Some(path) = &args.socket {
         control.listen(path).map_err(|e| format!("--socket {}: {e}", path.display()))?;
@@ -178,6 +204,18 @@ pub fn show(args: &ShowArgs) -> Outcome {
         say(report.table().trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the emulator.
+pub fn test(args: &TestArgs) -> Outcome {
+    let result = selftest::run(args.time, args.seed, args.realtime, &Tolerance::STRICT, |line| {
+        eprintln!("{line}");
+    })?;
+    say(result.table().trim_end())?;
+    if let Some(path) = &args.json {
+        result.write(path).map_err(|e| format!("--json {}: {e}", path.display()))?;
+    }
+    Ok(if result.all_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_json(report: &Report) -> Result<(), Box<dyn Error>> {

@@ -22,6 +22,8 @@ enum Command {
     LinkSet(link::SetArgs),
     /// Show parameters, counters and rates of a running emulator
     LinkShow(link::ShowArgs),
+    /// Measure the emulator against what is asked of it; needs no privileges and no devices
+    LinkTest(link::TestArgs),
 }
 
 /// Runs the command line of this process. What goes wrong is said on standard error.
@@ -31,6 +33,7 @@ pub fn main() -> ExitCode {
         Command::Link(args) => link::run(&args),
         Command::LinkSet(args) => link::set(args),
         Command::LinkShow(args) => link::show(&args),
+        Command::LinkTest(args) => link::test(&args),
     };
     match result {
         Ok(code) => code,

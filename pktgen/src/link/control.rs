@@ -242,13 +242,14 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
 
     use super::*;
+    use crate::link::report::Stalls;
 
     fn path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("mpip-link-{}-{name}", std::process::id()))
     }
 
     fn report() -> Report {
-        Report { uptime_s: 1.0, seed: 7, links: vec![] }
+        Report { uptime_s: 1.0, seed: 7, stalls: Stalls::default(), links: vec![] }
     }
 
     /// Answers every request until `done`.

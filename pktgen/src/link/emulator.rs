@@ -12,7 +12,7 @@ use mpip_core::time::Nanos;
 
 use super::model::{Direction, LinkParams};
 use super::random::SplitMix64;
-use super::report::{Buffers, DirectionReport, LinkReport, ParamsReport, Report};
+use super::report::{Buffers, DirectionReport, LinkReport, ParamsReport, Report, Stalls};
 use super::topology::{LinkChange, TopologyError, Way};
 
 /// Packets per receive or send call.
@@ -246,6 +246,8 @@ pub struct Emulator {
     seed: u64,
     started: Nanos,
     sampled: Nanos,
+    passed: Nanos,
+    stalls: Stalls,
 }
 
 impl Emulator {
@@ -253,7 +255,15 @@ impl Emulator {
     #[must_use]
     pub fn new(links: Vec<Link>, clock: Clock, seed: u64) -> Self {
         let now = Nanos(clock.now());
-        Self { links, clock, seed, started: now, sampled: now }
+        Self {
+            links,
+            clock,
+            seed,
+            started: now,
+            sampled: now,
+            passed: now,
+            stalls: Stalls::default(),
+        }
     }
 
     /// The time that the links know.
@@ -269,6 +279,8 @@ impl Emulator {
             any |= link.pass(Nanos(self.clock.now()));
         }
         let now = self.now();
+        self.stalls.note(now.since(self.passed));
+        self.passed = now;
         let interval = now.since(self.sampled);
         if interval >= SAMPLE {
             self.sampled = now;
@@ -326,6 +338,7 @@ impl Emulator {
         Report {
             uptime_s: self.now().since(self.started).as_secs_f64(),
             seed: self.seed,
+            stalls: self.stalls,
             links: self.links.iter().map(Link::report).collect(),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`spec`] | `rate=40Mbit/s,delay=5ms,…` as a change to [`model::LinkParams`] |
 //! | [`topology`] | `name:port:port`, `name:direction:key=value,…` |
 //! | [`emulator`], [`pace`] | links between DPDK ports, and the loop that moves them |
+//! | [`selftest`] | the emulator measured against what is asked |
 //! | [`report`] | what an emulator tells about itself |
 //! | [`protocol`], [`control`], [`client`] | the control socket: language, server, caller |
 
@@ -19,6 +20,7 @@ pub mod pace;
 pub mod protocol;
 pub mod random;
 pub mod report;
+pub mod selftest;
 pub mod spec;
 pub mod topology;
 pub mod units;

@@ -4,6 +4,7 @@
 //! output. All numbers carry their unit in the name.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +19,37 @@ pub struct Report {
     pub uptime_s: f64,
     /// Seed of its randomness.
     pub seed: u64,
+    /// When the emulator was kept from working.
+    pub stalls: Stalls,
     /// The links, in the order of the command line.
     pub links: Vec<LinkReport>,
+}
+
+/// Times at which the polling thread did not run though it wanted to. Packets left late by as much: a
+/// measurement taken meanwhile says more about the machine than about the link.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Stalls {
+    /// Passes that ended more than [`STALL`] after the one before.
+    pub count: u64,
+    /// The time between those, added up.
+    pub total_us: u64,
+    /// The longest.
+    pub longest_us: u64,
+}
+
+/// What counts as a stall; a nap and a pass take a tenth of it.
+pub const STALL: Duration = Duration::from_millis(1);
+
+impl Stalls {
+    /// Notes the time from one pass to the next.
+    pub(super) fn note(&mut self, gap: Duration) {
+        if gap > STALL {
+            let us = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
+            self.count += 1;
+            self.total_us = self.total_us.saturating_add(us);
+            self.longest_us = self.longest_us.max(us);
+        }
+    }
 }
 
 /// Packet buffers of a link.
@@ -88,7 +118,7 @@ pub struct ParamsReport {
 
 impl From<&LinkParams> for ParamsReport {
     fn from(p: &LinkParams) -> Self {
-        let micros = |time: std::time::Duration| time.as_nanos() as f64 / 1e3;
+        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
         Self {
             rate_bps: p.rate_bps,
             queue_bytes: Some(p.queue_bytes()).filter(|&b| b != u64::MAX),
@@ -130,7 +160,7 @@ impl Report {
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         for (link, d) in self.links.iter().flat_map(|l| l.directions.iter().map(move |d| (l, d))) {
             let c = &d.counters;
-            let delay = std::time::Duration::from_nanos((d.params.delay_us * 1e3) as u64);
+            let delay = Duration::from_nanos((d.params.delay_us * 1e3) as u64);
             let mbits = |bps: u64| format!("{:.2}", bps as f64 / 1e6);
             let rate =
                 if d.params.down { "down".into() } else { units::show_rate(d.params.rate_bps) };
@@ -156,7 +186,15 @@ impl Report {
         }
         let mut text = aligned(&rows);
         // Writing to a String does not fail.
-        let _ = writeln!(text, "seed {}, up {:.1} s", self.seed, self.uptime_s);
+        let _ = writeln!(
+            text,
+            "seed {}, up {:.1} s; stalled {} times, {:.1} ms in all, {:.1} ms at most",
+            self.seed,
+            self.uptime_s,
+            self.stalls.count,
+            self.stalls.total_us as f64 / 1e3,
+            self.stalls.longest_us as f64 / 1e3,
+        );
         text
     }
 }

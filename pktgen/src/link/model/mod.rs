@@ -266,6 +266,11 @@ impl<T> Direction<T> {
             return;
         };
         let mut departure = sent.saturating_add(self.params.delay_ns(jitter_draw));
+        if !self.params.jitter.reorders
+            && let Some(last) = self.ordered.back()
+        {
+            departure = departure.max(last.departure);
+        }
         if held_back {
             departure = departure.saturating_add(nanos(self.params.reorder_delay));
             self.counters.held_back += 1;
@@ -273,9 +278,6 @@ impl<T> Direction<T> {
         if held_back || self.params.jitter.reorders {
             self.loose.push(Reverse(Arriving { departure, serial, bytes, item }));
             return;
-        }
-        if let Some(last) = self.ordered.back() {
-            departure = departure.max(last.departure);
         }
         self.ordered.push_back(Arriving { departure, serial, bytes, item });
     }

@@ -79,13 +79,16 @@ fn holds(d: &Direction<u64>) -> bool {
     c.packets_in + c.duplicated == c.packets_out + c.dropped() + d.held() as u64
 }
 
-/// Pushes of `(gap, bytes)` on a link that does not change: pushed at, popped at, bytes.
+/// Packets of `(gap, bytes)` on a link that does not change, popped at the times the model names:
+/// number, pushed at, popped at, bytes. Those times never run backwards, so none was named too late.
 fn unchanging(params: LinkParams, seed: u64, packets: &[(u64, u32)]) -> Vec<(u64, u64, u64, u32)> {
     let mut d = Direction::new(params, usize::MAX);
     let mut rng = SplitMix64::new(seed);
-    let (mut now, mut out) = (0, Vec::new());
-    let drain = |d: &mut Direction<(u64, u64, u32)>, until: u64, out: &mut Vec<_>| {
+    let (mut now, mut out, mut last) = (0, Vec::new(), 0);
+    let mut drain = |d: &mut Direction<(u64, u64, u32)>, until: u64, out: &mut Vec<_>| {
         while let Some(Nanos(t)) = d.next_departure().filter(|t| t.0 <= until) {
+            assert!(t >= last, "next departure at {t}, after {last}");
+            last = t;
             while let Some((n, at, bytes)) = d.pop(Nanos(t)) {
                 out.push((n, at, t, bytes));
             }
@@ -106,7 +109,7 @@ fn packets() -> impl Strategy<Value = Vec<(u64, u32)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     /// Every packet is accounted for at every step, through changes and cuts, and everything that
     /// was not dropped comes out in the end.

@@ -303,3 +303,21 @@ fn time_does_not_run_backwards() {
     d.push(Nanos(5 * MS), 100, (0, 0), &mut rng, copy);
     assert_eq!(d.next_departure(), Some(Nanos(11 * MS)));
 }
+
+#[test]
+fn a_packet_held_back_is_never_early() {
+    let (mut d, mut rng) =
+        link(LinkParams { delay: Duration::from_millis(100), ..LinkParams::default() });
+    d.push(Nanos(0), 100, (0, 0), &mut rng, copy);
+    let params = LinkParams {
+        delay: Duration::from_millis(1),
+        reorder: Probability::ALWAYS,
+        reorder_delay: Duration::from_millis(2),
+        ..*d.params()
+    };
+    d.set_params(Nanos(MS), params);
+    d.push(Nanos(MS), 100, (1, 0), &mut rng, copy);
+    let mut out = Vec::new();
+    drain(&mut d, u64::MAX, &mut out);
+    assert_eq!(out, [[0, 0, 100 * MS], [1, 0, 102 * MS]]);
+}
