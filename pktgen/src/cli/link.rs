@@ -18,7 +18,7 @@ use crate::link::protocol::{Command, Request};
 use crate::link::report::Report;
 use crate::link::selftest::{self, Tolerance};
 use crate::link::spec;
-use crate::link::topology::{LinkChange, LinkSpec, check_distinct};
+use crate::link::topology::{LinkChange, LinkSpec, check_distinct, check_known};
 use crate::link::units;
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -133,6 +133,7 @@ pub struct TestArgs {
 /// Emulates links until told to stop.
 pub fn run(args: &RunArgs) -> Outcome {
     check_distinct(&args.link)?;
+    check_known(&args.link, &args.set)?;
     let control = Control::start()?;
     let mut eal =
         Eal::builder("mpip-pktgen").memory_mb(emulator::memory_mb(args.link.len(), args.hold));

@@ -101,6 +101,21 @@ pub fn check_distinct(links: &[LinkSpec]) -> Result<(), TopologyError> {
     Ok(())
 }
 
+/// Checks that changes are meant for links there are.
+///
+/// # Errors
+/// Names the first one that is not.
+pub fn check_known(links: &[LinkSpec], changes: &[LinkChange]) -> Result<(), TopologyError> {
+    let known = |name: &str| links.iter().any(|link| link.name == name);
+    match changes.iter().find(|change| !known(&change.link)) {
+        None => Ok(()),
+        Some(change) => {
+            let known: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+            Err(TopologyError::NoLink { name: change.link.clone(), known: known.join(", ") })
+        }
+    }
+}
+
 /// A direction of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
@@ -218,6 +233,15 @@ mod tests {
         assert_eq!(check(&["p1:a:b", "p2:c:d"]), Ok(()));
         assert_eq!(check(&["p1:a:b", "p1:c:d"]), Err(TopologyError::SameName("p1".into())));
         assert_eq!(check(&["p1:a,x=1:a,x=2"]), Err(TopologyError::SamePort("a".into())));
+    }
+
+    #[test]
+    fn changes_are_for_links_there_are() {
+        let links = [LinkSpec::parse("p1:a:b").unwrap()];
+        let change = |text| [LinkChange::parse(text).unwrap()];
+        assert_eq!(check_known(&links, &change("p1:ab:down=true")), Ok(()));
+        let error = check_known(&links, &change("p2:ab:down=true")).unwrap_err().to_string();
+        assert_eq!(error, "there is no link p2; the links are: p1");
     }
 
     #[test]
