@@ -1,0 +1,102 @@
+//! Receiving from one queue and bringing each frame to the worker that owns it.
+
+use super::BURST;
+use super::tx::{OutRing, TxStage};
+use super::worker::WorkerStage;
+use dpdk::{Burst, Mbuf, RxQueue};
+use mpip_core::engine::{Origin, steer};
+use mpip_core::ids::PortIx;
+use mpip_core::snapshot::Snapshot;
+use mpip_core::time::Nanos;
+
+/// How a worker is reached from this lcore.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// It is on this lcore.
+    Here,
+    /// By this one of the lcore's rings.
+    Ring(usize),
+}
+
+/// One receive queue. Owned by one lcore.
+pub(crate) struct RxStage {
+    queue: RxQueue,
+    port: PortIx,
+    origin: Origin,
+    /// By worker.
+    targets: Vec<Target>,
+    burst: Burst<BURST>,
+}
+
+/// Where a frame came from, as a note on its buffer.
+pub(super) fn tag(port: PortIx, origin: Origin) -> u64 {
+    u64::from(port.0) | u64::from(origin == Origin::Kernel) << 16
+}
+
+/// The note read back.
+pub(crate) fn untag(tag: u64) -> (PortIx, Origin) {
+    let origin = if tag >> 16 & 1 == 1 { Origin::Kernel } else { Origin::Wire };
+    (PortIx(tag as u16), origin)
+}
+
+impl RxStage {
+    pub fn new(queue: RxQueue, port: PortIx, origin: Origin, targets: Vec<Target>) -> Self {
+        Self { queue, port, origin, targets, burst: Burst::new() }
+    }
+
+    pub const fn port(&self) -> (PortIx, Origin) {
+        (self.port, self.origin)
+    }
+
+    /// Receives one burst and hands it on.
+    pub fn poll(
+        &mut self,
+        now: Nanos,
+        snapshot: &Snapshot,
+        mut worker: Option<&mut WorkerStage>,
+        tx: &mut [TxStage],
+        rings: &mut [OutRing],
+    ) -> usize {
+        let received = self.queue.recv(&mut self.burst);
+        if received == 0 {
+            return 0;
+        }
+        self.burst.iter().for_each(Mbuf::prefetch);
+        for mut mbuf in self.burst.drain() {
+            let owner = if self.targets.len() == 1 {
+                0
+            } else {
+                usize::from(steer(snapshot, self.port, self.origin, mbuf.data()))
+            };
+            // A snapshot made for more workers than there are must not lose packets.
+            match self.targets.get(owner).or(self.targets.first()) {
+                Some(Target::Ring(i)) => {
+                    if let Some(ring) = rings.get_mut(*i) {
+                        mbuf.set_tag(tag(self.port, self.origin));
+                        ring.push(mbuf);
+                    }
+                }
+                _ => {
+                    if let Some(worker) = &mut worker {
+                        worker.take(now, self.port, self.origin, mbuf, tx);
+                    }
+                }
+            }
+        }
+        received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_keeps_port_and_origin() {
+        for port in [0, 1, u16::MAX] {
+            for origin in [Origin::Wire, Origin::Kernel] {
+                assert_eq!(untag(tag(PortIx(port), origin)), (PortIx(port), origin));
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Counters that the lcores write and the control thread reads.
+//!
+//! Every cell has one writer and lines of its own; values only grow (fill levels aside), so a
+//! stale reading is made good by the next one.
+
+use dpdk::{LinkStatus, PortStats};
+use mpip_core::ids::PortIx;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Where the dataplane is on its way to a stop. Written by the control thread.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Stage(AtomicU8);
+
+/// Everything works.
+pub(crate) const RUN: u8 = 0;
+/// Nothing is received any more.
+pub(crate) const RX_OFF: u8 = 1;
+/// Workers have emptied their rings and deliver what they hold.
+pub(crate) const FLUSH: u8 = 2;
+/// Transmit stages have emptied their rings; the lcore ends.
+pub(crate) const END: u8 = 3;
+
+impl Stage {
+    pub fn get(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+    pub fn set(&self, stage: u8) {
+        self.0.store(stage, Ordering::Release);
+    }
+}
+
+/// What one lcore did. Written by that lcore.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct LcoreCells {
+    /// Last [`Stage`] that the lcore has completed.
+    pub acked: Stage,
+    counts: [AtomicU64; LcoreCounts::FIELDS],
+}
+
+/// The lcore's own copy of its counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LcoreCounts {
+    pub rounds: u64,
+    pub busy_rounds: u64,
+    pub packets: u64,
+    pub busy_ns: u64,
+    pub total_ns: u64,
+    pub sleeps: u64,
+    pub too_long: u64,
+    pub no_outlet: u64,
+}
+
+impl LcoreCounts {
+    const FIELDS: usize = 8;
+
+    const fn fields(&self) -> [u64; Self::FIELDS] {
+        [
+            self.rounds,
+            self.busy_rounds,
+            self.packets,
+            self.busy_ns,
+            self.total_ns,
+            self.sleeps,
+            self.too_long,
+            self.no_outlet,
+        ]
+    }
+}
+
+impl LcoreCells {
+    pub fn publish(&self, counts: &LcoreCounts) {
+        for (cell, v) in self.counts.iter().zip(counts.fields()) {
+            cell.store(v, Ordering::Relaxed);
+        }
+    }
+
+    pub fn read(&self) -> LcoreCounts {
+        let mut f = self.counts.iter().map(|c| c.load(Ordering::Relaxed));
+        let mut next = || f.next().unwrap_or_default();
+        LcoreCounts {
+            rounds: next(),
+            busy_rounds: next(),
+            packets: next(),
+            busy_ns: next(),
+            total_ns: next(),
+            sleeps: next(),
+            too_long: next(),
+            no_outlet: next(),
+        }
+    }
+}
+
+/// One lcore as the operator sees it. Times and counts since the start.
+#[derive(Clone, Debug)]
+pub struct LcoreReading {
+    /// Its number.
+    pub lcore: usize,
+    /// CPUs it may run on.
+    pub cpus: Vec<usize>,
+    /// Ports it receives from.
+    pub rx: Vec<PortIx>,
+    /// Worker on it.
+    pub worker: Option<u8>,
+    /// Ports it sends to.
+    pub tx: Vec<PortIx>,
+    /// False once its thread has ended without being told to: it panicked, and the dataplane is
+    /// to be stopped.
+    pub alive: bool,
+    /// Rounds of its loop.
+    pub rounds: u64,
+    /// Rounds in which there was something to do.
+    pub busy_rounds: u64,
+    /// Packets handled, each counted once per lcore that it passes.
+    pub packets: u64,
+    /// Time of the rounds in which there was something to do, ns.
+    pub busy_ns: u64,
+    /// Time of all rounds, sleeps included, ns.
+    pub total_ns: u64,
+    /// Sleeps taken.
+    pub sleeps: u64,
+    /// Frames not sent because they are longer than the port takes.
+    pub too_long: u64,
+    /// Frames not sent because there is no such port or twin.
+    pub no_outlet: u64,
+}
+
+impl LcoreReading {
+    /// Share of time with work between an earlier reading and this one, 0…1.
+    #[must_use]
+    pub fn busy_since(&self, earlier: &Self) -> f64 {
+        let total = self.total_ns.saturating_sub(earlier.total_ns);
+        let busy = self.busy_ns.saturating_sub(earlier.busy_ns);
+        if total == 0 { 0.0 } else { busy as f64 / total as f64 }
+    }
+}
+
+/// Drops and fill of a ring. `dropped` is the producer's, `fill` the consumer's.
+#[derive(Debug, Default)]
+pub(crate) struct RingCells {
+    pub dropped: Line,
+    pub fill: Line,
+}
+
+/// A counter that shares its cache lines with nothing.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Line(AtomicU64);
+
+impl Line {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    pub fn set(&self, v: u64) {
+        self.0.store(v, Ordering::Relaxed);
+    }
+}
+
+/// A ring's cells with what they are for.
+#[derive(Debug)]
+pub(crate) struct RingInfo {
+    pub name: String,
+    pub capacity: usize,
+    pub cells: Arc<RingCells>,
+}
+
+/// A ring between two lcores.
+#[derive(Clone, Debug)]
+pub struct RingReading {
+    /// From and to.
+    pub name: String,
+    /// Packets it holds at most.
+    pub capacity: usize,
+    /// Packets in it at the reader's last look.
+    pub fill: u64,
+    /// Packets dropped because it was full. Those on the way to a worker are `ring-full` drops of
+    /// that worker too.
+    pub dropped: u64,
+}
+
+/// What left by one transmit queue. Written by its lcore.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct SinkCells {
+    pub sent: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
+/// What left by one transmit queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinkReading {
+    /// Frames the device took.
+    pub sent: u64,
+    /// Frames dropped because the device did not take them in time.
+    pub dropped: u64,
+}
+
+impl SinkCells {
+    pub fn read(&self) -> SinkReading {
+        SinkReading {
+            sent: self.sent.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One device: a port or its twin.
+#[derive(Clone, Debug)]
+pub struct PortReading {
+    /// The gateway port.
+    pub port: PortIx,
+    /// Whether this is the port's kernel twin.
+    pub twin: bool,
+    /// Name of the device, for example `net_af_xdp0`.
+    pub device: String,
+    /// Driver, for example `net_af_xdp`.
+    pub driver: String,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// The link.
+    pub link: LinkStatus,
+    /// The driver's counters.
+    pub stats: PortStats,
+    /// Our transmit side.
+    pub tx: SinkReading,
+}
+
+/// The packet buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolReading {
+    /// Buffers in all.
+    pub size: u32,
+    /// Buffers free now.
+    pub free: u32,
+}
