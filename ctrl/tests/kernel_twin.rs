@@ -200,6 +200,53 @@ fn a_failure_half_way_leaves_nothing() {
         ));
         assert_picture(&before);
         assert_eq!(kernel.changes(), 0);
+
+        kernel.attach_twin(&wan(0, "mp-x1", "x1")).await.unwrap();
+        let e = kernel.attach_twin(&wan(0, "mp-x1", "x1")).await;
+        assert!(matches!(e, Err(KernelError::Attached { port: 0 })), "{e:?}");
+        kernel.restore().await.unwrap();
+        assert_picture(&before);
+    });
+}
+
+/// The process dies at each point where it waits for the kernel.
+#[test]
+fn however_far_a_run_came() {
+    let Some(ns) = Ns::new() else { return };
+    ns.block_on(|| async {
+        rich_uplink("x1", 1);
+        tap("mp-x1");
+        // Addresses that come back need not be checked for duplicates: that takes a second.
+        set_sysctl("ipv6/conf/x1/accept_dad", "0");
+        let before = settle();
+        let file = StateFile::new("anywhere");
+        let config = wan(0, "mp-x1", "x1");
+        let mut deaths = 0;
+        loop {
+            let mut kernel = file.open().await;
+            let mut attach = Box::pin(kernel.attach_twin(&config));
+            let mut left = deaths;
+            let end = std::future::poll_fn(|cx| match attach.as_mut().poll(cx) {
+                std::task::Poll::Ready(result) => std::task::Poll::Ready(Some(result)),
+                std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(None),
+                std::task::Poll::Pending => {
+                    left -= 1;
+                    std::task::Poll::Pending
+                }
+            })
+            .await;
+            drop(attach);
+            drop(kernel);
+            drop(file.open().await);
+            assert_picture(&before);
+            assert!(!file.exists());
+            if let Some(result) = end {
+                result.unwrap();
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 40, "waited for the kernel only {deaths} times");
     });
 }
 

@@ -46,7 +46,7 @@ fn the_kernel_resolves_managed_next_hops() {
         let mut kernel = file.open().await;
         let mut watcher = kernel.watch().unwrap();
         let mut state = KernelState::new();
-        until(&mut watcher, &kernel, &mut state, "first dump", |_| true).await;
+        until(&mut watcher, &mut state, "first dump", |_| true).await;
         let w0 = state.link_by_name("w0").unwrap().ifindex;
 
         for (destination, hop) in
@@ -57,7 +57,7 @@ fn the_kernel_resolves_managed_next_hops() {
             assert_eq!(state.next_hop(w0, addr(destination)), Some(found.next_hop));
             assert!(found.lasting, "this kernel knows managed neighbours");
         }
-        until(&mut watcher, &kernel, &mut state, "both are resolved", |s| {
+        until(&mut watcher, &mut state, "both are resolved", |s| {
             s.usable_mac(w0, addr("192.0.2.1")) == Some(HOST)
                 && s.usable_mac(w0, addr("2001:db8::1")) == Some(HOST)
         })
@@ -73,14 +73,14 @@ fn the_kernel_resolves_managed_next_hops() {
             ip("link set h0 address 02:00:00:00:0b:02 up");
         });
         ip("link set w0 down");
-        until(&mut watcher, &kernel, &mut state, "entries are flushed", |s| {
+        until(&mut watcher, &mut state, "entries are flushed", |s| {
             s.neighbour(w0, addr("192.0.2.1")).is_none()
         })
         .await;
         ip("link set w0 up");
-        until(&mut watcher, &kernel, &mut state, "w0 is up", |s| s.link(w0).unwrap().up).await;
+        until(&mut watcher, &mut state, "w0 is up", |s| s.link(w0).unwrap().up).await;
         kernel.sync(&state).await.unwrap();
-        until(&mut watcher, &kernel, &mut state, "the new card is known", |s| {
+        until(&mut watcher, &mut state, "the new card is known", |s| {
             s.usable_mac(w0, addr("192.0.2.1")) == Some([2, 0, 0, 0, 0x0b, 2])
         })
         .await;
@@ -120,12 +120,12 @@ fn without_managed_neighbours_refresh_keeps_them() {
         let mut kernel = Kernel::open(&options).await.unwrap();
         let mut watcher = kernel.watch().unwrap();
         let mut state = KernelState::new();
-        until(&mut watcher, &kernel, &mut state, "first dump", |_| true).await;
+        until(&mut watcher, &mut state, "first dump", |_| true).await;
         let w0 = state.link_by_name("w0").unwrap().ifindex;
         let found = kernel.resolve(w0, addr("192.0.2.1")).await.unwrap().unwrap();
         assert!(!found.lasting);
         let known = |s: &KernelState| s.usable_mac(w0, addr("192.0.2.1")) == Some(HOST);
-        until(&mut watcher, &kernel, &mut state, "resolved", known).await;
+        until(&mut watcher, &mut state, "resolved", known).await;
         assert!(!state.neighbour(w0, addr("192.0.2.1")).unwrap().managed);
         kernel.refresh().await.unwrap();
         // Probing ends in REACHABLE again only if the host answers.
@@ -147,7 +147,7 @@ fn the_stream_tells_every_change() {
         let kernel = file.open().await;
         let mut w = kernel.watch().unwrap();
         let mut s = KernelState::new();
-        let first = until(&mut w, &kernel, &mut s, "first dump", |_| true).await;
+        let first = until(&mut w, &mut s, "first dump", |_| true).await;
         assert_eq!(first.first(), Some(&KernelEvent::ResyncBegin));
         assert_eq!(first.last(), Some(&KernelEvent::ResyncEnd));
         let d0 = s.link_by_name("d0").unwrap().clone();
@@ -158,9 +158,9 @@ fn the_stream_tells_every_change() {
         };
 
         ip("address add 192.0.2.5/24 dev d0");
-        until(&mut w, &kernel, &mut s, "address", has("192.0.2.5/24")).await;
+        until(&mut w, &mut s, "address", has("192.0.2.5/24")).await;
         ip("address add 2001:db8::5/64 dev d0");
-        let seen = until(&mut w, &kernel, &mut s, "IPv6 address", has("2001:db8::5/64")).await;
+        let seen = until(&mut w, &mut s, "IPv6 address", has("2001:db8::5/64")).await;
         assert!(
             seen.iter().any(|e| matches!(e, KernelEvent::Address { added: false, .. })),
             "told as unusable while it is checked: {seen:?}"
@@ -170,49 +170,46 @@ fn the_stream_tells_every_change() {
         let via = |s: &KernelState| s.lookup(TABLE_MAIN, to).and_then(|r| r.gateway);
         ip("route add 203.0.113.0/24 via 192.0.2.1 metric 7");
         let one = Some(addr("192.0.2.1"));
-        until(&mut w, &kernel, &mut s, "route", |s| via(s) == one).await;
+        until(&mut w, &mut s, "route", |s| via(s) == one).await;
         ip("route replace 203.0.113.0/24 via 192.0.2.2 metric 7");
         let two = Some(addr("192.0.2.2"));
-        let seen = until(&mut w, &kernel, &mut s, "replaced", |s| via(s) == two).await;
+        let seen = until(&mut w, &mut s, "replaced", |s| via(s) == two).await;
         assert!(
             seen.iter()
                 .any(|e| { matches!(e, KernelEvent::Route { change: RouteChange::Replaced, .. }) })
         );
         assert_eq!(s.routes().filter(|r| r.dst.contains(&to)).count(), 1, "none is left over");
         ip("route add 203.0.113.0/25 nexthop via 192.0.2.3 nexthop via 192.0.2.4");
-        until(&mut w, &kernel, &mut s, "two legs", |s| {
+        until(&mut w, &mut s, "two legs", |s| {
             s.routes().filter(|r| r.dst.prefix_len() == 25).count() == 2
         })
         .await;
         ip("route del 203.0.113.0/25");
-        until(&mut w, &kernel, &mut s, "legs gone", |s| via(s) == two).await;
+        until(&mut w, &mut s, "legs gone", |s| via(s) == two).await;
 
         ip("neigh add 192.0.2.9 lladdr 02:00:00:00:00:99 nud stale dev d0");
         let nine = addr("192.0.2.9");
-        until(&mut w, &kernel, &mut s, "neighbour", |s| {
+        until(&mut w, &mut s, "neighbour", |s| {
             s.usable_mac(d0.ifindex, nine) == Some([2, 0, 0, 0, 0, 0x99])
         })
         .await;
         ip("neigh del 192.0.2.9 dev d0");
-        until(&mut w, &kernel, &mut s, "neighbour gone", |s| {
-            s.usable_mac(d0.ifindex, nine).is_none()
-        })
-        .await;
+        until(&mut w, &mut s, "neighbour gone", |s| s.usable_mac(d0.ifindex, nine).is_none()).await;
 
         // The kernel removes these IPv4 routes without a message.
         ip("address del 192.0.2.5/24 dev d0");
-        until(&mut w, &kernel, &mut s, "silently removed", |s| via(s).is_none()).await;
+        until(&mut w, &mut s, "silently removed", |s| via(s).is_none()).await;
         assert_same(&s, &kernel.snapshot().await.unwrap());
         ip("link set d0 mtu 1300 address 02:00:00:00:00:02");
-        until(&mut w, &kernel, &mut s, "mtu and mac", |s| {
+        until(&mut w, &mut s, "mtu and mac", |s| {
             let l = s.link(d0.ifindex).unwrap();
             (l.mtu, l.mac) == (1300, Some([2, 0, 0, 0, 0, 2]))
         })
         .await;
         ip("link set d0 down");
-        until(&mut w, &kernel, &mut s, "down", |s| !s.link(d0.ifindex).unwrap().up).await;
+        until(&mut w, &mut s, "down", |s| !s.link(d0.ifindex).unwrap().up).await;
         ip("link del d0");
-        until(&mut w, &kernel, &mut s, "gone", |s| s.link(d0.ifindex).is_none()).await;
+        until(&mut w, &mut s, "gone", |s| s.link(d0.ifindex).is_none()).await;
         assert_eq!(s.addresses(d0.ifindex).count(), 0);
         assert_eq!(w.overruns(), 0);
     });
@@ -229,7 +226,7 @@ fn an_overrun_is_made_good() {
         let kernel = file.open().await;
         let mut w = kernel.watch().unwrap();
         let mut s = KernelState::new();
-        until(&mut w, &kernel, &mut s, "first dump", |_| true).await;
+        until(&mut w, &mut s, "first dump", |_| true).await;
 
         // Nobody reads while this runs: the runtime has this thread only.
         let mut ip =
@@ -246,7 +243,7 @@ fn an_overrun_is_made_good() {
         drop(pipe);
         assert!(ip.wait().unwrap().success());
 
-        until(&mut w, &kernel, &mut s, "all is known", |s| {
+        until(&mut w, &mut s, "all is known", |s| {
             s.routes().filter(|r| r.dst.prefix_len() == 24).count() == 8_001
         })
         .await;

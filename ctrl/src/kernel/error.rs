@@ -62,6 +62,12 @@ pub enum KernelError {
         /// Highest allowed index.
         max: u16,
     },
+    /// The port has a twin already.
+    #[error("port {port} has a twin already; a port is attached once until everything is restored")]
+    Attached {
+        /// Index as asked for.
+        port: u16,
+    },
     /// A kernel parameter could not be read or written.
     #[error("kernel parameter {path}: {source}")]
     Sysctl {

@@ -39,7 +39,7 @@ mod uplink;
 mod watch;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -92,6 +92,8 @@ pub struct Kernel {
     nl: Nl,
     journal: Restore,
     managed_neighbours: bool,
+    /// Ports that have a twin.
+    ports: BTreeSet<u16>,
     uplinks: BTreeMap<u16, uplink::Uplink>,
     kept: Vec<peer::Kept>,
     next_hops: BTreeMap<(u32, IpAddr), nexthop::Held>,
@@ -110,6 +112,7 @@ impl Kernel {
             nl,
             journal,
             managed_neighbours: options.managed_neighbours,
+            ports: BTreeSet::new(),
             uplinks: BTreeMap::new(),
             kept: Vec::new(),
             next_hops: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Kernel {
     /// [`KernelError::Restore`] lists what could not be undone; all else is undone, and the rest
     /// stays in the state file for another call or the next start.
     pub async fn restore(&mut self) -> Result<(), KernelError> {
+        self.ports.clear();
         self.uplinks.clear();
         self.kept.clear();
         self.next_hops.clear();

@@ -80,10 +80,8 @@ impl Kernel {
             lasting,
         };
         let before = self.read_neighbour(key).await?;
-        if before.is_some_and(|n| n.fixed || n.managed) && self.next_hops.contains_key(&key) {
-            return Ok(told(before, true));
-        }
-        if before.is_some_and(|n| n.fixed) {
+        let held = self.next_hops.contains_key(&key);
+        if before.is_some_and(|n| n.fixed || (n.managed && held)) {
             return Ok(told(before, true));
         }
         self.ask_for(key, before).await?;

@@ -123,7 +123,7 @@ impl Restore {
         let id = EntryId(self.next);
         let entry = Entry { id, at: seconds_now(), undo };
         self.append(&Line::Do(entry.clone()))?;
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         self.entries.push(entry);
         Ok(id)
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::KernelError;
 
@@ -16,9 +16,17 @@ fn failed(path: &str, source: io::Error) -> KernelError {
     KernelError::Sysctl { path: path.to_owned(), source }
 }
 
+/// The file of a parameter. Names come from our own state file too: nothing but `net/…` passes.
+fn file(path: &str) -> Result<PathBuf, KernelError> {
+    if !path.starts_with("net/") || path.split('/').any(|part| part == "..") {
+        return Err(failed(path, io::Error::other("not a network parameter")));
+    }
+    Ok(Path::new("/proc/sys").join(path))
+}
+
 /// Reads a parameter, without its line end. `None` where the kernel has no such parameter.
 pub(super) fn read(path: &str) -> Result<Option<String>, KernelError> {
-    match std::fs::read_to_string(Path::new("/proc/sys").join(path)) {
+    match std::fs::read_to_string(file(path)?) {
         Ok(s) => Ok(Some(s.trim_end().to_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(path, e)),
@@ -27,18 +35,17 @@ pub(super) fn read(path: &str) -> Result<Option<String>, KernelError> {
 
 /// Writes a parameter that must exist.
 pub(super) fn write(path: &str, value: &str) -> Result<(), KernelError> {
-    let file = Path::new("/proc/sys").join(path);
     // Never create: a wrong name must be an error.
     std::fs::OpenOptions::new()
         .write(true)
-        .open(file)
+        .open(file(path)?)
         .and_then(|mut f| io::Write::write_all(&mut f, format!("{value}\n").as_bytes()))
         .map_err(|e| failed(path, e))
 }
 
 /// Names in a directory of parameters, such as the interfaces below `net/ipv4/conf`.
 pub(super) fn list(path: &str) -> Result<Vec<String>, KernelError> {
-    match std::fs::read_dir(Path::new("/proc/sys").join(path)) {
+    match std::fs::read_dir(file(path)?) {
         Ok(dir) => Ok(dir.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(failed(path, e)),
@@ -126,6 +133,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_network_parameters() {
+        for bad in ["kernel/panic", "/etc/passwd", "net/../kernel/panic", "net/ipv4/.."] {
+            assert!(read(bad).is_err() && write(bad, "0").is_err() && list(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn notation() {

@@ -81,14 +81,26 @@ impl Kernel {
     /// Sets on the twin, to be restored: `rp_filter` 2 (answers may come in by another uplink),
     /// `send_redirects` 0 and, on uplinks, `arp_ignore` 1 and `arp_announce` 2 (two uplinks may
     /// share a subnet). The kernel sends redirects if the interface *or* `all` says so, so
-    /// `conf/all/send_redirects` becomes 0 as well; other interfaces keep their own value.
+    /// `conf/all/send_redirects` becomes 0 as well; other interfaces keep their own value. Not set:
+    /// `accept_local`, since nothing with an address of ours ever has to come in by a twin.
+    ///
+    /// A lease comes back with the lifetime it had left when it was taken, less the time that
+    /// passed. A network manager must be told to leave the interface below alone, or it gives it
+    /// addresses again.
     ///
     /// # Errors
     /// What the kernel refused. All that was done up to there is undone first.
     pub async fn attach_twin(&mut self, config: &TwinConfig) -> Result<Twin, KernelError> {
+        if config.port > MAX_PORT {
+            return Err(KernelError::PortIndex { port: config.port, max: MAX_PORT });
+        }
+        if !self.ports.insert(config.port) {
+            return Err(KernelError::Attached { port: config.port });
+        }
         let mark = self.journal.mark();
         let result = self.attach(config).await;
         if result.is_err() {
+            self.ports.remove(&config.port);
             self.uplinks.remove(&config.port);
             self.kept.retain(|k| k.entry() < mark);
             if let Err(e) = self.journal.restore_to(&self.nl, mark).await {
@@ -99,9 +111,6 @@ impl Kernel {
     }
 
     async fn attach(&mut self, config: &TwinConfig) -> Result<Twin, KernelError> {
-        if config.port > MAX_PORT {
-            return Err(KernelError::PortIndex { port: config.port, max: MAX_PORT });
-        }
         check_name(&config.name)?;
         let twin_link = self.nl.link_by_name(&config.name).await?;
         let below_link = match &config.below {

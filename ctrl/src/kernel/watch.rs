@@ -1,6 +1,6 @@
 //! The kernel's changes as they happen.
 //!
-//! A socket of its own subscribes first, then everything is read over the request socket, and what
+//! One socket subscribes first, then everything is read over another, and what
 //! the subscription brought meanwhile is told after it; so the sum is right without locking
 //! anything. If the socket overruns (ENOBUFS), everything is read again. Likewise after changes
 //! that are known to remove IPv4 routes without a message: an interface going down, an address
@@ -20,6 +20,7 @@ use tracing::warn;
 
 use super::error::KernelError;
 use super::event::KernelEvent;
+use super::nl::Nl;
 use super::state::KernelState;
 use super::{Kernel, wire};
 
@@ -40,6 +41,7 @@ type Messages =
 pub struct Watcher {
     messages: Messages,
     task: JoinHandle<()>,
+    nl: Nl,
     queue: VecDeque<KernelEvent>,
     /// Read everything before the next message.
     resync: bool,
@@ -82,6 +84,7 @@ impl Watcher {
         Ok(Self {
             messages: messages.boxed(),
             task: tokio::spawn(conn),
+            nl: Nl::open()?,
             queue: VecDeque::new(),
             resync: true,
             resync_at: None,
@@ -107,13 +110,13 @@ impl Watcher {
     /// # Errors
     /// The subscription is lost or everything could not be read again. After an error of reading
     /// the next call tries again.
-    pub async fn next(&mut self, kernel: &Kernel) -> Result<KernelEvent, KernelError> {
+    pub async fn next(&mut self) -> Result<KernelEvent, KernelError> {
         loop {
             if let Some(event) = self.queue.pop_front() {
                 return Ok(event);
             }
             if self.resync {
-                let events = kernel.read_everything().await?;
+                let events = read_everything(&self.nl).await?;
                 self.queue.extend(events);
                 self.resync = false;
                 self.resync_at = None;
@@ -162,7 +165,7 @@ impl Watcher {
             };
             queue.push_back(event);
         });
-        if silent {
+        if silent && self.resync_at.is_none() {
             let soon = Instant::now() + SETTLE;
             let earliest = self.last_resync.map_or(soon, |t| soon.max(t + SPACING));
             self.resync_at = Some(earliest);
@@ -185,33 +188,33 @@ impl Kernel {
     /// The kernel's refusal.
     pub async fn snapshot(&self) -> Result<KernelState, KernelError> {
         let mut state = KernelState::new();
-        for event in self.read_everything().await? {
+        for event in read_everything(&self.nl).await? {
             state.apply(&event);
         }
         Ok(state)
     }
+}
 
-    /// Everything there is, between the two resync events.
-    async fn read_everything(&self) -> Result<Vec<KernelEvent>, KernelError> {
-        let mut events = vec![KernelEvent::ResyncBegin];
-        let mut add = |message: RouteNetlinkMessage| {
-            wire::events(NetlinkMessage::from(message), |event| events.push(event));
-        };
-        for m in self.nl.links().await? {
-            add(RouteNetlinkMessage::NewLink(m));
-        }
-        for m in self.nl.addresses().await? {
-            add(RouteNetlinkMessage::NewAddress(m));
-        }
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            for m in self.nl.routes(family).await? {
-                add(RouteNetlinkMessage::NewRoute(m));
-            }
-        }
-        for m in self.nl.neighbours().await? {
-            add(RouteNetlinkMessage::NewNeighbour(m));
-        }
-        events.push(KernelEvent::ResyncEnd);
-        Ok(events)
+/// Everything there is, between the two resync events.
+async fn read_everything(nl: &Nl) -> Result<Vec<KernelEvent>, KernelError> {
+    let mut events = vec![KernelEvent::ResyncBegin];
+    let mut add = |message: RouteNetlinkMessage| {
+        wire::events(NetlinkMessage::from(message), |event| events.push(event));
+    };
+    for m in nl.links().await? {
+        add(RouteNetlinkMessage::NewLink(m));
     }
+    for m in nl.addresses().await? {
+        add(RouteNetlinkMessage::NewAddress(m));
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for m in nl.routes(family).await? {
+            add(RouteNetlinkMessage::NewRoute(m));
+        }
+    }
+    for m in nl.neighbours().await? {
+        add(RouteNetlinkMessage::NewNeighbour(m));
+    }
+    events.push(KernelEvent::ResyncEnd);
+    Ok(events)
 }

@@ -210,7 +210,6 @@ impl Drop for StateFile {
 /// Applies events until `want` holds; fails after five seconds.
 pub async fn until(
     watcher: &mut Watcher,
-    kernel: &Kernel,
     state: &mut KernelState,
     what: &str,
     want: impl Fn(&KernelState) -> bool,
@@ -218,7 +217,7 @@ pub async fn until(
     let mut seen = Vec::new();
     let wait = async {
         while !(want(state) && state.in_sync()) {
-            let event = watcher.next(kernel).await.expect("event");
+            let event = watcher.next().await.expect("event");
             state.apply(&event);
             seen.push(event);
         }
