@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod api;
 pub mod ctl;
+pub mod daemon;
 pub mod kernel;
 pub mod status;

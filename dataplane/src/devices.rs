@@ -100,6 +100,12 @@ impl Devices {
         self.ports.iter().map(facts).collect()
     }
 
+    /// Packet buffers in all.
+    #[must_use]
+    pub const fn pool_size(&self) -> u32 {
+        self.config.pool_size
+    }
+
     /// Starts the ports, then the lcores, with `first` as their snapshot. Its `workers` is the
     /// number of workers configured.
     pub fn start(self, first: Snapshot) -> Result<Dataplane> {

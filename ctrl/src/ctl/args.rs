@@ -111,7 +111,6 @@ Examples:
     },
     /// Sessions: tuple, age, traffic, reordering, share of each path
     #[command(after_help = "\
-
 Examples:
   mpipctl show sessions --address 10.1.0.7
   mpipctl show sessions --address 10.2.0.0/16 --port 443 --protocol tcp

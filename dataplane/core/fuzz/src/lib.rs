@@ -291,7 +291,7 @@ pub fn tlv_parse(data: &[u8]) {
         if end > data.len() {
             break;
         }
-        if (1..=16).contains(&data[at]) {
+        if (1..=17).contains(&data[at]) {
             known.extend_from_slice(&data[at..end]);
         }
         at = end;
@@ -471,6 +471,7 @@ pub fn sample_tlvs() -> Vec<Tlv> {
                 .collect(),
         },
         Tlv::Generation { path: PathId(1), generation: 255 },
+        Tlv::BasePort(4500),
     ]
 }
 

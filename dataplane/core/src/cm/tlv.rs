@@ -190,6 +190,8 @@ pub enum Tlv {
         /// Counts up by one for each new life, modulo 256.
         generation: u8,
     },
+    /// 17: UDP port of the sender's lane 0, where its paths end.
+    BasePort(u16),
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -235,6 +237,7 @@ impl Tlv {
             Self::PathInfo { .. } => 14,
             Self::LaneCounters { .. } => 15,
             Self::Generation { .. } => 16,
+            Self::BasePort(_) => 17,
         }
     }
 
@@ -286,7 +289,7 @@ impl Tlv {
             Self::PathSilent { path, generation } | Self::Generation { path, generation } => {
                 w.put(&[path.0, *generation]);
             }
-            Self::Promise { interval_ms } => w.put(&interval_ms.to_be_bytes()),
+            Self::Promise { interval_ms: v } | Self::BasePort(v) => w.put(&v.to_be_bytes()),
             Self::EchoRequest { timestamp } => w.put(&timestamp.to_be_bytes()),
             Self::EchoReply { timestamp, hold_us } => {
                 w.put(&timestamp.to_be_bytes());
@@ -430,6 +433,7 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
             Tlv::LaneCounters { path, counters }
         }
         16 => Tlv::Generation { path: PathId(r.u8()?), generation: r.u8()? },
+        17 => Tlv::BasePort(r.u16()?),
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

@@ -37,6 +37,8 @@ pub struct SessionQuery {
 /// Sessions of a stretch of rows.
 #[derive(Clone, Debug, Default)]
 pub struct SessionBatch {
+    /// The worker that answers.
+    pub worker: u8,
     /// Those found.
     pub sessions: Vec<SessionInfo>,
     /// Where the next stretch begins; nothing when this was the last.
@@ -157,7 +159,7 @@ impl<B: PacketBuf> Worker<B> {
                 stats: s.stats,
             })
             .collect();
-        SessionBatch { sessions, next: (end < last).then_some(end) }
+        SessionBatch { worker: self.index, sessions, next: (end < last).then_some(end) }
     }
 }
 

@@ -1,0 +1,516 @@
+//! The control thread: carries out what the agent says, follows the kernel, answers `mpipctl`.
+//!
+//! One tokio current-thread runtime. Nothing here is on the packet path: workers talk to it through
+//! rings and read what it publishes.
+
+mod setup;
+mod slowpath;
+mod status;
+
+use crate::agent::{Agent, Event, Output};
+use crate::api::protocol::{Answer, Command as ApiCommand};
+use crate::api::query::{Query, SessionKey, SessionQuery};
+use crate::api::server::{Call, Limits, Refusal, Server};
+use crate::api::socket::{ApiSocket, BindError};
+use crate::kernel::KernelError;
+use crate::status::{DropStatus, MempoolStatus, RingStatus, RuntimeStatus, VerdictStatus, WorkerStatus};
+use mpip_conf::Config;
+use mpip_core::cells::WorkerCells;
+use mpip_core::engine::{Command, SessionBatch, SessionInfo};
+use mpip_core::engine::SessionQuery as RowQuery;
+use mpip_core::verdict::VerdictCounts;
+use mpip_core::time::Nanos;
+use dpdk::Clock;
+use mpip_dataplane::{Dataplane, Devices, LcoreReading, StopReport};
+use serde::Serialize;
+use slowpath::SlowPath;
+use status::{PortCounters, Rates, Sources};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+/// Rows of a worker's session table that are described at a time.
+const SESSION_STRETCH: u32 = 512;
+/// Punted frames taken in one round.
+const PUNT_ROUND: usize = 256;
+/// How long a stopping gateway goes on before it ends.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// Why the daemon did not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The packet path.
+    #[error("dataplane: {0}")]
+    Dataplane(#[from] mpip_dataplane::Error),
+    /// DPDK itself.
+    #[error("DPDK: {0}")]
+    Dpdk(#[from] dpdk::Error),
+    /// The kernel's side.
+    #[error("kernel: {0}")]
+    Kernel(#[from] KernelError),
+    /// The API socket.
+    #[error("api: {0}")]
+    Api(#[from] BindError),
+    /// The operating system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Its error.
+        source: std::io::Error,
+    },
+}
+
+/// What is left to say at the end: one JSON line on standard output.
+#[derive(Debug, Serialize)]
+pub struct Farewell {
+    /// Always `stopped`.
+    pub event: &'static str,
+    /// Packet buffers that did not come back; anything but 0 is a bug.
+    pub leaked_mbufs: u64,
+    /// Packets by verdict, all workers.
+    pub verdicts: VerdictStatus,
+    /// Packets the ports did not take.
+    pub tx_dropped_packets: u64,
+    /// Time it ran, milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// Sessions being collected for one `show sessions`.
+struct Collecting {
+    query: SessionQuery,
+    reply: oneshot::Sender<Result<Answer, Refusal>>,
+    rows: Vec<(u16, SessionInfo)>,
+    answers: mpsc::Receiver<SessionBatch>,
+    /// Workers that have not answered yet.
+    outstanding: usize,
+    /// Where the next stretch begins, if a worker has more.
+    next: Option<u32>,
+}
+
+struct Control {
+    config: Config,
+    config_file: PathBuf,
+    macs: Vec<[u8; 6]>,
+    plane: Dataplane,
+    agent: Agent,
+    slow: SlowPath,
+    rates: Rates,
+    /// Lcores at the last sample, and how busy they were up to then, percent.
+    busy: Vec<(LcoreReading, Option<f64>)>,
+    started: Instant,
+    draining: bool,
+    collecting: Vec<Collecting>,
+    /// Next hops to be looked for: the kernel must be asked.
+    kernel_due: bool,
+}
+
+/// Runs the gateway until SIGTERM, SIGINT or `mpipctl drain`.
+///
+/// # Errors
+/// [`DaemonError`]; everything that was set up is taken back first.
+pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError> {
+    let started = Instant::now();
+    let seed = match config.mpip.seed {
+        Some(s) => s,
+        None => random_seed()?,
+    };
+    let eal = setup::eal(&config)?;
+    let clock = Clock::calibrate()?;
+    let devices = Devices::open(&eal, setup::dataplane(&config, clock, seed))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System { what: "start the control loop", source })?;
+    runtime.block_on(control(config, config_file, devices, clock, seed, started))
+}
+
+async fn control(
+    config: Config,
+    config_file: PathBuf,
+    devices: Devices,
+    clock: Clock,
+    seed: u64,
+    started: Instant,
+) -> Result<Farewell, DaemonError> {
+    let socket = ApiSocket::bind(&config.api.socket).await?;
+    let epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
+    let macs: Vec<[u8; 6]> = devices.ports().iter().map(|p| p.mac).collect();
+    let params = setup::params(&config, devices.pool_size() as usize);
+    let agent_config = setup::agent(&config, &macs, params, epoch, seed);
+    let slow = SlowPath::open(&config, &macs).await?;
+    let (agent, first) = Agent::new(agent_config, Nanos(clock.now()));
+    let plane = match devices.start(first) {
+        Ok(p) => p,
+        Err(e) => {
+            slow.close().await?;
+            return Err(e.into());
+        }
+    };
+    let mut control = Control {
+        config,
+        config_file,
+        macs,
+        plane,
+        agent,
+        slow,
+        rates: Rates::default(),
+        busy: Vec::new(),
+        started,
+        draining: false,
+        collecting: Vec::new(),
+        kernel_due: true,
+    };
+    let (calls, inbox) = tokio::sync::mpsc::channel::<Call>(8);
+    let server = tokio::spawn(Server::new(socket, Limits::default(), calls).run());
+    info!("node {} forwards on {} ports", control.agent.node(), control.macs.len());
+    let ended = control.serve(inbox).await;
+    // The socket goes with the task.
+    server.abort();
+    let _ = server.await;
+    let farewell = control.close().await;
+    ended?;
+    farewell
+}
+
+fn random_seed() -> Result<u64, DaemonError> {
+    use std::io::Read;
+    let mut b = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut b))
+        .map_err(|source| DaemonError::System { what: "read /dev/urandom", source })?;
+    Ok(u64::from_ne_bytes(b))
+}
+
+impl Control {
+    async fn serve(
+        &mut self,
+        mut inbox: tokio::sync::mpsc::Receiver<Call>,
+    ) -> Result<(), DaemonError> {
+        let sys = |what| move |source| DaemonError::System { what, source };
+        let mut term = signal(SignalKind::terminate()).map_err(sys("watch for SIGTERM"))?;
+        let mut int = signal(SignalKind::interrupt()).map_err(sys("watch for SIGINT"))?;
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            let now = self.plane.now();
+            let pause = Duration::from_nanos(self.agent.poll_timeout(now).0.saturating_sub(now.0));
+            tokio::select! {
+                biased;
+                _ = term.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
+                _ = int.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
+                changed = self.slow.changed() => {
+                    changed?;
+                    self.kernel_due = true;
+                }
+                Some(call) = inbox.recv() => {
+                    if self.answer(call) && stop_at.is_none() {
+                        stop_at = Some(self.drain());
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.round().await?;
+            if stop_at.is_some_and(|t| Instant::now() >= t) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One round: what the workers punted, what is due, what the agent says.
+    async fn round(&mut self) -> Result<(), DaemonError> {
+        let now = self.plane.now();
+        let agent = &mut self.agent;
+        self.plane.punted(PUNT_ROUND, |port, frame| {
+            agent.handle(now, Event::Frame { port, frame });
+        });
+        self.agent.tick(now, self.plane.cells());
+        self.carry_out();
+        if self.kernel_due {
+            self.follow_kernel().await?;
+        }
+        self.collect_sessions();
+        if self.rates.due(now) {
+            self.sample(now);
+        }
+        Ok(())
+    }
+
+    /// Once a second: rates, and whether every lcore is alive.
+    fn sample(&mut self, now: Nanos) {
+        let ports = self.port_counters();
+        self.rates.sample(now, status::totals(&self.agent, &ports, now));
+        let lcores = self.plane.lcores();
+        let last = std::mem::take(&mut self.busy);
+        self.busy = lcores
+            .into_iter()
+            .map(|l| {
+                let before = last.iter().find(|(b, _)| b.lcore == l.lcore);
+                let percent = before.map(|(b, _)| l.busy_since(b) * 100.0);
+                (l, percent)
+            })
+            .collect();
+        for (l, _) in self.busy.iter().filter(|(l, _)| !l.alive) {
+            error!("lcore {} has ended; packets of its ports and lanes are not forwarded", l.lcore);
+        }
+    }
+
+    fn port_counters(&self) -> Vec<PortCounters> {
+        let mut all = vec![PortCounters::default(); self.config.ports.len()];
+        match self.plane.ports() {
+            Ok(readings) => {
+                for r in readings.iter().filter(|r| !r.twin) {
+                    if let Some(c) = all.get_mut(usize::from(r.port.0)) {
+                        *c = PortCounters::from(r);
+                    }
+                }
+            }
+            Err(e) => warn!("port counters: {e}"),
+        }
+        all
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.agent.poll_output() {
+            match output {
+                Output::Transmit { port, frame } => {
+                    // A full queue loses a message that is repeated anyway.
+                    self.plane.transmit(port, &frame);
+                }
+                Output::Publish(snapshot) => {
+                    if let Err(e) = self.plane.publish(snapshot) {
+                        error!("snapshot not published: {e}");
+                    }
+                }
+                Output::Resolve { port, remote } => {
+                    self.slow.want(port, remote);
+                    self.kernel_due = true;
+                }
+                Output::ForgetPeer(peer) => self.command_all(&Command::ForgetPeer(peer)),
+                Output::Flush => self.command_all(&Command::Flush),
+            }
+        }
+    }
+
+    fn command_all(&mut self, command: &Command) {
+        if !self.plane.command(command) {
+            warn!("a worker takes no more commands; it hangs or is overloaded");
+        }
+    }
+
+    async fn follow_kernel(&mut self) -> Result<(), DaemonError> {
+        self.kernel_due = false;
+        let events = self.slow.update().await?;
+        let now = self.plane.now();
+        for event in events {
+            self.agent.handle(now, event);
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    /// Takes no new sessions any more; returns when to end.
+    fn drain(&mut self) -> Instant {
+        info!("draining");
+        self.draining = true;
+        self.agent.handle(self.plane.now(), Event::Drain);
+        self.carry_out();
+        Instant::now() + DRAIN
+    }
+
+    /// Answers a question; returns whether the daemon is to stop.
+    fn answer(&mut self, call: Call) -> bool {
+        let now = self.plane.now();
+        let query = match call.command {
+            ApiCommand::Drain => {
+                // The asker may be gone; what it asked for is done all the same.
+                let _ = call.reply.send(Ok(Answer::Accepted));
+                return true;
+            }
+            ApiCommand::Show(Query::Sessions(query)) => {
+                self.start_collecting(query, call.reply);
+                return false;
+            }
+            ApiCommand::Show(query) => query,
+        };
+        let sources = Sources {
+            config: &self.config,
+            macs: &self.macs,
+            agent: &self.agent,
+            slow: &self.slow,
+            rates: &self.rates,
+            now,
+        };
+        let answer = match query {
+            Query::Ports(_) => Answer::Ports(sources.ports(&self.port_counters())),
+            Query::Peers(_) => Answer::Peers(sources.peers()),
+            Query::Paths(_) => Answer::Paths(sources.paths()),
+            Query::Drops => Answer::Drops(DropStatus::list(&self.verdicts())),
+            Query::Runtime | Query::Sessions(_) => Answer::Runtime(Box::new(self.runtime())),
+        };
+        let _ = call.reply.send(Ok(answer));
+        false
+    }
+
+    fn verdicts(&self) -> VerdictCounts {
+        let mut all = VerdictCounts::default();
+        for c in self.plane.cells() {
+            all.add(&c.verdicts());
+        }
+        all
+    }
+
+    fn runtime(&self) -> RuntimeStatus {
+        let cells = self.plane.cells();
+        let pool = self.plane.pool();
+        RuntimeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: self.uptime_ms(),
+            node_id: self.agent.node().to_string(),
+            name: self.config.node.name.clone(),
+            state: status::daemon_state(self.draining),
+            config_file: self.config_file.display().to_string(),
+            scheduler: setup::scheduler_name(&self.config).to_owned(),
+            lanes: self.config.lanes_wanted(),
+            sessions: cells.iter().map(|c| c.sessions()).sum(),
+            verdicts: VerdictStatus::from(&self.verdicts()),
+            workers: cells.iter().enumerate().map(|(i, c)| self.worker(i, c)).collect(),
+            mempools: vec![MempoolStatus {
+                name: "mpip".to_owned(),
+                size_buffers: u64::from(pool.size),
+                free_buffers: u64::from(pool.free),
+                in_use_buffers: u64::from(pool.size.saturating_sub(pool.free)),
+            }],
+            rings: self
+                .plane
+                .rings()
+                .into_iter()
+                .map(|r| RingStatus {
+                    name: r.name,
+                    capacity_packets: r.capacity as u64,
+                    fill_packets: r.fill,
+                    dropped_packets: r.dropped,
+                })
+                .collect(),
+        }
+    }
+
+    fn worker(&self, i: usize, cells: &WorkerCells) -> WorkerStatus {
+        let lcore = self.busy.iter().find(|(l, _)| l.worker.map(usize::from) == Some(i));
+        WorkerStatus {
+            worker: i as u16,
+            cpu: self.config.lcores.workers.get(i).map_or(0, |c| c.0),
+            busy_percent: lcore.and_then(|(_, percent)| *percent),
+            bursts: lcore.map_or(0, |(l, _)| l.busy_rounds),
+            sessions: cells.sessions(),
+            verdicts: VerdictStatus::from(&cells.verdicts()),
+        }
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn start_collecting(
+        &mut self,
+        query: SessionQuery,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    ) {
+        match self.ask_sessions(0) {
+            Some(answers) => self.collecting.push(Collecting {
+                query,
+                reply,
+                rows: Vec::new(),
+                answers,
+                outstanding: self.plane.cells().len(),
+                next: None,
+            }),
+            None => {
+                let why = "the workers take no more commands now; try again".to_owned();
+                let _ = reply.send(Err(Refusal(why)));
+            }
+        }
+    }
+
+    fn ask_sessions(&mut self, from: u32) -> Option<mpsc::Receiver<SessionBatch>> {
+        let (sender, answers) = mpsc::channel();
+        let rows = RowQuery { from, rows: SESSION_STRETCH };
+        self.plane.command(&Command::Sessions(rows, sender)).then_some(answers)
+    }
+
+    /// Takes what the workers have described, and asks for the next stretch.
+    fn collect_sessions(&mut self) {
+        let mut going_on = Vec::new();
+        for mut c in std::mem::take(&mut self.collecting) {
+            while let Ok(batch) = c.answers.try_recv() {
+                let worker = u16::from(batch.worker);
+                c.rows.extend(batch.sessions.into_iter().map(|s| (worker, s)));
+                c.next = c.next.or(batch.next);
+                c.outstanding -= 1;
+            }
+            if c.outstanding > 0 {
+                going_on.push(c);
+            } else if let Some(from) = c.next.take() {
+                if let Some(answers) = self.ask_sessions(from) {
+                    c.answers = answers;
+                    c.outstanding = self.plane.cells().len();
+                    going_on.push(c);
+                } else {
+                    let why = "the workers take no more commands now; try again".to_owned();
+                    let _ = c.reply.send(Err(Refusal(why)));
+                }
+            } else {
+                self.finish_collecting(c);
+            }
+        }
+        self.collecting = going_on;
+    }
+
+    fn finish_collecting(&self, mut c: Collecting) {
+        let sources = Sources {
+            config: &self.config,
+            macs: &self.macs,
+            agent: &self.agent,
+            slow: &self.slow,
+            rates: &self.rates,
+            now: self.plane.now(),
+        };
+        c.rows.sort_by_key(|(_, s)| (s.peer, s.id));
+        let page = c.query.page(
+            c.rows.iter(),
+            |(_, s)| SessionKey {
+                id: s.id,
+                peer: sources.peer_name(s.peer),
+                tuple: status::opener_tuple(s),
+                state: status::session_state(s.state),
+            },
+            |(worker, s)| sources.session(*worker, s),
+        );
+        let _ = c.reply.send(Ok(Answer::Sessions(page)));
+    }
+
+    async fn close(self) -> Result<Farewell, DaemonError> {
+        let uptime_ms = self.uptime_ms();
+        // The twins' addresses and routes go back before the twins themselves disappear.
+        let restored = self.slow.close().await;
+        let unsent = self.plane.unsent();
+        let dropped = self.plane.ports().map(|p| p.iter().map(|r| r.tx.dropped).sum::<u64>());
+        let report: StopReport = self.plane.stop();
+        if !report.lost_lcores.is_empty() {
+            error!("lcores that died or did not stop: {:?}", report.lost_lcores);
+        }
+        restored?;
+        Ok(Farewell {
+            event: "stopped",
+            leaked_mbufs: u64::from(report.leaked),
+            verdicts: VerdictStatus::from(&report.total()),
+            tx_dropped_packets: unsent + dropped.unwrap_or(0),
+            uptime_ms,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! From the configuration to the parts: what the agent and the engine are told.
+
+use crate::agent::{AgentConfig, AgentPeer, AgentPort, Timers};
+use dpdk::{Clock, Eal, Memory};
+use mpip_conf::{Config, DelayMin, Hugepages, Role, Scheduler, Switch};
+use mpip_core::ids::NodeId;
+use mpip_core::measure::EstimatorParams;
+use mpip_core::prefix::Prefix;
+use mpip_core::schedule::{self, WeightParams};
+use mpip_core::snapshot::{self, Encapsulation, Params};
+use mpip_dataplane::{DataplaneConfig, Device, Idle, PortSetup};
+use std::time::Duration;
+
+/// Reorder buffers of a worker hold at most this share of its packet buffers, one in …
+const REORDER_SHARE: usize = 4;
+
+/// Engine parameters. `pool` is the number of packet buffers.
+#[must_use]
+pub fn params(config: &Config, pool: usize) -> Params {
+    let m = &config.mpip;
+    let workers = config.lcores.workers.len().max(1);
+    Params {
+        scheduler: match m.scheduler {
+            Scheduler::Paper => schedule::Scheduler::Paper,
+            Scheduler::Wrr => schedule::Scheduler::Wrr,
+            Scheduler::Adaptive => schedule::Scheduler::Adaptive,
+        },
+        reorder: m.reorder == Switch::On,
+        reorder_packets: usize::from(m.reorder_packets),
+        reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
+        reorder_budget: pool / REORDER_SHARE / workers,
+        base_port: m.base_port,
+        wire_ports: (m.wire_ports.first(), m.wire_ports.last()),
+        timeout_udp_ns: nanos(m.session_timeout_udp),
+        timeout_tcp_ns: nanos(m.session_timeout_tcp),
+        timeout_closing_ns: nanos(m.session_timeout_closing),
+        max_sessions: m.max_sessions as usize / workers,
+        draining: false,
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The agent's configuration. `macs` are the ports' MAC addresses, `epoch` grows with every start.
+#[must_use]
+pub fn agent(
+    config: &Config,
+    macs: &[[u8; 6]],
+    params: Params,
+    epoch: u64,
+    seed: u64,
+) -> AgentConfig {
+    let m = &config.mpip;
+    let ports = config.ports.iter().zip(macs).map(|(p, mac)| AgentPort {
+        role: match p.role {
+            Role::Lan => snapshot::Role::Lan,
+            Role::Wan => snapshot::Role::Wan,
+        },
+        mac: *mac,
+        mtu: p.mtu,
+        rate: p.rate.map_or(0, |r| r.0 / 8),
+        has_twin: p.kernel_interface().is_some(),
+        // Told by the slow path, which knows what really is there.
+        addresses: Vec::new(),
+        up: true,
+    });
+    let peers = config.peers.iter().map(|p| AgentPeer {
+        node: p.id,
+        endpoints: p.endpoints.clone(),
+        prefixes: p.prefixes.iter().map(|n| Prefix::new(n.addr(), n.prefix_len())).collect(),
+        encapsulation: match p.encapsulation.first() {
+            Some(mpip_conf::Encapsulation::Native) => Encapsulation::Native,
+            _ => Encapsulation::Udp,
+        },
+        max_paths: usize::from(p.max_paths),
+    });
+    AgentConfig {
+        node: node_id(config, macs),
+        epoch,
+        workers: u8::try_from(config.lcores.workers.len()).unwrap_or(u8::MAX),
+        lanes: config.lanes_wanted(),
+        ports: ports.collect(),
+        peers: peers.collect(),
+        params,
+        weights: WeightParams { step: u32::from(m.weight_step), ..WeightParams::default() },
+        estimator: match m.delay_min {
+            DelayMin::Windowed => EstimatorParams::WINDOWED,
+            DelayMin::AllTime => EstimatorParams::PAPER,
+        },
+        timers: Timers {
+            heartbeat: m.heartbeat,
+            heartbeat_idle: m.heartbeat_idle,
+            silence: m.path_silence,
+            weight_period: m.weight_period,
+            ..Timers::default()
+        },
+        seed,
+    }
+}
+
+/// The configured node id, or the first port's MAC address (P §3.1).
+#[must_use]
+pub fn node_id(config: &Config, macs: &[[u8; 6]]) -> NodeId {
+    config.node.id.unwrap_or_else(|| NodeId::from_bytes(macs.first().copied().unwrap_or_default()))
+}
+
+/// Starts the EAL as configured. Once per process.
+///
+/// # Errors
+/// What DPDK refused.
+pub fn eal(config: &Config) -> Result<Eal, dpdk::Error> {
+    let memory = match config.eal.hugepages {
+        Hugepages::Auto => Memory::Auto,
+        Hugepages::Off => Memory::NoHuge,
+        Hugepages::On => Memory::Hugepages,
+    };
+    let megabytes = u32::try_from(config.eal.memory.0 >> 20).unwrap_or(u32::MAX);
+    let mut builder = Eal::builder("mpipd")
+        .file_prefix(&config.eal.file_prefix)
+        .memory(memory)
+        .memory_mb(megabytes)
+        .main_cpus(&[config.lcores.control.0 as usize]);
+    for p in config.ports.iter().filter(|p| p.device.is_pci()) {
+        builder = builder.pci(p.device.name());
+    }
+    for a in &config.eal.extra {
+        builder = builder.arg(a);
+    }
+    builder.init()
+}
+
+/// What the dataplane is made of.
+#[must_use]
+pub fn dataplane(config: &Config, clock: Clock, seed: u64) -> DataplaneConfig {
+    let ports = config.ports.iter().enumerate().map(|(i, p)| PortSetup {
+        device: Device::Probe(p.device.devargs()),
+        mtu: Some(p.mtu),
+        rx_lcore: p.rx_lcore.0 as usize,
+        tx_lcore: p.tx_lcore.0 as usize,
+        twin: p
+            .kernel_interface()
+            .map(|name| Device::Probe(format!("net_tap_twin{i},iface={}", name.as_str()))),
+        promiscuous: p.kernel_interface().is_some(),
+    });
+    let workers = config.lcores.workers.iter().map(|c| c.0 as usize).collect();
+    let mut plane = DataplaneConfig::new(clock, ports.collect(), workers);
+    plane.idle = match config.lcores.idle {
+        mpip_conf::Idle::Adaptive => Idle::Adaptive,
+        mpip_conf::Idle::Busy => Idle::Busy,
+    };
+    plane.max_peers = config.peers.len().max(1);
+    plane.seed = seed;
+    plane.pool_size = plane.pool_size.max(plane.min_pool().next_power_of_two() - 1);
+    plane
+}
+
+/// The scheduler's name in the configuration.
+#[must_use]
+pub const fn scheduler_name(config: &Config) -> &'static str {
+    match config.mpip.scheduler {
+        Scheduler::Paper => "paper",
+        Scheduler::Wrr => "wrr",
+        Scheduler::Adaptive => "adaptive",
+    }
+}
