@@ -189,6 +189,12 @@ impl Dataplane {
         self.workers.iter().filter(|w| w.commands.push(copy()).is_err()).count() == 0
     }
 
+    /// Gives a command to one worker. False if there is no such worker or it had no room for it.
+    pub fn command_to(&mut self, worker: u8, command: Command) -> bool {
+        let worker = self.workers.get(usize::from(worker));
+        worker.is_some_and(|w| w.commands.push(command).is_ok())
+    }
+
     /// Gives every frame punted by the workers to `each`, with the port it came from, until there
     /// are no more or some more than `max` were given. Returns how many were.
     pub fn punted(&mut self, max: usize, mut each: impl FnMut(PortIx, &[u8])) -> usize {
