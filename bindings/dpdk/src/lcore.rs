@@ -150,7 +150,11 @@ where
         .map_err(|source| Error::os(what(), source))?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(Worker { handle }),
-        Ok(Err(e)) => Err(e),
+        Ok(Err(e)) => {
+            // So that what `work` owns is gone when the caller hears of it.
+            let _ = handle.join();
+            Err(e)
+        }
         Err(_) => Err(Error::argument(what(), "it ended before it was set up")),
     }
 }
