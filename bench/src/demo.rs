@@ -9,7 +9,7 @@ use crate::lab::error::{LabError, Result};
 use crate::lab::{self, Options, scenarios};
 use crate::progress::Progress;
 use crate::report;
-use crate::result::{Goal, ResultFile, Row};
+use crate::result::{Goal, ResultFile, Row, say};
 
 /// Runs all scenarios and writes `result.json` and `report.html` into `out`. Gives whether every goal was met.
 ///
@@ -46,9 +46,8 @@ pub fn run(out: &Path, options: Options) -> Result<bool> {
     let html = out.join("report.html");
     result.write(&json)?;
     report::write(&json, &html)?;
-    println!("{}", result.table());
-    println!("{} · {}", result.commit, result.machine);
-    println!("{}\n{}", json.display(), html.display());
+    let (table, commit, machine) = (result.table(), &result.commit, &result.machine);
+    say(&format!("{table}\n{commit} · {machine}\n{}\n{}", json.display(), html.display()));
     Ok(result.all_ok())
 }
 

@@ -9,7 +9,7 @@ use mpip_bench::agent::{self, Agent};
 use mpip_bench::lab::error::LabError;
 use mpip_bench::lab::{self, Options, netns, scenarios};
 use mpip_bench::progress::Progress;
-use mpip_bench::result::ResultFile;
+use mpip_bench::result::{self, ResultFile};
 use mpip_bench::{demo, report};
 
 /// Experiments with the MPIP gateway on real Linux hosts.
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 fn run_lab(args: &LabArgs) -> Result<bool, String> {
     if args.list {
         for s in scenarios::ALL {
-            println!("{:<18} {:>3} s  {}", s.name, s.seconds, s.about);
+            result::say(&format!("{:<18} {:>3} s  {}", s.name, s.seconds, s.about));
         }
         return Ok(true);
     }
@@ -113,7 +113,7 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
                 serde_json::json!({"name": s.name, "ids": s.ids, "seconds": s.seconds, "about": s.about})
             })
             .collect();
-        println!("{}", serde_json::Value::Array(list));
+        result::say(&serde_json::Value::Array(list).to_string());
         return Ok(true);
     }
     if args.clean {
@@ -129,13 +129,14 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
     let options = Options { repeats: args.repeats, keep: args.keep };
     let outcome = lab::run(scenario, options, &progress, &mut result);
     drop(progress);
+    // What was measured before an arm failed is worth keeping.
     if !result.rows.is_empty() {
-        println!("{}", result.table());
-        println!("{} · {}", result.commit, result.machine);
+        if let Some(file) = &args.json {
+            result.write(file).map_err(|e| e.to_string())?;
+        }
+        let (table, commit, machine) = (result.table(), &result.commit, &result.machine);
+        result::say(&format!("{table}\n{commit} · {machine}"));
     }
     outcome.map_err(|e| e.to_string())?;
-    if let Some(file) = &args.json {
-        result.write(file).map_err(|e| e.to_string())?;
-    }
     Ok(result.all_ok())
 }

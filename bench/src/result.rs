@@ -326,6 +326,12 @@ impl ResultFile {
     }
 }
 
+/// Prints a line for people. A reader who has closed the pipe has seen enough.
+pub fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _closed = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// A number with as many digits as it deserves.
 #[must_use]
 pub fn number(v: f64) -> String {

@@ -32,7 +32,7 @@ pub struct Frame {
 }
 
 impl Capture {
-    /// Starts tcpdump on `interface` of `namespace`. `snap` is the number of bytes kept per frame.
+    /// Captures what comes in at `interface` of `namespace`. `snap` is the number of bytes kept per frame.
     ///
     /// # Errors
     /// tcpdump does not start or does not listen within 5 s.
@@ -45,8 +45,10 @@ impl Capture {
     ) -> Result<Self> {
         let name = format!("tcpdump-{namespace}-{interface}");
         let file = ns.dir().join(format!("{name}.cap"));
+        // `-Q in`, not the filter word `inbound`: libpcap applies the filter to the first blocks itself,
+        // where that word never matches.
         let mut cmd = Cmd::line(&format!(
-            "tcpdump -Z root -n -i {interface} -s {snap} -B 16384 --nano -U -w {}",
+            "tcpdump -Z root -n -i {interface} -s {snap} -B 16384 -Q in --immediate-mode --nano -U -w {}",
             file.display()
         ));
         for word in filter.split_whitespace() {

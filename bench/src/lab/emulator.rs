@@ -56,8 +56,14 @@ pub struct Counters {
     pub dropped_down: u64,
 }
 
-/// Counters of both paths in both directions: `[path − 1][way]`.
-pub type Snapshot = [[Counters; 2]; 2];
+/// Counters of both paths in both directions at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Seconds since the emulator's start, by its own clock.
+    pub at_s: f64,
+    /// `[path − 1][way]`
+    pub paths: [[Counters; 2]; 2],
+}
 
 /// A connection to the emulator's control socket.
 pub struct Control {
@@ -100,8 +106,8 @@ impl Control {
     /// The emulator is gone.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let report = self.ask(&json!({ "cmd": "show" }))?;
-        let mut all = Snapshot::default();
-        for (slot, path) in all.iter_mut().zip(PATHS) {
+        let mut all = Snapshot { at_s: report.uptime_s, ..Snapshot::default() };
+        for (slot, path) in all.paths.iter_mut().zip(PATHS) {
             let name = link_name(path);
             let link = report.links.iter().find(|l| l.name == name);
             for (slot, way) in slot.iter_mut().zip(["ab", "ba"]) {
@@ -126,6 +132,7 @@ impl Control {
 
 #[derive(Deserialize)]
 struct Report {
+    uptime_s: f64,
     links: Vec<Link>,
 }
 

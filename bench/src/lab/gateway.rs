@@ -152,11 +152,9 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
     for path in PATHS {
         ports.push(port(format!("wan{path}"), "wan", wan(side, path), usize::from(path)));
     }
-    // The machine has two CPUs: one for each gateway.
-    let cpu = match side {
-        Side::A => 0,
-        Side::B => 1,
-    };
+    // A CPU for each gateway where there are two.
+    let several = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    let cpu = u32::from(side == Side::B && several);
     File {
         node: Node { name: side.gateway().to_owned(), id: node_id(side) },
         eal: Eal {
@@ -278,18 +276,22 @@ impl Gateway {
         self.process.check()
     }
 
-    /// Ends it in order and gives everything it wrote.
+    /// Ends it in order and gives its last words: one JSON object with verdicts and leaked buffers.
     ///
     /// # Errors
-    /// It does not end by itself within 10 s, or with an error.
-    pub fn stop(mut self) -> Result<String> {
+    /// It does not end by itself within 10 s, or without last words. Leaked buffers are no error here
+    /// but a number: the conservation rows judge them.
+    pub fn stop(mut self) -> Result<Value> {
         self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        let ok = self.process.finish_any(Duration::from_secs(10))?;
-        if !ok {
-            self.process.check()?;
+        self.process.finish_any(Duration::from_secs(10))?;
+        let said = self.process.output()?;
+        match said.lines().last().and_then(|l| serde_json::from_str(l).ok()) {
+            Some(farewell) => Ok(farewell),
+            None => {
+                self.process.check()?;
+                Err(LabError::unexpected(format!("mpipd's last words: {said}")))
+            }
         }
-        let log = self.process.tail();
-        Ok(format!("{}\n{log}", self.process.output()?))
     }
 
     /// Ends it as a crash would: SIGKILL.
@@ -334,15 +336,6 @@ pub fn rows(shown: &Value) -> &[Value] {
     }
 }
 
-/// Packet buffers the daemon says it has not got back at its end. `None`: it does not say.
-#[must_use]
-pub fn leaked_mbufs(farewell: &str) -> Option<u64> {
-    farewell.lines().rev().find_map(|line| {
-        let value: Value = serde_json::from_str(line).ok()?;
-        value.get("leaked_mbufs").and_then(Value::as_u64)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +352,25 @@ mod tests {
         assert!(b.contains(r#"addresses = ["10.12.0.2/24"]"#), "{b}");
         assert!(b.contains(r#"device = "net_af_xdp2,iface=wan2""#), "{b}");
         assert!(!a.contains("discovery"));
+    }
+
+    #[test]
+    fn the_daemon_takes_every_configuration_the_lab_writes() {
+        let all = [
+            Settings::default(),
+            Settings { reorder: false, scheduler: Some("wrr"), ..Settings::default() },
+            Settings { behind_b: vec!["0.0.0.0/0"], ..Settings::default() },
+            Settings { discovery: vec!["10.11.0.0/24"], ..Settings::default() },
+        ];
+        let machine = mpip_conf::Machine::detect();
+        for settings in all {
+            for side in [Side::A, Side::B] {
+                let text = toml::to_string(&file(side, &settings, Path::new("/tmp/x.sock")))
+                    .expect("serializes");
+                let read = mpip_conf::Config::parse_on(&text, "lab.toml", &machine);
+                assert!(read.is_ok(), "{text}\n{}", read.err().expect("errors"));
+            }
+        }
     }
 
     #[test]

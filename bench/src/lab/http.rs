@@ -170,11 +170,14 @@ pub fn check_segments(
         .filter_map(Frame::tcp)
         .filter(|s| dport.is_none_or(|p| s.dport == p) && sport.is_none_or(|p| s.sport == p))
         .collect();
-    let first = segments
-        .iter()
-        .find(|s| s.syn)
-        .map(|s| s.seq.wrapping_add(1))
-        .ok_or_else(|| LabError::unexpected("the capture holds no SYN"))?;
+    let first =
+        segments.iter().find(|s| s.syn).map(|s| s.seq.wrapping_add(1)).ok_or_else(|| {
+            LabError::unexpected(format!(
+                "the capture holds no SYN among {} segments of {} frames",
+                segments.len(),
+                frames.len()
+            ))
+        })?;
     let begin = segments
         .iter()
         .find(|s| s.seq == first && !s.syn && s.payload_len > 0)

@@ -104,13 +104,13 @@ impl Lab<'_> {
         let paths = gateway.show("paths")?;
         let farewell = gateway.stop()?;
         let entry = json!({
-            "verdicts": runtime.get("verdicts"),
+            "before_stop": runtime.get("verdicts"),
+            "at_exit": farewell,
             "drops": gateway::rows(&drops)
                 .iter()
                 .filter(|d| d.get("packets").and_then(Value::as_u64) != Some(0))
                 .collect::<Vec<_>>(),
             "paths": paths,
-            "leaked_mbufs": gateway::leaked_mbufs(&farewell),
         });
         let gateways = self.details.entry("gateways".to_owned()).or_insert_with(|| json!({}));
         if let Some(map) = gateways.as_object_mut() {

@@ -73,15 +73,22 @@ impl Drop for Sampler {
 }
 
 fn sample(mut control: Control, begin: Instant, stop: &AtomicBool) -> Result<Points> {
-    let mut points = Vec::new();
+    let mut points: Points = Vec::new();
     let mut due = begin;
-    while !stop.load(Ordering::Relaxed) {
-        points.push((begin.elapsed().as_secs_f64(), control.snapshot()?));
+    // Rates are counted by the emulator's clock: a late reply does not bend them.
+    let mut offset = None;
+    loop {
+        let last = stop.load(Ordering::Relaxed);
+        let now = begin.elapsed().as_secs_f64();
+        let snapshot = control.snapshot()?;
+        let offset = *offset.get_or_insert(now - snapshot.at_s);
+        points.push((snapshot.at_s + offset, snapshot));
+        if last {
+            return Ok(points);
+        }
         due += EVERY;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    points.push((begin.elapsed().as_secs_f64(), control.snapshot()?));
-    Ok(points)
 }
 
 impl Samples {
@@ -133,7 +140,7 @@ impl Samples {
 }
 
 fn bytes(point: &(f64, Snapshot), path: u8, way: Way) -> Option<u64> {
-    let path = point.1.get(usize::from(path).checked_sub(1)?)?;
+    let path = point.1.paths.get(usize::from(path).checked_sub(1)?)?;
     let [ab, ba] = path;
     Some(match way {
         Way::Ab => ab.bytes_out,
@@ -157,7 +164,7 @@ mod tests {
 
     fn at(t: f64, path1: u64, path2: u64) -> (f64, Snapshot) {
         let c = |bytes_out| Counters { bytes_out, ..Counters::default() };
-        (t, [[c(path1), c(0)], [c(path2), c(0)]])
+        (t, Snapshot { at_s: t, paths: [[c(path1), c(0)], [c(path2), c(0)]] })
     }
 
     #[test]

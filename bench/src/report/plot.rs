@@ -24,7 +24,7 @@ fn draw(curves: &[&Series], text: &mut String) -> Result<(), String> {
         curves.iter().flat_map(|c| values(c).iter().copied()).fold(0.0, f64::max)
     };
     let right = largest(&|c| &c.t_s).max(1.0);
-    let top = (largest(&|c| &c.value) * 1.12).max(1.0);
+    let top = (largest(&|c| &c.value) * 1.3).max(1.0);
     let unit = curves.first().map_or("", |c| c.unit.as_str());
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     let e = |e: &dyn std::fmt::Display| e.to_string();
@@ -49,13 +49,10 @@ fn draw(curves: &[&Series], text: &mut String) -> Result<(), String> {
         .axis_desc_style((FONT, 12, &SOFT))
         .draw()
         .map_err(|x| e(&x))?;
-    for event in curves.iter().flat_map(|c| &c.events) {
-        let style = RGBColor(192, 38, 45).mix(if event.what == "up" { 0.25 } else { 0.6 });
+    for (from, to) in outages(curves, right) {
+        let shade = RGBColor(192, 38, 45).mix(0.10).filled();
         chart
-            .draw_series(std::iter::once(PathElement::new(
-                vec![(event.t_s, 0.0), (event.t_s, top)],
-                style,
-            )))
+            .draw_series(std::iter::once(Rectangle::new([(from, 0.0), (to, top)], shade)))
             .map_err(|x| e(&x))?;
     }
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
@@ -77,4 +74,40 @@ fn draw(curves: &[&Series], text: &mut String) -> Result<(), String> {
         .draw()
         .map_err(|x| e(&x))?;
     root.present().map_err(|x| e(&x))
+}
+
+/// Times between an event and the `up` that ends it; one that never ends lasts to the right edge.
+fn outages(curves: &[&Series], right: f64) -> Vec<(f64, f64)> {
+    let mut all = Vec::new();
+    let mut open = None;
+    for event in curves.iter().flat_map(|c| &c.events) {
+        if event.what == "up" {
+            all.extend(open.take().map(|from| (from, event.t_s)));
+        } else {
+            open = open.or(Some(event.t_s));
+        }
+    }
+    all.extend(open.map(|from| (from, right)));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Event;
+
+    #[test]
+    fn outages_are_pairs_and_the_last_may_stay_open() {
+        let event = |t_s, what: &str| Event { t_s, what: what.into() };
+        let curve = Series {
+            scenario: String::new(),
+            arm: String::new(),
+            name: String::new(),
+            unit: String::new(),
+            t_s: Vec::new(),
+            value: Vec::new(),
+            events: vec![event(1.0, "down"), event(3.0, "up"), event(5.0, "kill")],
+        };
+        assert_eq!(outages(&[&curve], 9.0), [(1.0, 3.0), (5.0, 9.0)]);
+    }
 }

@@ -158,13 +158,13 @@ pub(crate) fn conservation_rows(arm: &str, accounts: &[(String, Value)]) -> Resu
     const ID: &str = "conservation";
     let (mut balance, mut leaked, mut packets) = (Vec::new(), Vec::new(), 0);
     for (name, account) in accounts {
-        let verdict = |field: &str| account.pointer(&format!("/verdicts/{field}"));
+        let verdict = |field: &str| account.pointer(&format!("/at_exit/verdicts/{field}"));
         let unaccounted = verdict("balance_packets")
             .and_then(Value::as_i64)
             .ok_or_else(|| LabError::unexpected(format!("{name} shows no balance_packets")))?;
         packets += verdict("rx_packets").and_then(Value::as_u64).unwrap_or(0);
         balance.push(count(unaccounted.unsigned_abs()));
-        if let Some(n) = account.get("leaked_mbufs").and_then(Value::as_u64) {
+        if let Some(n) = account.pointer("/at_exit/leaked_mbufs").and_then(Value::as_u64) {
             leaked.push(count(n));
         }
     }
@@ -197,7 +197,10 @@ mod tests {
         let account = |leaked: Value| {
             (
                 "gw".to_owned(),
-                json!({"verdicts": {"rx_packets": 9, "balance_packets": 0}, "leaked_mbufs": leaked}),
+                json!({"at_exit": {
+                    "verdicts": {"rx_packets": 9, "balance_packets": 0},
+                    "leaked_mbufs": leaked,
+                }}),
             )
         };
         let rows =

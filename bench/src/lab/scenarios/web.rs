@@ -38,7 +38,7 @@ pub(super) fn legacy_host(lab: &mut Lab<'_>) -> Result<()> {
     for round in 0..lab.repeats {
         let sampler = Sampler::start(&lab.emulator)?;
         // Each direction is captured where it is received; datagrams show the availability queries.
-        let filter = format!("inbound and (tcp port {HTTP_PORT} or udp)");
+        let filter = format!("tcp port {HTTP_PORT} or udp");
         lab.step("50 MB to the legacy host");
         let at_legacy = Capture::start(&lab.ns, Side::B.plain(), "wan1", SNAP, &filter)?;
         let sent = server.send(&lab.ns, Side::A.host(), &upload)?;
