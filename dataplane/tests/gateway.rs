@@ -178,6 +178,7 @@ fn garbage_is_counted(eal: &Eal, clock: Clock) {
         Shape { name: "garbage4", ..Shape::two_workers() },
     ] {
         let mut net = Net::start(eal, clock, &shape);
+        net.cut = true;
         let good = udp(Side::A, 0, 0);
         let mut frames: Vec<Vec<u8>> = vec![vec![], vec![0], vec![0xff; 13], vec![0xff; 60]];
         // Every prefix of a good frame, and every byte of it changed.
@@ -212,6 +213,7 @@ fn garbage_is_counted(eal: &Eal, clock: Clock) {
 fn full_rings_are_counted(eal: &Eal, clock: Clock) {
     let shape = Shape { name: "tiny", ring_size: 1, ..Shape::three_lcores() };
     let mut net = Net::start(eal, clock, &shape);
+    net.cut = true;
     let total = 1000_u64;
     for n in 0..total {
         net.inject(Side::A, 0, &udp(Side::A, (n % 4) as u16, 0));

@@ -247,6 +247,8 @@ pub struct Net {
     pub at_b: Vec<Vec<u8>>,
     /// Frames that crossed each cable, from a and from b.
     pub crossed: StdMap<(u16, u8), u64>,
+    /// Whether the cables are cut: what goes in is lost, so that no answers come back.
+    pub cut: bool,
 }
 
 impl Net {
@@ -260,6 +262,7 @@ impl Net {
             at_a: Vec::new(),
             at_b: Vec::new(),
             crossed: StdMap::new(),
+            cut: false,
         }
     }
 
@@ -285,6 +288,11 @@ impl Net {
     /// Moves what is on the cables, collects what the hosts received.
     pub fn step(&mut self) {
         for wan in 1..=WANS {
+            if self.cut {
+                self.collect(Side::A, wan);
+                self.collect(Side::B, wan);
+                continue;
+            }
             let port = usize::from(wan);
             let (a, b) = (&mut self.a.ends[port], &mut self.b.ends[port]);
             *self.crossed.entry((wan, 1)).or_default() +=
