@@ -3,13 +3,13 @@
 use super::{Ctx, Engine, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
-use crate::ids::{Lane, PeerIx, PortIx, SessionId};
+use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
 use crate::reorder::{DedupWindow, Reorder, ReorderParams};
 use crate::schedule::Scheduler;
 use crate::session::{Arrival, InsertError, Row, Session, SessionStats, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::time::Nanos;
-use crate::tuple::{FlowTuple, IPPROTO_TCP};
+use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, Parsed, ipv6, tcp};
 
@@ -129,13 +129,9 @@ impl<B: PacketBuf> Worker<B> {
         let Some(path) = slot.and_then(|s| view.path_in(s)).filter(|path| path.live) else {
             return Verdict::Drop(DropReason::NoPath);
         };
-        let encapsulation = if encap::native_carries(p.protocol, p.src, path.local) {
-            path.encapsulation
-        } else {
-            Encapsulation::Udp
-        };
-        let grown = Engine::<B>::overhead(encapsulation, view.sequence_block)
-            + family_growth(p.src.is_ipv6(), path.local.is_ipv6());
+        let ipv6 = p.src.is_ipv6();
+        let encapsulation = encapsulation_of(path, p.protocol, ipv6);
+        let grown = growth(view, path, p.protocol, ipv6);
         let room = usize::from(path.mtu).saturating_sub(p.l3_len() + grown);
         if p.l3_len() + grown > usize::from(path.mtu) {
             self.too_big(
@@ -301,15 +297,29 @@ const fn family_growth(session_v6: bool, path_v6: bool) -> usize {
     if path_v6 && !session_v6 { 20 } else { 0 }
 }
 
-/// The largest TCP segment that fits every live path, bytes.
+/// How a packet of `protocol` travels on `path`: what `native` does not carry is wrapped.
+fn encapsulation_of(path: &PathView, protocol: u8, ipv6: bool) -> Encapsulation {
+    let native = matches!(protocol, IPPROTO_TCP | IPPROTO_UDP) && ipv6 == path.local.is_ipv6();
+    if native { path.encapsulation } else { Encapsulation::Udp }
+}
+
+/// Bytes that `path` adds to a packet of `protocol` in steady state, the other family's header
+/// included.
+fn growth(view: &PeerView, path: &PathView, protocol: u8, ipv6: bool) -> usize {
+    let encapsulation = encapsulation_of(path, protocol, ipv6);
+    Engine::<crate::buf::VecBuf>::overhead(encapsulation, view.sequence_block)
+        + family_growth(ipv6, path.local.is_ipv6())
+}
+
+/// The largest TCP segment that fits every path, bytes. Paths that work now or did before count: one
+/// that comes back while the connection lasts must be of use to it.
 pub(super) fn mss_limit(view: &PeerView, ipv6: bool) -> u16 {
     let headers = 20 + if ipv6 { ipv6::HEADER_LEN } else { 20 };
     let fits = |p: &PathView| {
-        let overhead = Engine::<crate::buf::VecBuf>::overhead(p.encapsulation, view.sequence_block)
-            + family_growth(ipv6, p.local.is_ipv6());
-        usize::from(p.mtu).saturating_sub(overhead + headers)
+        usize::from(p.mtu).saturating_sub(growth(view, p, IPPROTO_TCP, ipv6) + headers)
     };
-    view.live().map(fits).min().map_or(u16::MAX, |m| m.clamp(64, 65_535) as u16)
+    let known = view.paths.iter().filter(|p| p.live || p.remote_id != PathId::NONE);
+    known.map(fits).min().map_or(u16::MAX, |m| m.clamp(64, 65_535) as u16)
 }
 
 pub(super) fn clamp(frame: &mut impl PacketBuf, p: &Parsed, max: u16) {
@@ -335,5 +345,63 @@ pub(super) fn track_tcp<B>(session: &mut Session<B>, flags: tcp::Flags, out: boo
     }
     if (flags.rst() || session.fin == (true, true)) && session.state == State::Confirmed {
         session.state = State::Closing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+    use crate::schedule::PathInput;
+    use std::net::IpAddr;
+
+    fn path(slot: u8, local: &str, mtu: u16, live: bool, remote_id: PathId) -> PathView {
+        let local: IpAddr = local.parse().expect("address");
+        PathView {
+            slot,
+            generation: 0,
+            id: PathId(slot + 1),
+            remote_id,
+            port: PortIx(0),
+            local,
+            remote: local,
+            remote_base_port: 4500,
+            encapsulation: Encapsulation::Native,
+            next_hop: None,
+            mtu,
+            live,
+            weight: 1,
+            input: PathInput {
+                index: slot,
+                delay_us: 0,
+                queueing_us: 0,
+                jitter_us: 0,
+                rate: 0,
+                min_rtt: std::time::Duration::ZERO,
+                loss_ppm: 0,
+                sampled_at: Nanos(0),
+            },
+        }
+    }
+
+    fn limit(paths: &[PathView], ipv6: bool) -> u16 {
+        let paths = paths.iter().cloned().collect();
+        mss_limit(&PeerView::new(NodeId::default(), 0, 0, 1, true, paths), ipv6)
+    }
+
+    #[test]
+    fn the_mss_counts_the_wrapper_where_native_does_not_fit() {
+        let v4 = path(0, "192.0.2.1", 1500, true, PathId(1));
+        assert_eq!(limit(std::slice::from_ref(&v4), false), 1500 - 41 - 40);
+        assert_eq!(limit(&[v4], true), 1500 - 49 - 60, "IPv6 over an IPv4 path is wrapped");
+    }
+
+    #[test]
+    fn the_mss_counts_paths_that_may_come_back_but_not_those_never_heard_of() {
+        let live = path(0, "192.0.2.1", 1500, true, PathId(1));
+        let dead = path(1, "192.0.2.2", 1400, false, PathId(2));
+        let never = path(2, "192.0.2.3", 1300, false, PathId::NONE);
+        assert_eq!(limit(&[live, dead, never], false), 1400 - 41 - 40);
+        assert_eq!(limit(&[], false), u16::MAX);
     }
 }
