@@ -281,6 +281,10 @@ pub fn to_native(
         return Err(EncapError::Unsupported);
     }
     let l4_len = u16::try_from(p.l4_len()).map_err(|_| EncapError::Length)?;
+    if p.protocol == IPPROTO_UDP && get16(buf.data(), p.l4_off + 4)? != l4_len {
+        // Bytes behind the datagram: its length field could not be restored.
+        return Err(EncapError::Length);
+    }
     let delta = Delta::NONE.add_trailer(p.protocol, l4_len, Sum::of(cm), cm.len() as u16);
     let delta = readdress(delta, p, ends);
     buf.truncate(p.end);

@@ -10,9 +10,10 @@ use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{PeerIx, PortIx, SessionId};
 use crate::session::{Row, State};
 use crate::snapshot::{PathView, PeerView};
+use crate::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ethernet::{ETHERTYPE_ARP, Mac};
-use crate::wire::{L3, Parsed, arp, build, icmp};
+use crate::wire::ethernet::{self, ETHERTYPE_ARP, Mac};
+use crate::wire::{Frag, L3, Parsed, arp, build, icmp};
 use std::net::IpAddr;
 
 /// A session's OPEN is confirmed at most this often, ns.
@@ -219,11 +220,13 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// What a kernel would do, on a port that has none: answer ARP and echo for our own addresses.
+    /// LIMITATION: neighbour solicitations are not answered; IPv6 neighbours of such a port have to
+    /// know its MAC address.
     pub(super) fn without_kernel(
         &mut self,
         ctx: &Ctx<'_>,
         port: PortIx,
-        frame: B,
+        frame: &B,
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
@@ -234,6 +237,8 @@ impl<B: PacketBuf> Worker<B> {
                 .filter(|q| q.op() == arp::Op::Request)
                 .filter(|q| ctx.snapshot.local.contains(&IpAddr::V4(q.target_ip())))
                 .map(|q| arp::reply(Mac(view.mac), &q, p.vlan))
+        } else if p.frag == Frag::No && ctx.snapshot.local.contains(&p.dst) {
+            echo_reply(frame.data(), p, Mac(view.mac))
         } else {
             None
         };
@@ -255,4 +260,25 @@ impl<B: PacketBuf> Worker<B> {
         self.counts.originated += 1;
         env.transmit(port, frame);
     }
+}
+
+/// The answer to an echo request that came to `mac`.
+fn echo_reply(frame: &[u8], p: &Parsed, mac: Mac) -> Option<Vec<u8>> {
+    let (eth, _) = ethernet::View::new(frame)?;
+    let query = icmp::View::new(frame.get(p.l4_off..p.end)?)?;
+    let sound = match (p.l3, p.protocol) {
+        (L3::V4, IPPROTO_ICMP) => query.kind() == icmp::V4_ECHO && query.checksum_ok_v4(),
+        (L3::V6, IPPROTO_ICMPV6) => {
+            query.kind() == icmp::V6_ECHO && query.checksum_ok_v6(p.src, p.dst)
+        }
+        _ => false,
+    };
+    // Never to a group (RFC 1122 §3.2.2.6).
+    let nobody = p.src.is_multicast() || p.src.is_unspecified() || eth.src().is_group();
+    if !sound || nobody || eth.dst() != mac {
+        return None;
+    }
+    let to = build::Link::new(mac, eth.src(), p.dst, p.src);
+    let to = build::Link { vlan: p.vlan, tos: p.tos, ..to };
+    build::icmp_echo(&to, true, query.echo_id(), query.echo_seq(), query.body()).ok()
 }

@@ -248,18 +248,23 @@ impl<B: PacketBuf> Worker<B> {
             env.transmit(port, frame);
             return Verdict::Plain;
         }
+        let group = dst_mac[0] & 1 != 0;
+        if origin == Origin::Wire && !group && dst_mac != view.mac {
+            return Verdict::Drop(DropReason::NotForUs);
+        }
         let parsed = match parse_frame(frame.data()) {
             Ok(p) => p,
             Err(e) => return Verdict::Drop(e.into()),
         };
         if origin == Origin::Kernel {
+            if parsed.l3 == L3::Other {
+                // Not a packet: no session, and nobody to give it to.
+                return Verdict::Drop(DropReason::Unsupported);
+            }
             return self.lan(ctx, port, origin, frame, &parsed, env);
         }
-        if dst_mac[0] & 1 != 0 || parsed.l3 == L3::Other {
+        if group || parsed.l3 == L3::Other {
             return self.other(ctx, port, frame, &parsed, env);
-        }
-        if dst_mac != view.mac {
-            return Verdict::Drop(DropReason::NotForUs);
         }
         let ours = match view.role {
             Role::Wan => ctx.is_ours(&parsed),
@@ -285,7 +290,7 @@ impl<B: PacketBuf> Worker<B> {
             env.to_kernel(port, frame);
             return Verdict::Kernel;
         }
-        self.without_kernel(ctx, port, frame, p, env)
+        self.without_kernel(ctx, port, &frame, p, env)
     }
 
     fn own_cells(&self) -> Option<&WorkerCells> {
