@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::event::{KernelEvent, Link, Neighbour, Route, RouteChange};
+use super::event::{KernelEvent, Link, Neighbour, Route, RouteChange, TABLE_MAIN};
 
 /// Where a packet has to be sent on a given interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +202,7 @@ impl KernelState {
 
     /// The next hop towards `dest` *through one interface*, whatever the metric of the route: with
     /// two uplinks there are two default routes, and a path belongs to one of them. All tables
-    /// count, so that the uplink's own table is found too.
+    /// count, so that the uplink's own table is found too; among equals the main table's route.
     #[must_use]
     pub fn next_hop(&self, ifindex: u32, dest: IpAddr) -> Option<NextHop> {
         let route = *self.longest(dest, |r| r.ifindex == ifindex)?;
@@ -213,7 +213,10 @@ impl KernelState {
         let bits = if dest.is_ipv4() { 32 } else { 128 };
         (0..=bits).rev().find_map(|len| {
             let list = self.routes.get(&prefix(dest, len)?)?;
-            list.iter().map(|(_, r)| r).filter(|r| r.tos == 0 && wanted(r)).min_by_key(|r| r.metric)
+            list.iter()
+                .map(|(_, r)| r)
+                .filter(|r| r.tos == 0 && wanted(r))
+                .min_by_key(|r| (r.metric, r.table != TABLE_MAIN))
         })
     }
 }

@@ -151,40 +151,42 @@ impl Kernel {
     }
 
     async fn copy_route(&mut self, uplink: &mut Uplink, route: Route) -> Result<(), KernelError> {
-        let what = format!("copy the route to {} into table {}", route.dst, route.table);
-        let message = wire::route_request(&route);
-        let result = if uplink.routes.contains_key(&route) {
-            // Lost when its interface went down; the journal knows it.
-            let again = self.nl.change(&what, Msg::NewRoute(message), Mode::Append).await;
-            allow(again, &[libc::EEXIST])
-        } else {
-            let undo = Undo::netlink(
-                None,
-                Effect::Remove,
-                format!("remove the route to {} from table {}", route.dst, route.table),
-                Msg::DelRoute(message.clone()),
-            );
-            match self.make_if_missing(&what, Msg::NewRoute(message), Mode::Append, undo).await {
-                Ok(Some(entry)) => {
-                    uplink.routes.insert(route, entry);
-                    Ok(())
-                }
-                Ok(None) => Ok(()),
-                Err(e) => Err(e),
+        let known = uplink.routes.contains_key(&route);
+        match self.request_copy(route, known).await {
+            Ok(entry) => {
+                uplink.refused.remove(&route);
+                uplink.routes.extend(entry.map(|e| (route, e)));
+                Ok(())
             }
-        };
-        match result {
             Err(e) if e.errno().is_some() => {
                 if uplink.refused.insert(route) {
                     warn!("{e}");
                 }
                 Ok(())
             }
-            other => {
-                uplink.refused.remove(&route);
-                other
-            }
+            Err(e) => Err(e),
         }
+    }
+
+    /// A known route was lost when its interface went down; the journal has its undo.
+    async fn request_copy(
+        &mut self,
+        route: Route,
+        known: bool,
+    ) -> Result<Option<EntryId>, KernelError> {
+        let what = format!("copy the route to {} into table {}", route.dst, route.table);
+        let message = wire::route_request(&route);
+        if known {
+            let again = self.nl.change(&what, Msg::NewRoute(message), Mode::Append).await;
+            return allow(again, &[libc::EEXIST]).map(|()| None);
+        }
+        let undo = Undo::netlink(
+            None,
+            Effect::Remove,
+            format!("remove the route to {} from table {}", route.dst, route.table),
+            Msg::DelRoute(message.clone()),
+        );
+        self.make_if_missing(&what, Msg::NewRoute(message), Mode::Append, undo).await
     }
 
     async fn add_rule(&mut self, uplink: &mut Uplink, addr: IpAddr) -> Result<(), KernelError> {

@@ -1,14 +1,17 @@
 //! The kernel's changes as they happen.
 //!
-//! One socket subscribes first, then everything is read over another, and what
-//! the subscription brought meanwhile is told after it; so the sum is right without locking
-//! anything. If the socket overruns (ENOBUFS), everything is read again. Likewise after changes
-//! that are known to remove IPv4 routes without a message: an interface going down, an address
-//! going away; [`super::KernelState`] models those at once, the reading makes sure.
+//! One socket subscribes first, then everything is read over another, and what the subscription
+//! brought meanwhile is told after it; so the sum is right without locking anything. If the socket
+//! overruns (ENOBUFS), everything is read again. Likewise after changes that are known to remove
+//! IPv4 routes without a message: an interface going down, an address going away;
+//! [`super::KernelState`] models those at once, the reading makes sure.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -31,8 +34,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Least time between two readings for silent changes.
 const SPACING: Duration = Duration::from_secs(1);
 
-type Messages =
-    futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+type Messages = BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// A subscription to the kernel's changes.
 ///
@@ -41,7 +43,10 @@ type Messages =
 pub struct Watcher {
     messages: Messages,
     task: JoinHandle<()>,
-    nl: Nl,
+    nl: Arc<Nl>,
+    /// A reading under way. It lives here, so that a dropped call of [`Watcher::next`] does not
+    /// start it over: a caller with a fast timer would never see its end.
+    reading: Option<BoxFuture<'static, Result<Vec<KernelEvent>, KernelError>>>,
     queue: VecDeque<KernelEvent>,
     /// Read everything before the next message.
     resync: bool,
@@ -84,7 +89,8 @@ impl Watcher {
         Ok(Self {
             messages: messages.boxed(),
             task: tokio::spawn(conn),
-            nl: Nl::open()?,
+            nl: Arc::new(Nl::open()?),
+            reading: None,
             queue: VecDeque::new(),
             resync: true,
             resync_at: None,
@@ -116,8 +122,14 @@ impl Watcher {
                 return Ok(event);
             }
             if self.resync {
-                let events = read_everything(&self.nl).await?;
-                self.queue.extend(events);
+                let nl = &self.nl;
+                let reading = self.reading.get_or_insert_with(|| {
+                    let nl = Arc::clone(nl);
+                    async move { read_everything(&nl).await }.boxed()
+                });
+                let result = reading.await;
+                self.reading = None;
+                self.queue.extend(result?);
                 self.resync = false;
                 self.resync_at = None;
                 self.last_resync = Some(Instant::now());
