@@ -18,7 +18,8 @@ pub enum Device {
 pub struct PortSetup {
     /// The device on the wire.
     pub device: Device,
-    /// Largest IP packet, bytes; `None`: as the device has it.
+    /// Largest IP packet, bytes; `None`: as the device has it, which may be more than 1,500 only if
+    /// another port names as much, because buffers are made before the device is asked.
     pub mtu: Option<u16>,
     /// The lcore that receives from the port and its twin.
     pub rx_lcore: usize,

@@ -386,3 +386,56 @@ impl std::fmt::Debug for Dataplane {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Device, Idle, PortSetup};
+    use dpdk::Memory;
+
+    const fn movable<T: Send>() {}
+
+    #[test]
+    fn an_lcore_that_dies_is_seen_and_does_not_hinder_the_stop() {
+        movable::<Dataplane>();
+        let eal = Eal::builder("dead").memory(Memory::NoHuge).memory_mb(32).init().unwrap();
+        let port = PortSetup {
+            device: Device::Probe("net_null0,no-rx=1".into()),
+            mtu: None,
+            rx_lcore: 0,
+            tx_lcore: 0,
+            twin: None,
+            promiscuous: false,
+        };
+        let mut config = DataplaneConfig::new(Clock::calibrate().unwrap(), vec![port], vec![0]);
+        config.affinity = [(0, dpdk::available_cpus().unwrap())].into();
+        config.idle = Idle::Adaptive;
+        (config.pool_size, config.pool_cache, config.descriptors) = (1023, 0, 32);
+        let first = Snapshot { workers: 1, ..Snapshot::default() };
+        let mut dataplane = Dataplane::start(&eal, config, first).unwrap();
+        assert!(dataplane.dead_lcores().is_empty());
+
+        let dies = spawn_worker(&eal, "dies", &[], || panic!("the death of this lcore is tested"));
+        dataplane.lcores.push(Running {
+            number: 9,
+            cpus: Vec::new(),
+            cells: Arc::default(),
+            rx: Vec::new(),
+            worker: None,
+            tx: Vec::new(),
+            thread: Some(dies.unwrap()),
+        });
+        let end = Instant::now() + Duration::from_secs(10);
+        while dataplane.dead_lcores() != [9] {
+            assert!(Instant::now() < end, "{:?}", dataplane.lcores());
+            std::thread::yield_now();
+        }
+        let alive: Vec<bool> = dataplane.lcores().iter().map(|l| l.alive).collect();
+        assert_eq!(alive, [true, false]);
+
+        let report = dataplane.stop();
+        assert_eq!((report.lost_lcores.as_slice(), report.leaked), (&[9][..], 0));
+        assert!(report.workers[0].is_some() && !report.is_clean());
+        assert!(end.saturating_duration_since(Instant::now()) > STAGE_TIMEOUT, "it was waited for");
+    }
+}

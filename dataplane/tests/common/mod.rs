@@ -182,7 +182,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
         prefixes,
         routes,
         neighbours: [((LAN, side.host()), side.host_mac())].into_iter().collect(),
-        params: Params::default(),
+        ..Snapshot::default()
     }
 }
 
