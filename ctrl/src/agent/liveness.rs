@@ -58,11 +58,8 @@ impl Agent {
         let slots: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
         let mut dead = Vec::new();
         for slot in slots {
-            let other = peer
-                .paths()
-                .filter(|p| p.slot != slot && p.is_live())
-                .map(|p| p.heard_at)
-                .max();
+            let other =
+                peer.paths().filter(|p| p.slot != slot && p.is_live()).map(|p| p.heard_at).max();
             let Some(path) = peer.path_mut(slot) else { continue };
             let limit = limit(path.promise, path.delay.jitter_us(), &t);
             let quiet = now.since(path.heard_at);
@@ -114,7 +111,13 @@ impl Agent {
         path.told_silent_at = now - Duration::from_secs(1);
         peer.changed = true;
         self.dirty = true;
+        let ix = peer.ix;
+        let plain = peer.discovered_at.is_some() && !peer.paths().any(super::path::Path::is_live);
         self.publish();
+        if plain {
+            // Nobody configured this peer: its flows go their plain way again.
+            self.out.push_back(Output::ForgetPeer(ix));
+        }
         self.tell_silent(now, i);
     }
 
@@ -227,7 +230,11 @@ impl Agent {
         }
         self.tell_silent(now, i);
         self.send_announcements(now, i);
-        debug_assert!(self.out.iter().all(|o| !matches!(o, Output::Transmit { frame, .. } if frame.is_empty())));
+        debug_assert!(
+            self.out
+                .iter()
+                .all(|o| !matches!(o, Output::Transmit { frame, .. } if frame.is_empty()))
+        );
     }
 }
 

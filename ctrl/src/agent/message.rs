@@ -36,6 +36,7 @@ impl Agent {
     ) -> bool {
         let node = self.cfg.node;
         let base_port = self.cfg.params.base_port;
+        let discovered = self.peers.get(i).is_some_and(|p| p.discovered_at.is_some());
         let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else {
             return false;
         };
@@ -53,12 +54,14 @@ impl Agent {
             timestamp: now.wire_timestamp(),
             flags,
         });
-        cm.seq = Some(SeqBlock {
-            session_seq: 0,
-            lane: Lane::PATH_LEVEL,
-            counter26: path.counter,
-            tag: 0,
-        });
+        if !discovered {
+            cm.seq = Some(SeqBlock {
+                session_seq: 0,
+                lane: Lane::PATH_LEVEL,
+                counter26: path.counter,
+                tag: 0,
+            });
+        }
         cm.addresses = addresses.iter().copied().take(mpip_core::cm::MAX_ADDRESSES).collect();
         if cm.append_to(&mut payload).is_err() {
             return false;
@@ -218,14 +221,22 @@ impl Agent {
         if p.protocol != IPPROTO_UDP {
             return None;
         }
+        if self.ports.get(usize::from(port.0))?.role == Role::Lan {
+            // A worker's note about a destination without a peer.
+            return self.ask_about(now, p.dst);
+        }
         let payload = frame.get(p.payload())?;
         let (cm, cm_len) = Cm::parse_tail(payload).ok()?;
+        if cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
+            let list = payload.get(..payload.len() - cm_len)?;
+            return self.take_discovery(now, port, frame, &p, (&cm, list));
+        }
         if !cm.flags.contains(Flags::HB) || !cm.session.is_path_level() {
             return None;
         }
         let list = payload.get(..payload.len() - cm_len)?;
         let tlvs: Vec<Tlv> = tlv::parse(list).collect::<Result<_, _>>().ok()?;
-        let i = self.peers.iter().position(|peer| peer.cfg.node == cm.node)?;
+        let i = self.peers.iter().position(|peer| peer.cfg.node == cm.node && !peer.vacant)?;
         if !self.check_epoch(now, i, &tlvs) {
             return None;
         }

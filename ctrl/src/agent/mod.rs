@@ -7,16 +7,19 @@
 //!
 //! * [`peer`]: what is known of a peer, lane agreement, boot epochs, address lists (P §3.4.3)
 //! * [`path`]: one path: estimators, liveness, counters (P Table 5)
+//! * `discovery`: gateways in front of hosts that no peer is configured for (P §3.2)
 //! * `message`: path-level messages in and out (P §3.4.1, §3.4.2, §3.4.4)
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
+mod discovery;
 mod liveness;
 mod message;
 mod path;
 mod peer;
 mod publish;
 
+pub use discovery::{DiscoveryConfig, MAX_DISCOVERED};
 pub use path::{PathPhase, PathReport};
 pub use peer::PeerReport;
 
@@ -116,6 +119,8 @@ pub struct AgentConfig {
     pub ports: Vec<AgentPort>,
     /// Peers, by [`PeerIx`].
     pub peers: Vec<AgentPeer>,
+    /// Discovery, if it is on.
+    pub discovery: Option<DiscoveryConfig>,
     /// Engine parameters.
     pub params: Params,
     /// S and bounds of Algorithm 1.
@@ -192,6 +197,13 @@ pub enum Output {
         /// The peer's address.
         remote: IpAddr,
     },
+    /// The next hop towards `remote` through `port` is not needed any more.
+    Unresolve {
+        /// The port.
+        port: PortIx,
+        /// The address.
+        remote: IpAddr,
+    },
 }
 
 impl Output {
@@ -235,6 +247,7 @@ pub struct Agent {
     /// No silence is declared before: we may have been the ones who slept.
     grace_until: Nanos,
     counts: AgentCounts,
+    discovery: Option<discovery::Discovery>,
 }
 
 impl Agent {
@@ -256,6 +269,7 @@ impl Agent {
             ticked_at: now,
             grace_until: now,
             counts: AgentCounts::default(),
+            discovery: cfg.discovery.clone().map(discovery::Discovery::new),
             cfg,
         };
         for (i, p) in agent.cfg.peers.clone().into_iter().enumerate() {
@@ -324,6 +338,7 @@ impl Agent {
             self.check_paths(now, i);
             self.send_due(now, i);
         }
+        self.discover(now);
         if now.since(self.weights_at) >= self.cfg.timers.weight_period {
             self.weights_at = now;
             self.adjust_weights(now);
@@ -434,8 +449,7 @@ impl Agent {
         if p.addresses == list {
             return;
         }
-        let gone: Vec<IpAddr> =
-            p.addresses.iter().copied().filter(|a| !list.contains(a)).collect();
+        let gone: Vec<IpAddr> = p.addresses.iter().copied().filter(|a| !list.contains(a)).collect();
         let families: Vec<bool> = [false, true]
             .into_iter()
             .filter(|v6| {

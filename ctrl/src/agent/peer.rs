@@ -5,6 +5,7 @@ use super::path::{Path, PathReport};
 use mpip_core::cells::MAX_PATHS;
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::measure::{DriftRemover, EstimatorParams, TimestampUnwrapper};
+use mpip_core::prefix::Prefix;
 use mpip_core::snapshot::PeerView;
 use mpip_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
@@ -41,6 +42,10 @@ pub(super) struct Peer {
     generations: u32,
     pub view: Option<Arc<PeerView>>,
     pub changed: bool,
+    /// Found by asking: when it last had a live path, or was found.
+    pub discovered_at: Option<Nanos>,
+    /// A discovered peer that is gone; its place may be taken.
+    pub vacant: bool,
 }
 
 /// Shown to the operator.
@@ -48,6 +53,12 @@ pub(super) struct Peer {
 pub struct PeerReport {
     /// Its node id.
     pub node: NodeId,
+    /// Found by asking.
+    pub discovered: bool,
+    /// It is gone.
+    pub vacant: bool,
+    /// Destinations behind it.
+    pub prefixes: Vec<Prefix>,
     /// Its boot epoch, once known.
     pub epoch: Option<u64>,
     /// Agreed lanes, 0 until agreed.
@@ -76,6 +87,8 @@ impl Peer {
             generations: 0,
             view: None,
             changed: true,
+            discovered_at: None,
+            vacant: false,
         }
     }
 
@@ -100,7 +113,9 @@ impl Peer {
         let old: Vec<IpAddr> = match slot {
             Some(l) => l.iter().map(SocketAddr::ip).collect(),
             // The first list: what worked so far and is not on it is gone.
-            None => self.paths.iter().map(|p| p.remote.ip()).filter(|a| a.is_ipv6() == ipv6).collect(),
+            None => {
+                self.paths.iter().map(|p| p.remote.ip()).filter(|a| a.is_ipv6() == ipv6).collect()
+            }
         };
         self.withdrawn.retain(|w| !list.iter().any(|a| a.ip() == *w));
         for a in old {
@@ -229,6 +244,9 @@ impl Peer {
     pub fn report(&self, now: Nanos) -> PeerReport {
         PeerReport {
             node: self.cfg.node,
+            discovered: self.discovered_at.is_some(),
+            vacant: self.vacant,
+            prefixes: self.cfg.prefixes.clone(),
             epoch: self.epoch,
             lanes: self.lanes,
             encapsulation: self.cfg.encapsulation,

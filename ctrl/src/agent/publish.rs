@@ -56,8 +56,13 @@ impl Agent {
         let mut peers = Vec::with_capacity(self.peers.len());
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let ix = PeerIx(i as u16);
-            by_node.insert(peer.cfg.node, ix);
-            for p in &peer.cfg.prefixes {
+            if !peer.vacant {
+                by_node.insert(peer.cfg.node, ix);
+            }
+            // What was discovered goes its plain way until there is a path.
+            let usable =
+                peer.discovered_at.is_none() || peer.paths().any(super::path::Path::is_live);
+            for p in peer.cfg.prefixes.iter().filter(|_| usable) {
                 prefixes.insert(*p, ix);
             }
             let view = match &peer.view {
@@ -84,14 +89,16 @@ impl Agent {
                             input: path_input(p),
                         })
                         .collect();
-                    let v = PeerView::new(
+                    let discovered = peer.discovered_at.is_some();
+                    let mut v = PeerView::new(
                         peer.cfg.node,
                         self.version,
                         peer.epoch.unwrap_or(0),
                         peer.lanes,
-                        true,
+                        !discovered,
                         paths,
                     );
+                    v.discovered = discovered;
                     let v = Arc::new(v);
                     peer.view = Some(Arc::clone(&v));
                     peer.changed = false;
@@ -102,6 +109,12 @@ impl Agent {
         }
         let mut params = self.cfg.params.clone();
         params.draining = self.draining;
+        params.query_port =
+            self.discovery.as_ref().map_or(0, super::discovery::Discovery::answer_port);
+        let mut discovery = PrefixTable::default();
+        for p in self.discovery.iter().flat_map(|d| d.prefixes()) {
+            discovery.insert(*p, ());
+        }
         Snapshot {
             node: self.cfg.node,
             workers: self.cfg.workers,
@@ -120,6 +133,7 @@ impl Agent {
             peers,
             by_node,
             prefixes,
+            discovery,
             routes: self.routes.clone(),
             neighbours: self.neighbours.iter().map(|(k, v)| (*k, *v)).collect(),
             params,

@@ -15,7 +15,9 @@ const BAD_CONFIG: u8 = 2;
 
 /// Multipath IP gateway: carries TCP and UDP flows over all paths to its peers at once.
 #[derive(Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   mpipd --config /etc/mpipd/edge.toml --check          say what is wrong with a configuration
   mpipd --config /etc/mpipd/edge.toml --check --json   print it with all defaults filled in
@@ -23,7 +25,8 @@ Examples:
   mpipctl show paths                                   look at it while it runs
 
 Logs go to standard error; at the end one JSON line with the final counts goes to standard output.
-Exit codes: 0 stopped in order, 1 could not run, 2 configuration or command line wrong.")]
+Exit codes: 0 stopped in order, 1 could not run, 2 configuration or command line wrong."
+)]
 struct Args {
     /// Configuration file (TOML); conf/mpipd.toml explains every key
     #[arg(long, short)]

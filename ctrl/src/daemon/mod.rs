@@ -12,15 +12,17 @@ use crate::api::protocol::{Answer, Command as ApiCommand};
 use crate::api::query::{Query, SessionKey, SessionQuery};
 use crate::api::server::{Call, Limits, Refusal, Server};
 use crate::api::socket::{ApiSocket, BindError};
-use crate::kernel::KernelError;
-use crate::status::{DropStatus, MempoolStatus, RingStatus, RuntimeStatus, VerdictStatus, WorkerStatus};
+use crate::kernel::{Kernel, KernelError};
+use crate::status::{
+    DropStatus, MempoolStatus, RingStatus, RuntimeStatus, VerdictStatus, WorkerStatus,
+};
+use dpdk::Clock;
 use mpip_conf::Config;
 use mpip_core::cells::WorkerCells;
-use mpip_core::engine::{Command, SessionBatch, SessionInfo};
 use mpip_core::engine::SessionQuery as RowQuery;
-use mpip_core::verdict::VerdictCounts;
+use mpip_core::engine::{Command, SessionBatch, SessionInfo};
 use mpip_core::time::Nanos;
-use dpdk::Clock;
+use mpip_core::verdict::VerdictCounts;
 use mpip_dataplane::{Dataplane, Devices, LcoreReading, StopReport};
 use serde::Serialize;
 use slowpath::SlowPath;
@@ -118,23 +120,31 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError
         Some(s) => s,
         None => random_seed()?,
     };
-    let eal = setup::eal(&config)?;
-    let clock = Clock::calibrate()?;
-    let devices = Devices::open(&eal, setup::dataplane(&config, clock, seed))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { what: "start the control loop", source })?;
-    runtime.block_on(control(config, config_file, devices, clock, seed, started))
+    let kernel = runtime.block_on(SlowPath::prepare(&config))?;
+    let eal = setup::eal(&config)?;
+    let clock = Clock::calibrate()?;
+    let devices = Devices::open(&eal, setup::dataplane(&config, clock, seed))?;
+    let start = Start { config_file, clock, seed, started };
+    runtime.block_on(control(config, start, devices, kernel))
+}
+
+/// What is known before the control loop begins.
+struct Start {
+    config_file: PathBuf,
+    clock: Clock,
+    seed: u64,
+    started: Instant,
 }
 
 async fn control(
     config: Config,
-    config_file: PathBuf,
+    start: Start,
     devices: Devices,
-    clock: Clock,
-    seed: u64,
-    started: Instant,
+    kernel: Option<Kernel>,
 ) -> Result<Farewell, DaemonError> {
     let socket = ApiSocket::bind(&config.api.socket).await?;
     let epoch = SystemTime::now()
@@ -142,9 +152,9 @@ async fn control(
         .map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
     let macs: Vec<[u8; 6]> = devices.ports().iter().map(|p| p.mac).collect();
     let params = setup::params(&config, devices.pool_size() as usize);
-    let agent_config = setup::agent(&config, &macs, params, epoch, seed);
-    let slow = SlowPath::open(&config, &macs).await?;
-    let (agent, first) = Agent::new(agent_config, Nanos(clock.now()));
+    let agent_config = setup::agent(&config, &macs, params, epoch, start.seed);
+    let slow = SlowPath::open(&config, &macs, kernel).await?;
+    let (agent, first) = Agent::new(agent_config, Nanos(start.clock.now()));
     let plane = match devices.start(first) {
         Ok(p) => p,
         Err(e) => {
@@ -154,14 +164,14 @@ async fn control(
     };
     let mut control = Control {
         config,
-        config_file,
+        config_file: start.config_file,
         macs,
         plane,
         agent,
         slow,
         rates: Rates::default(),
         busy: Vec::new(),
-        started,
+        started: start.started,
         draining: false,
         collecting: Vec::new(),
         kernel_due: true,
@@ -288,6 +298,10 @@ impl Control {
                 }
                 Output::Resolve { port, remote } => {
                     self.slow.want(port, remote);
+                    self.kernel_due = true;
+                }
+                Output::Unresolve { port, remote } => {
+                    self.slow.forget(port, remote);
                     self.kernel_due = true;
                 }
                 Output::ForgetPeer(peer) => self.command_all(&Command::ForgetPeer(peer)),

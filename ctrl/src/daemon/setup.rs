@@ -1,8 +1,8 @@
 //! From the configuration to the parts: what the agent and the engine are told.
 
-use crate::agent::{AgentConfig, AgentPeer, AgentPort, Timers};
+use crate::agent::{AgentConfig, AgentPeer, AgentPort, DiscoveryConfig, MAX_DISCOVERED, Timers};
 use dpdk::{Clock, Eal, Memory};
-use mpip_conf::{Config, DelayMin, Hugepages, Role, Scheduler, Switch};
+use mpip_conf::{Config, DelayMin, Hugepages, IpNet, Role, Scheduler, Switch};
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
@@ -34,6 +34,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
         timeout_udp_ns: nanos(m.session_timeout_udp),
         timeout_tcp_ns: nanos(m.session_timeout_tcp),
         timeout_closing_ns: nanos(m.session_timeout_closing),
+        query_port: 0,
         max_sessions: m.max_sessions as usize / workers,
         draining: false,
     }
@@ -69,7 +70,7 @@ pub fn agent(
     let peers = config.peers.iter().map(|p| AgentPeer {
         node: p.id,
         endpoints: p.endpoints.clone(),
-        prefixes: p.prefixes.iter().map(|n| Prefix::new(n.addr(), n.prefix_len())).collect(),
+        prefixes: prefixes(&p.prefixes),
         encapsulation: match p.encapsulation.first() {
             Some(mpip_conf::Encapsulation::Native) => Encapsulation::Native,
             _ => Encapsulation::Udp,
@@ -83,6 +84,14 @@ pub fn agent(
         lanes: config.lanes_wanted(),
         ports: ports.collect(),
         peers: peers.collect(),
+        discovery: config.discovery.enabled.then(|| DiscoveryConfig {
+            prefixes: prefixes(&config.discovery.prefixes),
+            query_port: config.discovery.query_port,
+            answer_port: m.query_port,
+            queries: config.discovery.queries,
+            interval: config.discovery.interval,
+            expiry: config.discovery.expiry,
+        }),
         params,
         weights: WeightParams { step: u32::from(m.weight_step), ..WeightParams::default() },
         estimator: match m.delay_min {
@@ -98,6 +107,10 @@ pub fn agent(
         },
         seed,
     }
+}
+
+fn prefixes(nets: &[IpNet]) -> Vec<Prefix> {
+    nets.iter().map(|n| Prefix::new(n.addr(), n.prefix_len())).collect()
 }
 
 /// The configured node id, or the first port's MAC address (P §3.1).
@@ -150,7 +163,8 @@ pub fn dataplane(config: &Config, clock: Clock, seed: u64) -> DataplaneConfig {
         mpip_conf::Idle::Adaptive => Idle::Adaptive,
         mpip_conf::Idle::Busy => Idle::Busy,
     };
-    plane.max_peers = config.peers.len().max(1);
+    let discovered = if config.discovery.enabled { MAX_DISCOVERED } else { 0 };
+    plane.max_peers = (config.peers.len() + discovered).max(1);
     plane.seed = seed;
     plane.pool_size = plane.pool_size.max(plane.min_pool().next_power_of_two() - 1);
     plane

@@ -48,6 +48,8 @@ pub struct SlowPath {
     state: KernelState,
     ports: Vec<Port>,
     wanted: Vec<Wanted>,
+    /// Next hops that are held and not wanted any more.
+    unwanted: Vec<NextHop>,
     told_neighbours: Option<HashMap<(PortIx, IpAddr), [u8; 6]>>,
     told_routes: Option<Vec<(Prefix, Route)>>,
 }
@@ -60,12 +62,29 @@ fn below(p: &mpip_conf::Port) -> Option<String> {
 }
 
 impl SlowPath {
+    /// Opens the way to the kernel, if a port has a twin, and undoes what a run of the same node name
+    /// left there when it crashed. To be called before DPDK opens the devices.
+    ///
+    /// # Errors
+    /// What the kernel refused, or another process with the same node name is running.
+    pub async fn prepare(config: &Config) -> Result<Option<Kernel>, KernelError> {
+        if config.ports.iter().all(|p| p.kernel_interface().is_none()) {
+            return Ok(None);
+        }
+        let state_file = PathBuf::from(format!("/run/mpipd/{}.undo", config.node.name));
+        Kernel::open(&KernelOptions::new(state_file)).await.map(Some)
+    }
+
     /// Takes the twins into use. Everything changed in the kernel is undone by [`Self::close`], or
     /// at the next start with the same node name after a crash.
     ///
     /// # Errors
     /// What the kernel refused; changes made up to there are undone.
-    pub async fn open(config: &Config, macs: &[[u8; 6]]) -> Result<Self, KernelError> {
+    pub async fn open(
+        config: &Config,
+        macs: &[[u8; 6]],
+        kernel: Option<Kernel>,
+    ) -> Result<Self, KernelError> {
         let ports = config.ports.iter().map(|p| Port {
             role: p.role,
             twin: None,
@@ -80,14 +99,11 @@ impl SlowPath {
             state: KernelState::new(),
             ports: ports.collect(),
             wanted: Vec::new(),
+            unwanted: Vec::new(),
             told_neighbours: None,
             told_routes: None,
         };
-        if config.ports.iter().all(|p| p.kernel_interface().is_none()) {
-            return Ok(slow);
-        }
-        let state_file = PathBuf::from(format!("/run/mpipd/{}.undo", config.node.name));
-        let mut kernel = Kernel::open(&KernelOptions::new(state_file)).await?;
+        let Some(mut kernel) = kernel else { return Ok(slow) };
         if let Err(e) = slow.attach(&mut kernel, config, macs).await {
             kernel.restore().await?;
             return Err(e);
@@ -175,6 +191,9 @@ impl SlowPath {
     pub async fn update(&mut self) -> Result<Vec<Event<'static>>, KernelError> {
         if let Some(n) = &mut self.netlink {
             n.kernel.sync(&self.state).await?;
+            for hop in std::mem::take(&mut self.unwanted) {
+                n.kernel.release(hop.ifindex, hop.addr).await?;
+            }
         }
         let mut events = Vec::new();
         self.tell_ports(&mut events);
@@ -191,12 +210,27 @@ impl SlowPath {
         }
     }
 
+    /// The next hop is not needed any more.
+    pub fn forget(&mut self, port: PortIx, remote: IpAddr) {
+        let Some(at) = self.wanted.iter().position(|w| w.port == port && w.remote == remote) else {
+            return;
+        };
+        let gone = self.wanted.swap_remove(at);
+        let same = |a: &NextHop, b: &NextHop| a.ifindex == b.ifindex && a.addr == b.addr;
+        if let Some(hop) = gone.hop
+            && !self.wanted.iter().any(|w| w.hop.is_some_and(|h| same(&h, &hop)))
+        {
+            self.unwanted.push(hop);
+        }
+    }
+
     fn tell_ports(&mut self, events: &mut Vec<Event<'static>>) {
         for (i, p) in self.ports.iter_mut().enumerate() {
             let ix = PortIx(i as u16);
             let list: Vec<IpAddr> = match &p.twin {
                 Some(t) => {
-                    let usable = |a: &IpAddr| !matches!(a, IpAddr::V6(v) if v.is_unicast_link_local());
+                    let usable =
+                        |a: &IpAddr| !matches!(a, IpAddr::V6(v) if v.is_unicast_link_local());
                     self.state.addresses(t.ifindex).map(|n| n.addr()).filter(usable).collect()
                 }
                 None => p.addresses.iter().map(IpNet::addr).collect(),
@@ -257,10 +291,9 @@ impl SlowPath {
                 (Some(port), _) => Route { port: PortIx(port as u16), gateway: r.gateway },
                 // Through an interface that is not ours: the kernel forwards it. No host has the
                 // unspecified address, so no MAC address is ever found for it.
-                (None, Some(port)) => Route {
-                    port: PortIx(port as u16),
-                    gateway: Some(Ipv4Addr::UNSPECIFIED.into()),
-                },
+                (None, Some(port)) => {
+                    Route { port: PortIx(port as u16), gateway: Some(Ipv4Addr::UNSPECIFIED.into()) }
+                }
                 (None, None) => continue,
             };
             list.push((prefix, route));
@@ -313,7 +346,11 @@ impl SlowPath {
                 _ => {
                     let on_link = p.addresses.iter().any(|a| a.contains(&w.remote));
                     let family = |g: &&IpAddr| g.is_ipv6() == w.remote.is_ipv6();
-                    let hop = if on_link { Some(w.remote) } else { p.gateways.iter().find(family).copied() };
+                    let hop = if on_link {
+                        Some(w.remote)
+                    } else {
+                        p.gateways.iter().find(family).copied()
+                    };
                     hop.and_then(|h| p.neighbours.get(&h).copied())
                 }
             };

@@ -8,9 +8,10 @@ use crate::status::{
     Count, DaemonState, Encapsulation, NextHop, PathState, PathStatus, PeerState, PeerStatus,
     PortRole, PortStatus, SessionRole, SessionState, SessionStatus, Traffic, TupleStatus,
 };
-use mpip_conf::{Config, Role};
+use mpip_conf::{Config, IpNet, Role};
 use mpip_core::engine::SessionInfo;
 use mpip_core::ids::{PathId, PeerIx, PortIx};
+use mpip_core::prefix::Prefix;
 use mpip_core::session::State;
 use mpip_core::snapshot;
 use mpip_core::time::Nanos;
@@ -201,15 +202,15 @@ impl Sources<'_> {
     /// A peer's name.
     #[must_use]
     pub fn peer_name(&self, peer: PeerIx) -> &str {
-        self.config.peers.get(usize::from(peer.0)).map_or("", |p| &p.name)
+        self.config.peers.get(usize::from(peer.0)).map_or("discovered", |p| &p.name)
     }
 
     /// `show peers`.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
         let reports = self.agent.peers(self.now);
-        let rows = self.config.peers.iter().zip(&reports).enumerate();
-        rows.map(|(i, (p, r))| {
+        let rows = reports.iter().enumerate().filter(|(_, r)| !r.vacant);
+        rows.map(|(i, r)| {
             let ix = PeerIx(i as u16);
             let live = r.paths.iter().filter(|p| p.phase == PathPhase::Live);
             let sum = |meter: fn(PeerIx, PathId) -> Meter, of: fn(&PathReport) -> Totals| {
@@ -225,8 +226,8 @@ impl Sources<'_> {
             };
             let paths_live = live.clone().count() as u32;
             PeerStatus {
-                name: p.name.clone(),
-                node_id: p.id.to_string(),
+                name: self.peer_name(ix).to_owned(),
+                node_id: r.node.to_string(),
                 state: match (paths_live, r.paths.iter().any(|p| p.died > 0)) {
                     (0, true) => PeerState::Down,
                     (0, false) => PeerState::Connecting,
@@ -236,7 +237,7 @@ impl Sources<'_> {
                 lanes: (r.lanes != 0).then_some(r.lanes),
                 paths_live,
                 paths_total: r.paths.len() as u32,
-                prefixes: p.prefixes.clone(),
+                prefixes: nets(&r.prefixes),
                 rtt_us: live.filter_map(|p| p.rtt).min().map(micros),
                 rx: sum(Meter::PathRx, |p| path_totals(p).0),
                 tx: sum(Meter::PathTx, |p| path_totals(p).1),
@@ -250,10 +251,11 @@ impl Sources<'_> {
     pub fn paths(&self) -> Vec<PathStatus> {
         let reports = self.agent.peers(self.now);
         let mut rows = Vec::new();
-        for (i, (peer, report)) in self.config.peers.iter().zip(&reports).enumerate() {
+        for (i, report) in reports.iter().enumerate() {
+            let peer = PeerIx(i as u16);
             let sent: u64 = report.paths.iter().map(|p| p.reading.tx_bytes).sum();
             for p in &report.paths {
-                rows.push(self.path(PeerIx(i as u16), &peer.name, report.encapsulation, p, sent));
+                rows.push(self.path(peer, report.encapsulation, p, sent));
             }
         }
         rows
@@ -262,7 +264,6 @@ impl Sources<'_> {
     fn path(
         &self,
         peer: PeerIx,
-        name: &str,
         encapsulation: snapshot::Encapsulation,
         p: &PathReport,
         sent: u64,
@@ -271,7 +272,7 @@ impl Sources<'_> {
         let (rx, tx) = path_totals(p);
         let total_loss = u64::from(p.loss.0) + u64::from(p.loss.1);
         PathStatus {
-            peer: name.to_owned(),
+            peer: self.peer_name(peer).to_owned(),
             local_id: p.id.0,
             remote_id: (p.remote_id != PathId::NONE).then_some(p.remote_id.0),
             port: self
@@ -356,6 +357,10 @@ pub const fn session_state(s: State) -> SessionState {
 #[must_use]
 pub const fn daemon_state(draining: bool) -> DaemonState {
     if draining { DaemonState::Draining } else { DaemonState::Running }
+}
+
+fn nets(prefixes: &[Prefix]) -> Vec<IpNet> {
+    prefixes.iter().filter_map(|p| IpNet::new(p.addr(), p.len()).ok()).collect()
 }
 
 fn micros(d: Duration) -> u64 {

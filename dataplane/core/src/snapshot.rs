@@ -111,6 +111,8 @@ pub struct PeerView {
     pub lanes: u8,
     /// Whether packets carry the sequence block (configured peers) or the bare 25 bytes.
     pub sequence_block: bool,
+    /// Found by asking, not configured: its prefixes are what was asked about.
+    pub discovered: bool,
     /// Every path the peer may send on or be sent on.
     pub paths: ArrayVec<PathView, MAX_PATHS>,
     /// Changes with every change of this view.
@@ -138,6 +140,7 @@ impl PeerView {
             epoch,
             lanes,
             sequence_block,
+            discovered: false,
             paths,
             version,
             by_remote_id: [NO_INDEX; 256],
@@ -207,6 +210,8 @@ pub struct Params {
     pub base_port: u16,
     /// Ports of native paths, first and last.
     pub wire_ports: (u16, u16),
+    /// Port on which availability queries are answered; 0 = they are not.
+    pub query_port: u16,
     /// Silence after which UDP and half-open sessions end, ns.
     pub timeout_udp_ns: u64,
     /// Silence after which established TCP sessions end, ns.
@@ -229,6 +234,7 @@ impl Default for Params {
             reorder_budget: 8192,
             base_port: 4500,
             wire_ports: (40_000, 59_999),
+            query_port: 0,
             timeout_udp_ns: 120_000_000_000,
             timeout_tcp_ns: 7_440_000_000_000,
             timeout_closing_ns: 10_000_000_000,
@@ -255,6 +261,8 @@ pub struct Snapshot {
     pub by_node: HashMap<NodeId, PeerIx>,
     /// Destination prefixes behind each peer.
     pub prefixes: PrefixTable<PeerIx>,
+    /// Destinations that may be asked whether a gateway that speaks MPIP is before them.
+    pub discovery: PrefixTable<()>,
     /// Where restored packets go.
     pub routes: PrefixTable<Route>,
     /// MAC addresses on LAN ports.

@@ -11,7 +11,8 @@ use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Frag, Parsed, ipv6, tcp};
+use crate::wire::{Frag, L3, Parsed, ipv6, tcp};
+use std::net::IpAddr;
 
 /// User bytes up to which a flow counts as small and stays on the path that delivers first.
 const SMALL_FLOW: u64 = 128 * 1024;
@@ -45,11 +46,16 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) -> Verdict {
         let tuple = p.tuple();
-        let row = if p.frag == Frag::No { self.table.find_tuple(&tuple) } else { None };
+        let extended = p.l3 == L3::V6 && p.l4_off - p.l3_off != ipv6::HEADER_LEN;
+        let whole = p.frag == Frag::No && !extended;
+        let row = if whole { self.table.find_tuple(&tuple) } else { None };
         let row = match row {
             Some(row) => row,
             None => {
-                let Some(peer) = ctx.snapshot.prefixes.lookup(p.dst).copied() else {
+                let between_hosts = is_host(p.src) && is_host(p.dst);
+                let peer = ctx.snapshot.prefixes.lookup(p.dst).copied();
+                let Some(peer) = peer.filter(|_| between_hosts) else {
+                    self.ask_about(ctx, port, p, env);
                     return match origin {
                         Origin::Wire => self.other(ctx, port, frame, p, env),
                         // The kernel sent it here; giving it back would be a loop.
@@ -59,6 +65,12 @@ impl<B: PacketBuf> Worker<B> {
                 if p.frag != Frag::No {
                     return Verdict::Drop(DropReason::Fragment);
                 }
+                if extended {
+                    return Verdict::Drop(DropReason::Unsupported);
+                }
+                if p.ttl <= 1 && origin == Origin::Wire {
+                    return self.ttl_exceeded(ctx, port, frame, p, env);
+                }
                 match self.open(ctx, peer, tuple) {
                     Ok(row) => row,
                     Err(reason) => return Verdict::Drop(reason),
@@ -66,13 +78,24 @@ impl<B: PacketBuf> Worker<B> {
             }
         };
         if p.ttl <= 1 && origin == Origin::Wire {
-            // The kernel answers with ICMP time exceeded.
-            return match self.other(ctx, port, frame, p, env) {
-                Verdict::Kernel => Verdict::Kernel,
-                _ => Verdict::Drop(DropReason::TtlExceeded),
-            };
+            return self.ttl_exceeded(ctx, port, frame, p, env);
         }
-        self.send(ctx, port, row, frame, p, env)
+        self.send(ctx, port, origin, row, frame, p, env)
+    }
+
+    /// The kernel answers with ICMP time exceeded.
+    fn ttl_exceeded(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        match self.other(ctx, port, frame, p, env) {
+            Verdict::Kernel => Verdict::Kernel,
+            _ => Verdict::Drop(DropReason::TtlExceeded),
+        }
     }
 
     /// A session for the first packet of a flow towards `peer`.
@@ -103,10 +126,12 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// Sends a user packet of session `row`.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     fn send(
         &mut self,
         ctx: &Ctx<'_>,
         port: PortIx,
+        origin: Origin,
         row: Row,
         mut frame: B,
         p: &Parsed,
@@ -137,6 +162,7 @@ impl<B: PacketBuf> Worker<B> {
             self.too_big(
                 ctx,
                 port,
+                origin,
                 &frame,
                 p,
                 usize::from(path.mtu) - grown.min(path.mtu.into()),
@@ -149,6 +175,17 @@ impl<B: PacketBuf> Worker<B> {
             if t.flags.syn() {
                 clamp(&mut frame, p, mss_limit(view, p.src.is_ipv6()));
             }
+        }
+        if session.epoch != view.epoch {
+            // The peer restarted: it knows nothing of this session, and its numbers start afresh.
+            session.epoch = view.epoch;
+            forget_arrivals(session);
+            session.state = State::Opening;
+            session.opened_on = 0;
+        } else if session.state == State::Closing && p.protocol != IPPROTO_TCP {
+            // The peer has ended the session, the flow has not ended.
+            session.state = State::Opening;
+            session.opened_on = 0;
         }
         let mut open = (session.state == State::Opening).then_some(session.tuple);
         let tuple_len = if session.tuple.is_ipv6() { 38 } else { 14 };
@@ -200,7 +237,11 @@ impl<B: PacketBuf> Worker<B> {
         let Some(mut ends) = ctx.udp_ends(path, lane) else {
             return Verdict::Drop(DropReason::Unresolved);
         };
-        let ttl = p.ttl.saturating_sub(1).max(1);
+        let ttl = match origin {
+            Origin::Wire => p.ttl.saturating_sub(1).max(1),
+            // The kernel has counted this hop already.
+            Origin::Kernel => p.ttl,
+        };
         let sent = match encapsulation {
             Encapsulation::Udp => encap::wrap_udp(&mut frame, p, &ends, ttl, tail),
             Encapsulation::Native => {
@@ -249,6 +290,7 @@ pub(super) fn new_session<B>(
         lane: lane_of(id, view.lanes),
         state: if opener { State::Opening } else { State::Confirmed },
         opener,
+        accepted: !opener,
         epoch: view.epoch,
         created: ctx.now,
         last_used: ctx.now,
@@ -270,6 +312,25 @@ pub(super) fn new_session<B>(
 /// The lane of a session id among `lanes` (a power of two, at least 1).
 pub(super) fn lane_of(id: SessionId, lanes: u8) -> Lane {
     Lane((id.h() % u16::from(lanes.max(1))) as u8)
+}
+
+/// Whether a session may have this end: not a group, nobody, loopback or link-local.
+pub(super) const fn is_host(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => {
+            !(a.is_unspecified()
+                || a.is_loopback()
+                || a.is_multicast()
+                || a.is_broadcast()
+                || a.is_link_local())
+        }
+        IpAddr::V6(a) => {
+            !(a.is_unspecified()
+                || a.is_loopback()
+                || a.is_multicast()
+                || a.is_unicast_link_local())
+        }
+    }
 }
 
 /// Sequence state of a session whose peer restarted: numbers start afresh.
@@ -331,10 +392,13 @@ pub(super) fn clamp(frame: &mut impl PacketBuf, p: &Parsed, max: u16) {
 
 /// Follows SYN, FIN and RST (G-19). `out`: the packet is from our LAN.
 pub(super) fn track_tcp<B>(session: &mut Session<B>, flags: tcp::Flags, out: bool) {
-    if flags.syn() && !flags.ack() && session.state == State::Closing {
+    if flags.syn() && !flags.ack() {
         // The ports are used again: agree anew, the far side may have forgotten.
-        session.state = State::Opening;
         session.fin = (false, false);
+        if session.state == State::Closing {
+            session.state = State::Opening;
+            session.opened_on = 0;
+        }
     }
     if flags.fin() {
         if out {

@@ -2,22 +2,23 @@
 //! ICMP too big; ARP and echo on ports without a kernel twin.
 
 use super::encap;
+use super::lan::forget_arrivals;
 use super::wan::Heard;
-use super::{Ctx, Env, Worker};
+use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
 use crate::cm::tlv::{self, Tlv};
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{PeerIx, PortIx, SessionId};
 use crate::session::{Row, State};
-use crate::snapshot::{PathView, PeerView};
+use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView};
 use crate::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, Mac};
 use crate::wire::{Frag, L3, Parsed, arp, build, icmp};
 use std::net::IpAddr;
 
-/// A session's OPEN is confirmed at most this often, ns.
-const CONFIRM_REPEAT_NS: u64 = 1_000_000;
+/// A session's OPEN is answered at most this often, ns.
+const CONFIRM_REPEAT_NS: u64 = 10_000_000;
 
 /// A session-level message: what goes into it.
 struct Message<'a> {
@@ -38,6 +39,10 @@ impl<B: PacketBuf> Worker<B> {
         list: &[u8],
         env: &mut impl Env<B>,
     ) -> Verdict {
+        if !cm.flags.contains(Flags::HB) {
+            // Handshakes and availability are matters of paths and nodes, never of a session.
+            return Verdict::Drop(DropReason::CmBad);
+        }
         let mut unknown = false;
         for t in tlv::parse(list) {
             match t {
@@ -46,7 +51,7 @@ impl<B: PacketBuf> Worker<B> {
                 Err(_) => return Verdict::Drop(DropReason::CmBad),
             }
         }
-        if cm.tuple.is_some() {
+        if cm.tuple.is_some() && !cm.flags.contains(Flags::CLOSE) {
             return match self.session_of(ctx, h, cm, env) {
                 Ok(_) => Verdict::Consume,
                 Err(reason) => Verdict::Drop(reason),
@@ -61,6 +66,10 @@ impl<B: PacketBuf> Worker<B> {
         if cm.flags.contains(Flags::CLOSE) {
             session.state = State::Closing;
         } else if unknown {
+            if session.state != State::Opening {
+                // The far side makes a new row, whose numbers start afresh.
+                forget_arrivals(session);
+            }
             session.state = State::Opening;
             session.opened_on = 0;
         } else if session.state == State::Opening && session.id == cm.session {
@@ -69,7 +78,8 @@ impl<B: PacketBuf> Worker<B> {
         Verdict::Consume
     }
 
-    /// Confirms `id` of session `row` on the path its OPEN came over.
+    /// Answers the OPEN of session `row` under `id`: confirms it, or when another id has won, says
+    /// which. On the path it came over, if that can be sent on.
     pub(super) fn confirm(
         &mut self,
         ctx: &Ctx<'_>,
@@ -81,13 +91,16 @@ impl<B: PacketBuf> Worker<B> {
         let Some(session) = self.table.get_mut(row) else { return };
         let due = session.confirmed_at.0 == 0
             || ctx.now.0.saturating_sub(session.confirmed_at.0) >= CONFIRM_REPEAT_NS;
-        // Only the id that won is confirmed; the other learns it from our OPEN.
-        if !due || session.id != id {
+        if !due {
             return;
         }
         session.confirmed_at = ctx.now;
+        if session.id != id {
+            self.send_open(ctx, row, h.way_back(), env);
+            return;
+        }
         let m = Message { peer: h.peer, session: id, flags: Flags::HB, tuple: None, tlv: None };
-        self.send_message(ctx, h.view, h.path, &m, env);
+        self.send_message(ctx, h.view, h.way_back(), &m, env);
     }
 
     /// Sends the tuple of session `row` by itself, for packets that have no room for it.
@@ -126,7 +139,7 @@ impl<B: PacketBuf> Worker<B> {
             let tlv = Tlv::UnknownSession { session };
             let m =
                 Message { peer: h.peer, session, flags: Flags::HB, tuple: None, tlv: Some(&tlv) };
-            self.send_message(ctx, h.view, h.path, &m, env);
+            self.send_message(ctx, h.view, h.way_back(), &m, env);
         }
     }
 
@@ -139,7 +152,7 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) {
         let Some(view) = ctx.peer(peer) else { return };
-        let Some(path) = view.live().next() else { return };
+        let Some(path) = view.live().find(|p| p.next_hop.is_some()) else { return };
         let flags = Flags::HB | Flags::CLOSE;
         let m = Message { peer, session, flags, tuple: None, tlv: None };
         self.send_message(ctx, view, path, &m, env);
@@ -199,11 +212,14 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// ICMP "fragmentation needed" or "packet too big" to the LAN host (RFC 1191, RFC 4443), from
-    /// our address on that port.
+    /// our address on that port. To the kernel it must come from elsewhere, since a kernel discards
+    /// what arrives from its own address: from the destination.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     pub(super) fn too_big(
         &mut self,
         ctx: &Ctx<'_>,
         port: PortIx,
+        origin: Origin,
         frame: &B,
         p: &Parsed,
         mtu: usize,
@@ -213,10 +229,14 @@ impl<B: PacketBuf> Worker<B> {
             return;
         }
         let Some(view) = ctx.port(port) else { return };
-        let Some(from) = view.address(p.dst.is_ipv6()) else { return };
+        let (mac, from) = match origin {
+            Origin::Wire => (view.mac, view.address(p.dst.is_ipv6())),
+            Origin::Kernel => (KERNEL_NEXT_HOP, Some(p.dst)),
+        };
+        let Some(from) = from else { return };
         let problem = icmp::Problem::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) };
-        let answer = build::icmp_error(frame.data(), Mac(view.mac), from, problem);
-        self.originate(port, answer.as_deref(), env);
+        let answer = build::icmp_error(frame.data(), Mac(mac), from, problem);
+        self.originate(port, origin, answer.as_deref(), env);
     }
 
     /// What a kernel would do, on a port that has none: answer ARP and echo for our own addresses.
@@ -243,13 +263,14 @@ impl<B: PacketBuf> Worker<B> {
             None
         };
         if answer.is_some() {
-            self.originate(port, answer.as_deref(), env);
+            self.originate(port, Origin::Wire, answer.as_deref(), env);
             return Verdict::Consume;
         }
         Verdict::Drop(DropReason::NoRoute)
     }
 
-    fn originate(&mut self, port: PortIx, bytes: Option<&[u8]>, env: &mut impl Env<B>) {
+    /// Sends a frame of our own to where the one it answers came from.
+    fn originate(&mut self, port: PortIx, to: Origin, bytes: Option<&[u8]>, env: &mut impl Env<B>) {
         let Some(bytes) = bytes else { return };
         let Some(mut frame) = env.alloc() else { return };
         frame.truncate(0);
@@ -258,7 +279,10 @@ impl<B: PacketBuf> Worker<B> {
         }
         frame.data_mut().copy_from_slice(bytes);
         self.counts.originated += 1;
-        env.transmit(port, frame);
+        match to {
+            Origin::Wire => env.transmit(port, frame),
+            Origin::Kernel => env.to_kernel(port, frame),
+        }
     }
 }
 

@@ -8,11 +8,13 @@
 //! * `lan`: LAN → path (P §3.7.2 "TX"), [`lan`]
 //! * `wan`: path → LAN ("RX"), [`wan`]
 //! * `deliver`: order, duplicates, next hop on the LAN
+//! * `discover`: destinations to ask about, and queries for hosts behind us
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
 //! * `poll`: what is due without a packet; commands of the control thread
 //! * `encap`: the rewriting itself
 
 mod deliver;
+mod discover;
 mod encap;
 mod lan;
 mod message;
@@ -93,6 +95,12 @@ impl<'a> Ctx<'a> {
         })
     }
 
+    /// An availability query may be for any host behind us (WIRE "Availability query").
+    const fn is_query(&self, p: &Parsed) -> bool {
+        let port = self.snapshot.params.query_port;
+        port != 0 && p.protocol == IPPROTO_UDP && p.dport == port
+    }
+
     /// WIRE "Is it ours?", step 1: to one of our addresses and a lane port or wire port.
     fn is_ours(&self, p: &Parsed) -> bool {
         let params = &self.snapshot.params;
@@ -121,7 +129,12 @@ struct Worker<B> {
     released: Vec<crate::reorder::Out<B>>,
     scan_row: usize,
     scan_at: Nanos,
+    /// Destinations asked about lately, by hash.
+    asked: [(Option<std::net::IpAddr>, Nanos); ASKED],
 }
+
+/// Destinations of which a worker remembers that it had them asked about.
+const ASKED: usize = 64;
 
 impl<B: PacketBuf> Engine<B> {
     /// An engine for worker number `index`. `cells` are those of all workers; this engine writes
@@ -148,6 +161,7 @@ impl<B: PacketBuf> Engine<B> {
             released: Vec::with_capacity(64),
             scan_row: 0,
             scan_at: Nanos(0),
+            asked: [(None, Nanos(0)); ASKED],
         };
         worker.sync(&Ctx { now, snapshot: &snapshot });
         Self { snapshot, worker }
@@ -270,6 +284,9 @@ impl<B: PacketBuf> Worker<B> {
             Role::Wan => ctx.is_ours(&parsed),
             Role::Lan => !ctx.snapshot.local.contains(&parsed.dst),
         };
+        if view.role == Role::Wan && ctx.is_query(&parsed) {
+            return self.query(ctx, port, frame, &parsed, env);
+        }
         match view.role {
             _ if !ours => self.other(ctx, port, frame, &parsed, env),
             Role::Wan => self.wan(ctx, port, frame, &parsed, env),

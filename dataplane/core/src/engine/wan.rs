@@ -1,13 +1,14 @@
 //! Path → LAN (P §3.7.2 "RX"): control message, peer, path, session, measurement, restore.
 
-use super::lan::{clamp, forget_arrivals, lane_of, mss_limit, new_session, track_tcp};
+use super::lan::{clamp, forget_arrivals, is_host, lane_of, mss_limit, new_session, track_tcp};
 use super::{Ctx, Env, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Cm, CmView, Flags};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
 use crate::session::{InsertError, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
-use crate::tuple::{FlowTuple, IPPROTO_UDP};
+use crate::time::Nanos;
+use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, Parsed, udp};
 
@@ -37,6 +38,18 @@ pub(super) struct Heard<'a> {
     pub peer: PeerIx,
     pub view: &'a PeerView,
     pub path: &'a PathView,
+}
+
+impl<'a> Heard<'a> {
+    /// The path to answer on: the one the packet came over, unless it cannot be sent on and another
+    /// can.
+    pub fn way_back(&self) -> &'a PathView {
+        let usable = |p: &&PathView| p.live && p.next_hop.is_some();
+        Some(self.path)
+            .filter(usable)
+            .or_else(|| self.view.live().find(usable))
+            .unwrap_or(self.path)
+    }
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -89,6 +102,10 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::UnknownPeer);
         }
         let Some(h) = heard else { return Verdict::Drop(DropReason::UnknownPath) };
+        if !self.owns(ctx, lane_of(cm.session, h.view.lanes)) {
+            // On a port of another lane: its session, if there is one, is another worker's.
+            return Verdict::Drop(DropReason::UnknownPath);
+        }
         self.measure(ctx, h, &cm);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
             cell.received(p.l3_len(), ctx.now.as_micros());
@@ -97,6 +114,10 @@ impl<B: PacketBuf> Worker<B> {
             let tlvs = p.payload_off..p.end - cm_len;
             let list = frame.data().get(tlvs).unwrap_or_default();
             return self.session_message(ctx, h, &cm, list, env);
+        }
+        if cm.slice.is_some() {
+            // A piece is no packet. LIMITATION: slices are not put together.
+            return Verdict::Drop(DropReason::Unsupported);
         }
         let row = match self.session_of(ctx, h, &cm, env) {
             Ok(row) => row,
@@ -107,7 +128,11 @@ impl<B: PacketBuf> Worker<B> {
         };
         let tuple = session.tuple.reversed();
         let restored = if cm.flags.contains(Flags::WRAP) {
-            encap::unwrap_udp(&mut frame, p, cm_len, &tuple)
+            if p.protocol == IPPROTO_UDP {
+                encap::unwrap_udp(&mut frame, p, cm_len, &tuple)
+            } else {
+                Err(encap::EncapError::Unsupported)
+            }
         } else if h.path.encapsulation == Encapsulation::Native {
             encap::from_native(&mut frame, p, cm_len, &tuple)
         } else {
@@ -117,18 +142,18 @@ impl<B: PacketBuf> Worker<B> {
             Ok(len) => len,
             Err(e) => return Verdict::Drop(e.into()),
         };
-        session.last_used = ctx.now;
-        session.stats.rx_packets += 1;
-        session.stats.rx_bytes += len as u64;
-        if cm.flags.contains(Flags::CLOSE) {
-            session.state = State::Closing;
-        }
         let Ok(inner) = crate::wire::parse_frame(frame.data()) else {
             return Verdict::Drop(DropReason::BadL4);
         };
         if inner.tuple() != tuple {
             // The ports inside are not the session's: not this session's packet.
             return Verdict::Drop(DropReason::TupleMismatch);
+        }
+        session.last_used = ctx.now;
+        session.stats.rx_packets += 1;
+        session.stats.rx_bytes += len as u64;
+        if cm.flags.contains(Flags::CLOSE) {
+            session.state = State::Closing;
         }
         if let Some(t) = inner.tcp {
             track_tcp(session, t.flags, false);
@@ -137,6 +162,11 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         self.deliver(ctx, h, row, &cm, frame, &inner, env)
+    }
+
+    /// Whether sessions of `lane` are this worker's.
+    fn owns(&self, ctx: &Ctx<'_>, lane: Lane) -> bool {
+        lane.0 % ctx.snapshot.workers.max(1) == self.index
     }
 
     /// One-way delay, path counter, and the delay the peer reports for one of our paths.
@@ -206,12 +236,20 @@ impl<B: PacketBuf> Worker<B> {
         known: Option<Row>,
     ) -> Result<Row, DropReason> {
         // What the peer opens must come from behind the peer (G-03).
-        if ctx.snapshot.prefixes.lookup(tuple.dst) != Some(&h.peer) {
+        // Of a discovered peer we do not know what is behind it, only what is not.
+        let behind = ctx.snapshot.prefixes.lookup(tuple.dst);
+        if behind != Some(&h.peer) && (behind.is_some() || !h.view.discovered) {
+            return Err(DropReason::TupleMismatch);
+        }
+        if !is_sound(&tuple, id) {
             return Err(DropReason::TupleMismatch);
         }
         let theirs = id.made_by_larger_node() != (ctx.snapshot.node > h.view.node);
         if let Some(row) = known {
-            if self.table.get(row).is_some_and(|s| s.tuple == tuple) {
+            if let Some(session) = self.table.get_mut(row).filter(|s| s.tuple == tuple) {
+                if session.state == State::Closing && tuple.protocol != IPPROTO_TCP {
+                    session.state = State::Confirmed;
+                }
                 return Ok(row);
             }
             if !theirs {
@@ -221,7 +259,11 @@ impl<B: PacketBuf> Worker<B> {
             self.end(row);
         }
         if let Some(row) = self.table.find_tuple(&tuple) {
-            return self.merge(h, row, id, theirs);
+            if self.table.get(row).is_some_and(|s| s.peer == h.peer) {
+                return self.merge(row, id, theirs);
+            }
+            // The flow moved to another peer; the old session is of no use to anybody.
+            self.end(row);
         }
         if ctx.snapshot.params.draining {
             return Err(DropReason::Draining);
@@ -235,53 +277,42 @@ impl<B: PacketBuf> Worker<B> {
     /// The flow has a session already, under another id.
     ///
     /// Both sides opened at once, or one lost its table: the id made by the node with the lower id
-    /// wins, which both ends decide alike. The same maker twice: the newer id replaces the older.
-    fn merge(
-        &mut self,
-        h: Heard<'_>,
-        row: Row,
-        id: SessionId,
-        theirs: bool,
-    ) -> Result<Row, DropReason> {
+    /// wins, which both ends decide alike. The same maker twice: its newer id replaces the older.
+    /// Whoever is told of an id that lost answers with the one that won ([`Self::confirm`]).
+    fn merge(&mut self, row: Row, id: SessionId, theirs: bool) -> Result<Row, DropReason> {
         let Some(session) = self.table.get_mut(row) else {
             return Err(DropReason::UnknownSession);
         };
-        if session.peer != h.peer {
-            // The flow moved to another peer; the old session is of no use to anybody.
-            self.end(row);
-            return Err(DropReason::TupleMismatch);
-        }
+        // The peer has not sent under an id of this session that it still knows, so whatever came
+        // before belongs to an earlier row of its, and the numbers of the new one start afresh.
+        forget_arrivals(session);
+        session.confirmed_at = Nanos(0);
         let same_maker = session.id.made_by_larger_node() == id.made_by_larger_node();
-        if same_maker {
-            if !theirs {
-                return Err(DropReason::TupleMismatch);
-            }
-            forget_arrivals(session);
-            session.state = State::Confirmed;
-            session.opener = false;
-            return if self.table.replace_id(row, id) {
-                Ok(row)
-            } else {
-                Err(DropReason::TupleMismatch)
-            };
-        }
-        let lower_made_it = !id.made_by_larger_node();
-        if lower_made_it {
+        let wins = if same_maker { theirs } else { !id.made_by_larger_node() };
+        if wins {
             session.state = State::Confirmed;
             session.opener = !theirs;
-            if !self.table.adopt_id(row, id) {
-                return Err(DropReason::TupleMismatch);
-            }
         } else {
-            // Ours wins: say so again until the peer has heard it.
+            // The session's id stays: say so until the peer has heard it.
             session.state = State::Opening;
             session.opened_on = 0;
-            if !self.table.add_alias(row, id) {
-                return Err(DropReason::TupleMismatch);
-            }
         }
-        Ok(row)
+        let done = match (wins, same_maker) {
+            (true, true) => self.table.replace_id(row, id),
+            (true, false) => self.table.adopt_id(row, id),
+            (false, _) => self.table.add_alias(row, id),
+        };
+        if done { Ok(row) } else { Err(DropReason::TupleMismatch) }
     }
+}
+
+/// Whether a flow between hosts can look like that, and `id` puts it on the lane of its packets.
+fn is_sound(tuple: &FlowTuple, id: SessionId) -> bool {
+    let ports = matches!(tuple.protocol, IPPROTO_TCP | IPPROTO_UDP);
+    is_host(tuple.src)
+        && is_host(tuple.dst)
+        && (ports || (tuple.sport, tuple.dport) == (0, 0))
+        && id.h() == tuple.lane_hash()
 }
 
 /// The outer L4 checksum, in full. UDP over IPv4 without one passes (RFC 768).
