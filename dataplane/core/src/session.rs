@@ -46,6 +46,9 @@ pub struct Session<T> {
     pub state: State,
     /// Whether this side made the id.
     pub opener: bool,
+    /// Whether the peer asked for the row: it then counts into the peer's share of the table. Never
+    /// changes.
+    pub accepted: bool,
     /// The peer's restart count this session's sequence numbers belong to.
     pub epoch: u64,
     /// When it was made.
@@ -109,20 +112,33 @@ pub struct SessionTable<T> {
     free: Vec<Row>,
     by_tuple: HashMap<FlowTuple, Row>,
     by_id: HashMap<(PeerIx, SessionId), Row>,
+    /// Accepted rows by peer.
+    accepted: Vec<usize>,
     limit: usize,
 }
+
+/// Room made in advance for at most this many rows: a table that grows in the middle of traffic
+/// moves all of them at once.
+const ROOM_AHEAD: usize = 1 << 20;
 
 impl<T> SessionTable<T> {
     /// An empty table for at most `limit` sessions.
     #[must_use]
     pub fn new(limit: usize) -> Self {
+        let room = limit.min(ROOM_AHEAD);
         Self {
-            rows: Vec::new(),
-            free: Vec::new(),
-            by_tuple: HashMap::new(),
-            by_id: HashMap::new(),
+            rows: Vec::with_capacity(room),
+            free: Vec::with_capacity(room),
+            by_tuple: HashMap::with_capacity(room),
+            by_id: HashMap::with_capacity(room),
+            accepted: Vec::new(),
             limit,
         }
+    }
+
+    /// Rows that one peer may ask for: a quarter of the table is out of its reach.
+    const fn share(&self) -> usize {
+        self.limit - self.limit / 4
     }
 
     /// Sessions in the table.
@@ -171,16 +187,22 @@ impl<T> SessionTable<T> {
     /// Adds a session.
     ///
     /// # Errors
-    /// When the table is full, or the tuple or id is in use.
+    /// When the table or the peer's share of it is full, or the tuple or id is in use.
     pub fn insert(&mut self, session: Session<T>) -> Result<Row, InsertError> {
         let key = (session.peer, session.id);
         if self.by_tuple.contains_key(&session.tuple) || self.by_id.contains_key(&key) {
             return Err(InsertError::Taken);
         }
-        if self.len() >= self.limit {
+        let peer = usize::from(session.peer.0);
+        if self.accepted.len() <= peer {
+            self.accepted.resize(peer + 1, 0);
+        }
+        let share = if session.accepted { self.share() } else { usize::MAX };
+        let of_peer = self.accepted.get(peer).copied().unwrap_or(0);
+        if self.len() >= self.limit || of_peer >= share {
             return Err(InsertError::Full);
         }
-        let tuple = session.tuple;
+        let (tuple, accepted) = (session.tuple, session.accepted);
         let row = if let Some(row) = self.free.pop() {
             self.rows[row as usize] = Some(session);
             row
@@ -191,6 +213,9 @@ impl<T> SessionTable<T> {
         };
         self.by_tuple.insert(tuple, row);
         self.by_id.insert(key, row);
+        if let Some(n) = self.accepted.get_mut(peer) {
+            *n += usize::from(accepted);
+        }
         Ok(row)
     }
 
@@ -201,6 +226,9 @@ impl<T> SessionTable<T> {
         self.by_id.remove(&(session.peer, session.id));
         if let Some(alias) = session.alias {
             self.by_id.remove(&(session.peer, alias));
+        }
+        if let Some(n) = self.accepted.get_mut(usize::from(session.peer.0)) {
+            *n -= usize::from(session.accepted);
         }
         self.free.push(row);
         Some(session)
@@ -274,6 +302,7 @@ mod tests {
             lane: Lane(0),
             state: State::Opening,
             opener: true,
+            accepted: false,
             epoch: 0,
             created: Nanos(0),
             last_used: Nanos(0),

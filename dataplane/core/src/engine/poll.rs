@@ -166,7 +166,13 @@ impl<B: PacketBuf> Worker<B> {
 fn timeout<B>(session: &Session<B>, params: &Params) -> u64 {
     match session.state {
         State::Closing => params.timeout_closing_ns,
-        State::Confirmed if session.tuple.protocol == IPPROTO_TCP => params.timeout_tcp_ns,
+        State::Confirmed if is_established(session) => params.timeout_tcp_ns,
         State::Opening | State::Confirmed => params.timeout_udp_ns,
     }
+}
+
+/// Both hosts have spoken. The gateways agree on a session before its hosts have (G-18).
+fn is_established<B>(session: &Session<B>) -> bool {
+    let stats = &session.stats;
+    session.tuple.protocol == IPPROTO_TCP && stats.tx_packets > 0 && stats.rx_packets > 0
 }
