@@ -4,7 +4,7 @@ use crate::config::DataplaneConfig;
 use crate::devices::{Devices, PortFacts};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Sink, WorkerLink, plan};
-use crate::lcore::{BURST, LcoreEnd, Pause, WorkerStage, push_one, untag};
+use crate::lcore::{BURST, LcoreEnd, WorkerStage, push_one, untag};
 use crate::stats::{
     END, FLUSH, LcoreCells, LcoreReading, PoolReading, PortReading, RX_OFF, RingInfo, RingReading,
     Stage,
@@ -97,7 +97,7 @@ impl Dataplane {
 
     pub(crate) fn assemble(devices: Devices, first: Snapshot) -> Result<Self> {
         let (eal, instance) = (devices.eal.clone(), devices.instance);
-        let (clock, idle) = (devices.config.clock, devices.config.idle);
+        let clock = devices.config.clock;
         let pool = devices.pool.clone();
         let Layout { stage, lcores, sinks, workers, stock, publisher, rings } =
             plan(devices, first)?;
@@ -129,10 +129,7 @@ impl Dataplane {
             };
             let lcore = planned.lcore;
             let name = format!("mpip{instance}-lcore{}", running.number);
-            let thread = spawn_worker(&eal, &name, &running.cpus, move || {
-                Pause::prepare_thread(idle);
-                lcore.run()
-            })?;
+            let thread = spawn_worker(&eal, &name, &running.cpus, move || lcore.run())?;
             running.thread = Some(thread);
             dataplane.lcores.push(running);
         }
