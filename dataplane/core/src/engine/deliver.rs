@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Added to the delay difference: scheduling of two gateways and a burst on the wire, µs.
 const HOLD_MARGIN_US: u64 = 5_000;
+/// Rows with held packets that one poll looks at.
+const WAITING_PER_POLL: usize = 256;
 
 impl<B: PacketBuf> Worker<B> {
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
@@ -36,7 +38,7 @@ impl<B: PacketBuf> Worker<B> {
     ) -> Verdict {
         let params = &ctx.snapshot.params;
         let full = self.held >= params.reorder_budget;
-        let hold = self.hold(ctx, h);
+        let hold = if full || self.is_next(row, p) { Duration::ZERO } else { self.hold(ctx, h) };
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
@@ -51,7 +53,7 @@ impl<B: PacketBuf> Worker<B> {
                 }
                 return self.hand_over(ctx, row, frame, env);
             }
-            Arrival::Tcp(reorder) if params.reorder && !full => reorder,
+            Arrival::Tcp(reorder) if params.reorder => reorder,
             Arrival::Tcp(_) => return self.hand_over(ctx, row, frame, env),
         };
         let Some(tcp) = p.tcp else { return Verdict::Drop(DropReason::BadL4) };
@@ -66,10 +68,16 @@ impl<B: PacketBuf> Worker<B> {
         };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
-        let pushed = reorder.push(ctx.now, incoming, frame, &mut |out| released.push(out));
+        let mut out = |o| released.push(o);
+        let pushed = reorder.push(ctx.now, incoming, frame, &mut out);
+        let waits = pushed == Pushed::Held && !full;
+        if full && pushed == Pushed::Held {
+            // No room to wait: it goes, and what waited for the same hole goes before it.
+            reorder.expire(ctx.now, &mut out);
+        }
         let after = reorder.held();
         self.held = (self.held + after).saturating_sub(before);
-        if pushed == Pushed::Held {
+        if waits {
             session.stats.reordered += 1;
             if !session.waiting {
                 session.waiting = true;
@@ -80,7 +88,7 @@ impl<B: PacketBuf> Worker<B> {
         let own = self.hand_over_released(ctx, row, env);
         // The caller counts this packet's verdict: as held, or as the first of those that left.
         self.counts.held = self.held as u64;
-        if pushed == Pushed::Held {
+        if waits {
             self.counts.held = self.counts.held.saturating_sub(1);
             return Verdict::Hold;
         }
@@ -117,6 +125,14 @@ impl<B: PacketBuf> Worker<B> {
         first
     }
 
+    /// Whether the packet is what its session waits for, with nothing behind it.
+    fn is_next(&self, row: Row, p: &Parsed) -> bool {
+        match self.table.get(row).map(|s| &s.arrival) {
+            Some(Arrival::Tcp(r)) => r.held() == 0 && r.expected() == p.tcp.map(|t| t.seq),
+            _ => true,
+        }
+    }
+
     /// Longest wait of a packet that came over `h.path`: what the slowest live path is behind.
     fn hold(&self, ctx: &Ctx<'_>, h: Heard<'_>) -> Duration {
         let limit = u64::from(ctx.snapshot.params.reorder_max_hold_us);
@@ -131,23 +147,41 @@ impl<B: PacketBuf> Worker<B> {
         Duration::from_micros(us.clamp(HOLD_MARGIN_US.min(limit), limit))
     }
 
-    /// Releases what need not wait any longer in the rows that hold packets.
+    /// Releases what need not wait any longer in the rows that hold packets: in a stretch of them,
+    /// so that packets never wait long for a poll; the next call goes on behind it.
     pub(super) fn release_due(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
-        let mut i = 0;
-        while let Some(row) = self.waiting.get(i).copied() {
-            if self.release_row(ctx, row, env) {
-                i += 1;
+        // Neighbours in the list mostly go to one peer, whose horizon is then looked up once.
+        let mut known: Option<(PeerIx, Option<u32>)> = None;
+        for _ in 0..self.waiting.len().min(WAITING_PER_POLL) {
+            if self.waiting_at >= self.waiting.len() {
+                self.waiting_at = 0;
+            }
+            let Some(row) = self.waiting.get(self.waiting_at).copied() else { break };
+            let horizon = self.table.get(row).map(|s| s.peer).and_then(|peer| match known {
+                Some((of, horizon)) if of == peer => horizon,
+                _ => {
+                    let horizon = ctx.peer(peer).and_then(|view| self.horizon(peer, view));
+                    known = Some((peer, horizon));
+                    horizon
+                }
+            });
+            if self.release_row(ctx, row, horizon, env) {
+                self.waiting_at += 1;
             } else {
-                self.waiting.swap_remove(i);
+                self.waiting.swap_remove(self.waiting_at);
             }
         }
         self.counts.held = self.held as u64;
     }
 
     /// Returns whether the row still holds packets.
-    fn release_row(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) -> bool {
-        let peer = self.table.get(row).map(|s| s.peer);
-        let horizon = peer.and_then(|p| self.horizon(p, ctx.peer(p)?));
+    fn release_row(
+        &mut self,
+        ctx: &Ctx<'_>,
+        row: Row,
+        horizon: Option<u32>,
+        env: &mut impl Env<B>,
+    ) -> bool {
         let Some(session) = self.table.get_mut(row) else { return false };
         let Arrival::Tcp(reorder) = &mut session.arrival else { return false };
         let before = reorder.held();
@@ -255,6 +289,8 @@ fn next_hop(ctx: &Ctx<'_>, dst: std::net::IpAddr) -> Option<(PortIx, [u8; 6])> {
         return None;
     }
     let route = ctx.snapshot.routes.lookup(dst)?;
+    // What leaves by an uplink is the kernel's to route and to translate.
+    ctx.port(route.port).filter(|p| p.role == Role::Lan)?;
     let hop = route.gateway.unwrap_or(dst);
     ctx.snapshot.neighbours.get(&(route.port, hop)).map(|mac| (route.port, *mac))
 }

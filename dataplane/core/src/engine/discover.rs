@@ -29,7 +29,9 @@ impl<B: PacketBuf> Worker<B> {
         }
         let Some(place) = self.asked.get_mut(place(p.dst)) else { return };
         let fresh = ctx.now.0.saturating_sub(place.1.0) < ASK_AGAIN_NS;
-        if place.0 == Some(p.dst) && fresh {
+        if place.0.is_some() && fresh {
+            // This one, or another whose place it shares: no more than a question a second per
+            // place, or hosts that scan would keep the control thread from everything else.
             return;
         }
         *place = (Some(p.dst), ctx.now);

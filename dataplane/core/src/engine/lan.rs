@@ -55,7 +55,9 @@ impl<B: PacketBuf> Worker<B> {
                 let between_hosts = is_host(p.src) && is_host(p.dst);
                 let peer = ctx.snapshot.prefixes.lookup(p.dst).copied();
                 let Some(peer) = peer.filter(|_| between_hosts) else {
-                    self.ask_about(ctx, port, p, env);
+                    if between_hosts {
+                        self.ask_about(ctx, port, p, env);
+                    }
                     return match origin {
                         Origin::Wire => self.other(ctx, port, frame, p, env),
                         // The kernel sent it here; giving it back would be a loop.

@@ -120,8 +120,10 @@ struct Worker<B> {
     cells: Vec<Arc<WorkerCells>>,
     table: SessionTable<B>,
     peers: Vec<PeerState>,
-    /// Rows whose reorder buffer holds packets.
+    /// Rows whose reorder buffer holds packets; rows that ended since the last look too.
     waiting: Vec<Row>,
+    /// Where the next look at `waiting` begins.
+    waiting_at: usize,
     held: usize,
     counts: VerdictCounts,
     rng: u64,
@@ -155,6 +157,7 @@ impl<B: PacketBuf> Engine<B> {
             table: SessionTable::new(snapshot.params.max_sessions),
             peers: Vec::new(),
             waiting: Vec::new(),
+            waiting_at: 0,
             held: 0,
             counts: VerdictCounts::default(),
             rng: seed ^ (u64::from(index) << 56) ^ 0x6d70_6970,

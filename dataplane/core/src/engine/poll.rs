@@ -12,6 +12,8 @@ use std::sync::mpsc::Sender;
 /// Rows looked at for expiry are spread so that each is seen about once a second.
 const SCAN_EVERY_NS: u64 = 1_000_000;
 const SCANS_A_SECOND: usize = 1_000;
+/// Silence after which a session gives back the memory of an empty reorder buffer, ns.
+const SHRINK_AFTER_NS: u64 = 1_000_000_000;
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
@@ -87,8 +89,13 @@ impl<B: PacketBuf> Worker<B> {
             }
             let row = self.scan_row as Row;
             self.scan_row += 1;
-            let Some(session) = self.table.get(row) else { continue };
+            let Some(session) = self.table.get_mut(row) else { continue };
             let idle = ctx.now.0.saturating_sub(session.last_used.0);
+            if idle >= SHRINK_AFTER_NS
+                && let crate::session::Arrival::Tcp(reorder) = &mut session.arrival
+            {
+                reorder.shrink();
+            }
             if idle < timeout(session, &ctx.snapshot.params) {
                 continue;
             }
@@ -110,7 +117,6 @@ impl<B: PacketBuf> Worker<B> {
             self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
         }
         self.counts.held = self.held as u64;
-        self.waiting.retain(|r| *r != row);
     }
 
     pub(super) fn command(&mut self, ctx: &Ctx<'_>, command: Command, env: &mut impl Env<B>) {
