@@ -16,7 +16,7 @@ use crate::result::{Goal, ResultFile, Row, say};
 /// # Errors
 /// The lab cannot be built at all, a signal came, or the files cannot be written. A scenario that fails
 /// becomes rows that say so.
-pub fn run(out: &Path, options: Options) -> Result<bool> {
+pub fn run(out: &Path, options: &Options) -> Result<bool> {
     let planned: u64 = scenarios::ALL.iter().map(|s| s.seconds).sum();
     let progress = Progress::new(Duration::from_secs(planned * u64::from(options.repeats)));
     let mut result = ResultFile::new("demo");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use mpip_bench::agent::{self, Agent};
 use mpip_bench::lab::error::LabError;
-use mpip_bench::lab::{self, Options, netns, scenarios};
+use mpip_bench::lab::{self, Options, gateway, netns, scenarios};
 use mpip_bench::progress::Progress;
 use mpip_bench::result::{self, ResultFile};
 use mpip_bench::{demo, report};
@@ -32,6 +32,9 @@ enum Command {
         /// Repeats of each arm.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
         repeats: u32,
+        /// A key of the gateways' [mpip] section, for example scheduler=wrr; repeat for more.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = gateway::parse_override)]
+        mpip: Vec<(String, toml::Value)>,
     },
     /// Make an HTML report from a result file.
     Report {
@@ -69,6 +72,9 @@ struct LabArgs {
     /// Leave namespaces and logs in place.
     #[arg(long)]
     keep: bool,
+    /// A key of the gateways' [mpip] section, for example scheduler=wrr; repeat for more.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = gateway::parse_override)]
+    mpip: Vec<(String, toml::Value)>,
 }
 
 /// All goals met.
@@ -81,8 +87,9 @@ const MISSED: u8 = 3;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Lab(args) => run_lab(&args),
-        Command::Demo { out, repeats } => {
-            demo::run(&out, Options { repeats, keep: false }).map_err(|e| e.to_string())
+        Command::Demo { out, repeats, mpip } => {
+            let options = Options { repeats, keep: false, mpip: mpip.into_iter().collect() };
+            demo::run(&out, &options).map_err(|e| e.to_string())
         }
         Command::Report { file, out } => {
             report::write(&file, &out).map(|()| true).map_err(|e| e.to_string())
@@ -126,8 +133,12 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         scenarios::find(name).ok_or_else(|| LabError::NoScenario(name.to_owned()).to_string())?;
     let progress = Progress::new(Duration::from_secs(scenario.seconds * u64::from(args.repeats)));
     let mut result = ResultFile::new(scenario.name);
-    let options = Options { repeats: args.repeats, keep: args.keep };
-    let outcome = lab::run(scenario, options, &progress, &mut result);
+    let options = Options {
+        repeats: args.repeats,
+        keep: args.keep,
+        mpip: args.mpip.iter().cloned().collect(),
+    };
+    let outcome = lab::run(scenario, &options, &progress, &mut result);
     drop(progress);
     // What was measured before an arm failed is worth keeping.
     if !result.rows.is_empty() {

@@ -3,6 +3,7 @@
 //! Configurations are written from types, so that a scenario names what it changes and nothing else.
 //! Numbers come from `mpipctl show … --json`, as an operator would get them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,13 +22,34 @@ const BASE_PORT: u16 = 7000;
 /// How long paths may take to come up after start.
 const UP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Keys of section `[mpip]` and their values.
+pub type Overrides = BTreeMap<String, toml::Value>;
+
+/// Parses `key=value` for section `[mpip]`: an integer, `true`, `false`, or text.
+///
+/// # Errors
+/// No `=`, or a key the lab sets itself.
+pub fn parse_override(text: &str) -> std::result::Result<(String, toml::Value), String> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("\"{text}\" is not key=value"))?;
+    if matches!(key, "base_port" | "reorder" | "seed") {
+        return Err(format!("{key} is the scenario's to set"));
+    }
+    let value = match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(n), _) => n.into(),
+        (_, Ok(b)) => b.into(),
+        _ => value.into(),
+    };
+    Ok((key.to_owned(), value))
+}
+
 /// What scenarios vary.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Put packets back in order at the far side.
     pub reorder: bool,
-    /// Scheduler; `None`: the product's default.
-    pub scheduler: Option<&'static str>,
+    /// Other keys of section `[mpip]`, as asked on the command line.
+    pub mpip: Overrides,
     /// Destinations behind the peer, as gateway A sees them. Empty: no peer at all on A.
     pub behind_b: Vec<&'static str>,
     /// Destinations gateway A may ask whether they speak MPIP.
@@ -38,7 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             reorder: true,
-            scheduler: None,
+            mpip: Overrides::new(),
             behind_b: vec!["10.2.0.0/24"],
             discovery: Vec::new(),
         }
@@ -87,10 +109,10 @@ struct Api {
 #[derive(Serialize)]
 struct Mpip {
     base_port: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheduler: Option<&'static str>,
     reorder: &'static str,
     seed: u64,
+    #[serde(flatten)]
+    more: Overrides,
 }
 
 #[derive(Serialize)]
@@ -166,9 +188,9 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
         api: Api { socket: socket.to_owned() },
         mpip: Mpip {
             base_port: BASE_PORT,
-            scheduler: settings.scheduler,
             reorder: if settings.reorder { "on" } else { "off" },
             seed: 1,
+            more: settings.mpip.clone(),
         },
         discovery: (side == Side::A && !settings.discovery.is_empty())
             .then(|| Discovery { enabled: true, prefixes: settings.discovery.clone() }),
@@ -358,7 +380,14 @@ mod tests {
     fn the_daemon_takes_every_configuration_the_lab_writes() {
         let all = [
             Settings::default(),
-            Settings { reorder: false, scheduler: Some("wrr"), ..Settings::default() },
+            Settings {
+                reorder: false,
+                mpip: ["scheduler=wrr", "weight_step=20", "paper_mode=false", "weight_period=50ms"]
+                    .iter()
+                    .map(|o| parse_override(o).expect("override"))
+                    .collect(),
+                ..Settings::default()
+            },
             Settings { behind_b: vec!["0.0.0.0/0"], ..Settings::default() },
             Settings { discovery: vec!["10.11.0.0/24"], ..Settings::default() },
         ];
@@ -368,9 +397,17 @@ mod tests {
                 let text = toml::to_string(&file(side, &settings, Path::new("/tmp/x.sock")))
                     .expect("serializes");
                 let read = mpip_conf::Config::parse_on(&text, "lab.toml", &machine);
-                assert!(read.is_ok(), "{text}\n{}", read.err().expect("errors"));
+                if let Err(e) = read {
+                    panic!("{text}\n{e}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn keys_of_the_scenarios_are_not_for_the_command_line() {
+        assert!(parse_override("reorder=off").is_err());
+        assert!(parse_override("scheduler").is_err());
     }
 
     #[test]

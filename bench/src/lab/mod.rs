@@ -24,17 +24,19 @@ use crate::progress::Progress;
 use crate::result::{ResultFile, Row, Series};
 use emulator::{Emulator, PathSpec};
 use error::{LabError, Result};
-use gateway::{Gateway, Pair, Settings};
+use gateway::{Gateway, Overrides, Pair, Settings};
 use netns::Namespaces;
 use scenarios::Scenario;
 
 /// What the operator asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Repeats of each arm.
     pub repeats: u32,
     /// Leave namespaces and logs in place.
     pub keep: bool,
+    /// Keys of the gateways' `[mpip]` section that differ from the product's defaults.
+    pub mpip: Overrides,
 }
 
 /// What a scenario works with.
@@ -49,6 +51,7 @@ pub struct Lab<'a> {
     pub progress: &'a Progress,
     /// Repeats of each arm.
     pub repeats: u32,
+    mpip: Overrides,
     rows: Vec<Row>,
     series: Vec<Series>,
     details: Map<String, Value>,
@@ -81,7 +84,15 @@ impl Lab<'_> {
     /// A gateway does not come up.
     pub fn gateways(&self, settings: &Settings) -> Result<Pair> {
         self.step("starting the gateways");
-        Pair::start(&self.ns, settings)
+        Pair::start(&self.ns, &self.settings(settings))
+    }
+
+    /// A scenario's settings together with what the command line asks for.
+    #[must_use]
+    pub fn settings(&self, scenario: &Settings) -> Settings {
+        let mut all = scenario.clone();
+        all.mpip.extend(self.mpip.iter().map(|(k, v)| (k.clone(), v.clone())));
+        all
     }
 
     /// Ends both gateways, keeps their accounts for the details and the conservation rows.
@@ -136,7 +147,7 @@ impl Lab<'_> {
 /// The lab cannot be built, or an arm fails; rows of arms that had finished are kept in `result`.
 pub fn run(
     scenario: &Scenario,
-    options: Options,
+    options: &Options,
     progress: &Progress,
     result: &mut ResultFile,
 ) -> Result<()> {
@@ -152,11 +163,15 @@ pub fn run(
         ns,
         progress,
         repeats: options.repeats.max(1),
+        mpip: options.mpip.clone(),
         rows: Vec::new(),
         series: Vec::new(),
         details: Map::new(),
     };
     lab.detail("paths", json!(specs.iter().map(PathSpec::text).collect::<Vec<_>>()));
+    if !options.mpip.is_empty() {
+        lab.detail("mpip", json!(options.mpip));
+    }
     let outcome = (scenario.run)(&mut lab);
     result.rows.append(&mut lab.rows);
     result.series.append(&mut lab.series);

@@ -113,7 +113,7 @@ impl Namespaces {
     pub fn veth(&self, a: (&str, &str), b: (&str, &str)) -> Result<()> {
         self.ip(
             a.0,
-            &format!("link add {} type veth peer name {} netns {}", a.1, b.1, self.name(b.0)),
+            &format!("link add name {} type veth peer name {} netns {}", a.1, b.1, self.name(b.0)),
         )?;
         for (namespace, interface) in [a, b] {
             self.run(

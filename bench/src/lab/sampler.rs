@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::emulator::{Control, Emulator, Snapshot, Way};
+use super::emulator::{Control, Counters, Emulator, Snapshot, Way};
 use super::error::{LabError, Result};
 use super::topology::PATHS;
 use crate::result::{Event, Series};
@@ -108,6 +108,15 @@ impl Samples {
         at(self.points.last()).saturating_sub(at(self.points.first()))
     }
 
+    /// Packets that met a full queue of a path between the first and the last sample.
+    #[must_use]
+    pub fn queue_drops(&self, path: u8, way: Way) -> u64 {
+        let at = |p: Option<&(f64, Snapshot)>| {
+            p.and_then(|p| counters(p, path, way)).map_or(0, |c| c.dropped_queue)
+        };
+        at(self.points.last()).saturating_sub(at(self.points.first()))
+    }
+
     /// One curve per path.
     #[must_use]
     pub fn series(&self, scenario: &str, arm: &str, way: Way, events: &[Event]) -> Vec<Series> {
@@ -139,13 +148,16 @@ impl Samples {
     }
 }
 
-fn bytes(point: &(f64, Snapshot), path: u8, way: Way) -> Option<u64> {
-    let path = point.1.paths.get(usize::from(path).checked_sub(1)?)?;
-    let [ab, ba] = path;
+fn counters(point: &(f64, Snapshot), path: u8, way: Way) -> Option<Counters> {
+    let [ab, ba] = point.1.paths.get(usize::from(path).checked_sub(1)?)?;
     Some(match way {
-        Way::Ab => ab.bytes_out,
-        Way::Ba => ba.bytes_out,
+        Way::Ab => *ab,
+        Way::Ba => *ba,
     })
+}
+
+fn bytes(point: &(f64, Snapshot), path: u8, way: Way) -> Option<u64> {
+    counters(point, path, way).map(|c| c.bytes_out)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "byte counts of a lab are far below 2^53")]
@@ -160,7 +172,6 @@ fn round(v: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::emulator::Counters;
 
     fn at(t: f64, path1: u64, path2: u64) -> (f64, Snapshot) {
         let c = |bytes_out| Counters { bytes_out, ..Counters::default() };

@@ -115,6 +115,8 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
                     "retransmits": iperf.as_ref().ok().map(|i| i.retransmits),
                     "udp": datagrams,
                     "return_ms": returns,
+                    "silence_tcp_ms": tcp.during,
+                    "silence_udp_ms": thin.during,
                 }),
             );
         }

@@ -23,7 +23,7 @@ const SECONDS: u32 = 13;
 
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let (mut survived, mut silence, mut start_time) = (Vec::new(), Vec::new(), Vec::new());
-    let settings = Settings::default();
+    let settings = lab.settings(&Settings::default());
     let mut pair = lab.gateways(&settings)?;
     for round in 0..lab.repeats {
         lab.step("TCP through the gateways");

@@ -23,6 +23,7 @@ struct Arm {
     used: [Vec<f64>; 2],
     share: [Vec<f64>; 2],
     retransmits: Vec<u64>,
+    queue_drops: Vec<[u64; 2]>,
 }
 
 impl Arm {
@@ -30,6 +31,7 @@ impl Arm {
         self.mbit_s.push(measured.iperf.mbit_s);
         self.percent.push(measured.iperf.mbit_s / sum * 100.0);
         self.retransmits.push(measured.iperf.retransmits);
+        self.queue_drops.push(PATHS.map(|p| measured.samples.queue_drops(p, Way::Ab)));
         let rates = PATHS.map(|p| measured.path_mbit_s(p));
         let total: f64 = rates.iter().sum();
         for (n, spec) in lab.emulator.specs().iter().enumerate() {
@@ -64,7 +66,10 @@ impl Arm {
                 lab.row(Row::new(ID, what, arm, "%", None, share));
             }
         }
-        lab.detail(&format!("{arm} retransmits"), json!(self.retransmits));
+        lab.detail(
+            arm,
+            json!({ "retransmits": self.retransmits, "queue drops per path": self.queue_drops }),
+        );
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         }
         if round == 0 {
             lab.series(samples.series(ID, "mpip", Way::Ab, &[]));
-            lab.detail("first round", json!({ "sent": sent, "received": got }));
+            let drops = PATHS.map(|p| samples.queue_drops(p, Way::Ab));
+            lab.detail(
+                "first round",
+                json!({ "sent": sent, "received": got, "queue drops per path": drops }),
+            );
         }
     }
     let what = format!("delivered of {} Mbit/s offered", offered / 1_000_000);

@@ -32,7 +32,9 @@ pub(super) fn legacy_host(lab: &mut Lab<'_>) -> Result<()> {
     make_file(&download, BYTES, 2)?;
     let settings = Settings { discovery: vec!["10.11.0.0/24"], ..Settings::default() };
     let pair = lab.gateways(&settings)?;
-    let (mut intact, mut foreign, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut intact, mut foreign) = (Vec::new(), Vec::new());
+    // Over all repeats: the answer, or the lack of one, is remembered.
+    let mut queries = 0;
     let (mut up_rate, mut down_rate) = (Vec::new(), Vec::new());
     let mut checked = 0;
     for round in 0..lab.repeats {
@@ -54,7 +56,7 @@ pub(super) fn legacy_host(lab: &mut Lab<'_>) -> Result<()> {
         let b = check_segments(&to_host, None, Some(HTTP_PORT), &read(&download)?)?;
         checked += a.segments + b.segments;
         foreign.push(count(a.foreign_segments + b.foreign_segments));
-        queries.push(count(to_legacy.iter().filter(|f| is_udp(f)).count() as u64));
+        queries += to_legacy.iter().filter(|f| is_udp(f)).count() as u64;
         intact.push(count([&sent, &fetched].iter().filter(|t| t.intact).count() as u64));
         up_rate.push(sent.mbit_s);
         down_rate.push(fetched.mbit_s);
@@ -69,9 +71,19 @@ pub(super) fn legacy_host(lab: &mut Lab<'_>) -> Result<()> {
     let goal = Some(Goal::exactly(0.0));
     let what = format!("segments with a foreign byte, of {checked} compared");
     lab.row(Row::new(ID, what, "mpip", "segments", goal, &foreign).judged_by_worst());
-    let what = "availability queries that reached the legacy host";
-    let goal = Some(Goal::at_most(5.0));
-    lab.row(Row::new(ID, what, "mpip", "datagrams", goal, &queries).judged_by_worst());
+    // Discovery that asks nobody harms nobody: the claim needs both.
+    for (what, goal) in [
+        (
+            "availability queries that reached the legacy host: discovery is at work",
+            Goal::at_least(1.0),
+        ),
+        (
+            "availability queries that reached the legacy host: no more than allowed",
+            Goal::at_most(5.0),
+        ),
+    ] {
+        lab.row(Row::new(ID, what, "mpip", "datagrams", Some(goal), &[count(queries)]));
+    }
     lab.row(Row::new(ID, "goodput to the legacy host", "mpip", "Mbit/s", None, &up_rate));
     lab.row(Row::new(ID, "goodput from the legacy host", "mpip", "Mbit/s", None, &down_rate));
     lab.end_gateways("mpip", pair)
