@@ -122,7 +122,7 @@ impl Namespaces {
                     "ethtool -K {interface} tx off tso off gso off gro off rx off"
                 )),
             )?;
-            self.ip(namespace, &format!("link set {interface} up"))?;
+            self.ip(namespace, &format!("link set dev {interface} up"))?;
         }
         Ok(())
     }
@@ -200,8 +200,12 @@ fn owner(name: &str) -> Option<u32> {
     rest.split('-').next()?.parse().ok()
 }
 
+/// Whether a process runs. One that has ended and waits for its parent to notice does not.
 fn alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        // The state follows the name in brackets, and the name may hold anything.
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 fn remove_leftovers() -> Result<()> {

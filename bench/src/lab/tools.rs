@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("mptcpize", "mptcpize"),
     ("nft", "nftables"),
+    ("ping", "iputils-ping"),
     ("curl", "curl"),
     ("nginx", "nginx"),
     ("tcpdump", "tcpdump"),

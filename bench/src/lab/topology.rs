@@ -121,14 +121,14 @@ pub fn build(ns: &mut Namespaces) -> Result<()> {
                     "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
                 ),
             )?;
-            ns.ip("sw", &format!("link set {bridge} up"))?;
+            ns.ip("sw", &format!("link set dev {bridge} up"))?;
             for (peer, interface, end) in [
                 (gateway, format!("wan{path}"), format!("g{letter}{path}")),
                 (side.plain(), format!("wan{path}"), format!("p{letter}{path}")),
                 ("link", format!("{letter}{path}"), format!("e{letter}{path}")),
             ] {
                 ns.veth((peer, &interface), ("sw", &end))?;
-                ns.ip("sw", &format!("link set {end} master {bridge}"))?;
+                ns.ip("sw", &format!("link set dev {end} master {bridge}"))?;
             }
             ns.address(side.plain(), &format!("wan{path}"), &format!("{}/24", plain(side, path)))?;
         }
