@@ -6,7 +6,8 @@
 //! while they exist; both maps hold indices.
 
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
-use crate::reorder::{DedupWindow, Reorder};
+use crate::reorder::{Dedup, DedupWindow, Reorder};
+use crate::seq::Seq;
 use crate::time::Nanos;
 use crate::tuple::FlowTuple;
 use hashbrown::HashMap;
@@ -27,7 +28,49 @@ pub enum Arrival<T> {
     /// TCP: by TCP sequence number. Boxed lazily inside, so an in-order session stays small.
     Tcp(Reorder<T>),
     /// Everything else: duplicates by session sequence. Allocated with the first packet.
-    Datagrams(Option<Box<DedupWindow>>),
+    Datagrams(Option<Box<Once>>),
+}
+
+/// Exactly-once delivery of datagrams by session sequence (G-45).
+///
+/// A window of what was seen. A number far from it is new, but does not move it: one forged packet
+/// would make the session's own too old for good. The second far number near the first does: the
+/// sender has begun anew.
+#[derive(Clone, Debug, Default)]
+pub struct Once {
+    window: DedupWindow,
+    stray: Option<Seq>,
+}
+
+impl Once {
+    /// No session has so many packets under way, in numbers.
+    const FAR: u32 = 1 << 20;
+
+    /// Judges a number and remembers it.
+    #[must_use]
+    pub fn check(&mut self, seq: Seq) -> Dedup {
+        let near = |a: Seq| seq.distance(a).unsigned_abs() <= Self::FAR;
+        if self.window.newest().is_none_or(near) {
+            return self.window.check(seq);
+        }
+        let Some(first) = self.stray.filter(|s| near(*s)) else {
+            self.stray = Some(seq);
+            return Dedup::New;
+        };
+        if first == seq {
+            return Dedup::Duplicate;
+        }
+        self.window.reset();
+        self.stray = None;
+        // An empty window takes anything.
+        let _ = self.window.check(first);
+        self.window.check(seq)
+    }
+
+    /// Forgets everything: the sender has begun anew.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// One session.
@@ -317,6 +360,37 @@ mod tests {
             next_hop_stamp: 0,
             stats: SessionStats::default(),
         }
+    }
+
+    #[test]
+    fn one_far_number_is_new_but_moves_nothing_and_two_begin_anew() {
+        use Dedup::{Duplicate, New, TooOld};
+        let far = 1 << 30;
+        let mut once = Once::default();
+        for (n, want) in [
+            (100, New),
+            (100, Duplicate),
+            (100 + far, New),
+            (100 + far, Duplicate),
+            (101, New),
+            (101, Duplicate),
+            // Another far number, elsewhere: still nothing moves.
+            (100 - far, New),
+            (102, New),
+            (99 - far, New),
+            (100 - far, Duplicate),
+            (99 - far, Duplicate),
+            (101 - far, New),
+            // Now the old place is the far one.
+            (103, New),
+            (104, New),
+            (103, Duplicate),
+            (104 - 5_000, TooOld),
+        ] {
+            assert_eq!(once.check(Seq(i32::cast_unsigned(n))), want, "{n}");
+        }
+        once.reset();
+        assert_eq!(once.check(Seq(104)), New);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::cm::Cm;
 use crate::ids::{PeerIx, PortIx};
-use crate::reorder::{Dedup, DedupWindow, Flags as OrderFlags, Incoming, Out, Pushed};
+use crate::reorder::{Dedup, Flags as OrderFlags, Incoming, Out, Pushed};
 use crate::session::{Arrival, Row};
 use crate::snapshot::{KERNEL_NEXT_HOP, PeerView, Role};
 use crate::time::Nanos;
@@ -45,7 +45,7 @@ impl<B: PacketBuf> Worker<B> {
         let reorder = match &mut session.arrival {
             Arrival::Datagrams(window) => {
                 if let Some(seq) = cm.seq {
-                    let window = window.get_or_insert_with(|| Box::new(DedupWindow::new()));
+                    let window = window.get_or_insert_default();
                     if window.check(crate::seq::Seq(seq.session_seq)) != Dedup::New {
                         session.stats.duplicates += 1;
                         return Verdict::Drop(DropReason::Duplicate);

@@ -4,7 +4,7 @@ use super::{Ctx, Engine, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
-use crate::reorder::{DedupWindow, Reorder, ReorderParams};
+use crate::reorder::{Reorder, ReorderParams};
 use crate::schedule::Scheduler;
 use crate::session::{Arrival, InsertError, Row, Session, SessionStats, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
@@ -337,8 +337,8 @@ pub(super) const fn is_host(addr: IpAddr) -> bool {
 
 /// Sequence state of a session whose peer restarted: numbers start afresh.
 pub(super) fn forget_arrivals<B>(session: &mut Session<B>) {
-    if let Arrival::Datagrams(Some(window)) = &mut session.arrival {
-        DedupWindow::reset(window);
+    if let Arrival::Datagrams(Some(once)) = &mut session.arrival {
+        once.reset();
     }
 }
 
