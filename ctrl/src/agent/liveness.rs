@@ -159,14 +159,22 @@ impl Agent {
         path.echo = echo;
         path.rtt = rtt;
         path.phase = PathPhase::Live;
+        // Within a round trip the peer sees it work too and says how often it sends. If it never does
+        // (its answer was the last thing it sent from there), this is not to take seconds.
+        if let Some(rtt) = path.rtt.smoothed() {
+            path.promise = self.cfg.timers.heartbeat * 10 + rtt;
+        }
         path.why = "works both ways";
         path.nonce = nonce;
-        // A newcomer gets the mean share, so that it is used at once (1000/N when all are new).
-        path.weight = if others.is_empty() {
-            weights.initial(1)
-        } else {
-            (others.iter().sum::<u32>() / others.len() as u32).max(weights.min)
-        };
+        // A newcomer gets the mean share, so that it is used at once. The sum stays that of 1000/N
+        // each: near the upper bound the weights could only drift apart slowly.
+        let n = others.len() as u32 + 1;
+        let mean = others.iter().sum::<u32>().checked_div(n - 1);
+        path.weight = mean.map_or(weights.initial(1), |m| m * (n - 1) / n).max(weights.min);
+        for w in peer.paths_mut().filter(|p| p.is_live() && p.slot != slot) {
+            w.weight = (w.weight * (n - 1) / n).max(weights.min);
+        }
+        let Some(path) = peer.path_mut(slot) else { return };
         path.tell_silent = 0;
         peer.changed = true;
         self.dirty = true;

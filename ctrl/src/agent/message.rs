@@ -14,10 +14,11 @@ use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::Mac;
 use mpip_core::wire::{Parsed, parse_frame};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 const CS6: u8 = 48 << 2;
 /// An unconfirmed address list is repeated this often.
-const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
 
 impl Agent {
     /// Sends `tlvs` on path `slot` of peer `i`; returns whether it could.
@@ -122,8 +123,9 @@ impl Agent {
     fn send_response(&mut self, now: Nanos, i: usize, slot: u8, nonce: u64) {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
         let mut tlvs = self.path_info(path);
-        tlvs.push(Tlv::PathResponse(nonce));
+        // First: what the response starts depends on the round trip.
         tlvs.extend(Self::echo(path, now));
+        tlvs.push(Tlv::PathResponse(nonce));
         if !path.is_live() {
             // Both ends must see it work; one round trip is enough for both.
             tlvs.push(Tlv::PathChallenge(path.nonce));
@@ -296,6 +298,8 @@ impl Agent {
             return None;
         }
         let remote = SocketAddr::new(p.src, p.sport);
+        // A pair that half works is worth more than one that nothing comes from.
+        self.peers.get_mut(i)?.make_room(now, Duration::ZERO, true);
         self.add_path(now, i, port, p.dst, remote)
     }
 
@@ -348,7 +352,7 @@ impl Agent {
             }
             Tlv::Promise { interval_ms } => {
                 if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
-                    path.promise = std::time::Duration::from_millis(u64::from(*interval_ms));
+                    path.promise = Duration::from_millis(u64::from(*interval_ms));
                 }
             }
             Tlv::ReceiverReport(r) => self.take_report(now, i, r),
@@ -398,7 +402,10 @@ impl Agent {
             .map(|a| SocketAddr::new(*a, port))
             .collect();
         let Some(peer) = self.peers.get_mut(i) else { return };
-        if peer.set_announced(ipv6, usable) {
+        let from = peer.path(slot).map(|p| p.remote.ip());
+        // An older list that comes late is not confirmed either: it says nothing about the newer.
+        let Some(changed) = peer.set_announced(ipv6, usable, from, cm.timestamp) else { return };
+        if changed {
             self.dirty = true;
             self.make_paths(now, i);
         }

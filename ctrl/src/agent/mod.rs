@@ -229,6 +229,10 @@ pub struct AgentCounts {
     pub refused: u64,
 }
 
+/// How long a pair of addresses that nothing comes from keeps others waiting, when there are more
+/// pairs than paths.
+const PAIR_TURN: Duration = Duration::from_secs(2);
+
 /// The agent.
 pub struct Agent {
     cfg: AgentConfig,
@@ -243,6 +247,7 @@ pub struct Agent {
     dirty: bool,
     draining: bool,
     weights_at: Nanos,
+    pairs_at: Nanos,
     ticked_at: Nanos,
     /// No silence is declared before: we may have been the ones who slept.
     grace_until: Nanos,
@@ -266,6 +271,7 @@ impl Agent {
             dirty: false,
             draining: false,
             weights_at: now,
+            pairs_at: now,
             ticked_at: now,
             grace_until: now,
             counts: AgentCounts::default(),
@@ -338,6 +344,12 @@ impl Agent {
             self.check_paths(now, i);
             self.send_due(now, i);
         }
+        if now.since(self.pairs_at) >= PAIR_TURN {
+            self.pairs_at = now;
+            for i in 0..self.peers.len() {
+                self.make_paths(now, i);
+            }
+        }
         self.discover(now);
         if now.since(self.weights_at) >= self.cfg.timers.weight_period {
             self.weights_at = now;
@@ -395,8 +407,22 @@ impl Agent {
                 }
             }
         }
-        for (port, local, remote) in wanted {
-            self.add_path(now, i, port, local, remote);
+        // More pairs than paths take turns, until each has been tried or found to work.
+        let first = self.peers.get(i).map_or(0, |p| p.next_pair) % wanted.len().max(1);
+        let turn =
+            wanted.iter().enumerate().skip(first).chain(wanted.iter().enumerate().take(first));
+        for (n, (port, local, remote)) in turn {
+            let Some(peer) = self.peers.get_mut(i) else { return };
+            if peer.find(*port, *local, remote.ip()).is_some() {
+                continue;
+            }
+            peer.make_room(now, PAIR_TURN, false);
+            if self.add_path(now, i, *port, *local, *remote).is_none() {
+                break;
+            }
+            if let Some(peer) = self.peers.get_mut(i) {
+                peer.next_pair = n + 1;
+            }
         }
     }
 

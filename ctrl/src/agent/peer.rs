@@ -32,7 +32,9 @@ pub(super) struct Peer {
     our_lanes: u8,
     /// Addresses the peer announced (IP_CHANGE), by family; they replace earlier ones.
     pub announced: [Option<Vec<SocketAddr>>; 2],
-    /// Addresses it announced earlier and has no more.
+    /// When each of them was sent, by the peer's clock, µs mod 2^32.
+    announced_at: [Option<u32>; 2],
+    /// Addresses it is known to have no more.
     withdrawn: Vec<IpAddr>,
     pub announcements: Vec<Announcement>,
     /// Delays reported by the peer, unwrapped against one reference.
@@ -40,6 +42,8 @@ pub(super) struct Peer {
     pub drift: DriftRemover,
     next_id: u8,
     generations: u32,
+    /// Pair of addresses to try next when there are more than paths.
+    pub next_pair: usize,
     pub view: Option<Arc<PeerView>>,
     pub changed: bool,
     /// Found by asking: when it last had a live path, or was found.
@@ -79,12 +83,14 @@ impl Peer {
             lanes: 0,
             our_lanes,
             announced: [None, None],
+            announced_at: [None, None],
             withdrawn: Vec::new(),
             announcements: Vec::new(),
             unwrapper: TimestampUnwrapper::new(),
             drift: DriftRemover::new(),
             next_id: first_id,
             generations: 0,
+            next_pair: 0,
             view: None,
             changed: true,
             discovered_at: None,
@@ -104,29 +110,44 @@ impl Peer {
         all
     }
 
-    /// Takes the peer's list of one family. Returns whether anything changed.
-    pub fn set_announced(&mut self, ipv6: bool, list: Vec<SocketAddr>) -> bool {
-        let slot = &mut self.announced[usize::from(ipv6)];
-        if slot.as_ref() == Some(&list) {
-            return false;
+    /// Takes the peer's list of one family, which came from the address `from` and was sent at
+    /// `timestamp` of its clock (µs mod 2^32). Returns whether anything changed; nothing for a list
+    /// older than the one at hand.
+    pub fn set_announced(
+        &mut self,
+        ipv6: bool,
+        list: Vec<SocketAddr>,
+        from: Option<IpAddr>,
+        timestamp: u32,
+    ) -> Option<bool> {
+        let newest = &mut self.announced_at[usize::from(ipv6)];
+        if newest.is_some_and(|n| timestamp.wrapping_sub(n).cast_signed() < 0) {
+            return None;
         }
-        let old: Vec<IpAddr> = match slot {
-            Some(l) => l.iter().map(SocketAddr::ip).collect(),
-            // The first list: what worked so far and is not on it is gone.
-            None => {
-                self.paths.iter().map(|p| p.remote.ip()).filter(|a| a.is_ipv6() == ipv6).collect()
-            }
+        *newest = Some(timestamp);
+        // The list replaces everything of its family: what was announced, configured or just heard
+        // of (an announcement in between may have been lost) and is not on it is gone. Where the
+        // list itself comes from works, whatever the peer calls it (NAT).
+        let announced = self.announced[usize::from(ipv6)].iter().flatten();
+        let known = announced.chain(&self.cfg.endpoints).map(SocketAddr::ip);
+        let known = known.chain(self.paths.iter().map(|p| p.remote.ip()));
+        let gone = |a: &IpAddr| {
+            a.is_ipv6() == ipv6 && Some(*a) != from && !list.iter().any(|n| n.ip() == *a)
         };
-        self.withdrawn.retain(|w| !list.iter().any(|a| a.ip() == *w));
-        for a in old {
-            if !list.iter().any(|n| n.ip() == a) && !self.withdrawn.contains(&a) {
-                self.withdrawn.push(a);
+        let mut withdrawn: Vec<IpAddr> = Vec::new();
+        for a in known.filter(gone) {
+            if !withdrawn.contains(&a) {
+                withdrawn.push(a);
             }
         }
-        let withdrawn = self.withdrawn.clone();
-        *slot = Some(list);
+        self.withdrawn.retain(|a| a.is_ipv6() != ipv6);
+        self.withdrawn.extend(&withdrawn);
+        let before = self.paths.len();
         self.remove_where(|p| withdrawn.contains(&p.remote.ip()));
-        true
+        let slot = &mut self.announced[usize::from(ipv6)];
+        let changed = slot.as_ref() != Some(&list) || self.paths.len() != before;
+        *slot = Some(list);
+        Some(changed)
     }
 
     /// The peer came up anew: everything it told us is void.
@@ -135,6 +156,7 @@ impl Peer {
         self.unwrapper.reset();
         self.drift = DriftRemover::new();
         self.announced = [None, None];
+        self.announced_at = [None, None];
         self.withdrawn.clear();
         for i in 0..self.paths.len() {
             let id = self.new_id();
@@ -204,6 +226,26 @@ impl Peer {
         Some(slot)
     }
 
+    /// Takes one path out if the peer has as many as it may: the longest silent of those that were
+    /// never heard on, for `age` at least; else, with `dead`, of those that are dead and were not heard
+    /// on for a second. Not every pair of addresses is connected.
+    pub fn make_room(&mut self, now: Nanos, age: Duration, dead: bool) {
+        if self.paths.len() < self.cfg.max_paths.min(MAX_PATHS) {
+            return;
+        }
+        let longest = |fits: &dyn Fn(&&Path) -> bool| {
+            self.paths.iter().filter(fits).min_by_key(|p| p.heard_at).map(|p| p.slot)
+        };
+        let never = longest(&|p| {
+            p.phase == super::PathPhase::Probing
+                && p.remote_id == PathId::NONE
+                && now.since(p.heard_at) >= age
+        });
+        let gone = longest(&|p| !p.is_live() && now.since(p.heard_at) >= Duration::from_secs(1));
+        let slot = never.or(gone.filter(|_| dead));
+        self.remove_where(|p| Some(p.slot) == slot);
+    }
+
     pub fn remove_where(&mut self, gone: impl Fn(&Path) -> bool) {
         let before = self.paths.len();
         self.paths.retain(|p| !gone(p));
@@ -252,5 +294,85 @@ impl Peer {
             encapsulation: self.cfg.encapsulation,
             paths: self.paths.iter().map(|p| p.report(now)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mpip_core::snapshot::Encapsulation;
+
+    fn at(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().expect("address"), 4500)
+    }
+
+    fn peer(max_paths: usize, remotes: &[&str]) -> Peer {
+        let cfg = AgentPeer {
+            node: NodeId::default(),
+            endpoints: vec![at("192.0.2.1")],
+            prefixes: Vec::new(),
+            encapsulation: Encapsulation::Udp,
+            max_paths,
+        };
+        let mut peer = Peer::new(PeerIx(0), cfg, 1, 1);
+        for (i, r) in remotes.iter().enumerate() {
+            let ends = (PortIx(1), at("198.51.100.1").ip(), at(r));
+            let now = Nanos::from_millis(i as u64);
+            peer.add(now, ends, (1500, 0), EstimatorParams::WINDOWED, 0).expect("room");
+        }
+        peer
+    }
+
+    fn remotes(peer: &Peer) -> Vec<String> {
+        peer.paths().map(|p| p.remote.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn a_list_replaces_its_family_whoever_told_of_the_rest() {
+        let mut p = peer(8, &["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]);
+        let from = Some(at("192.0.2.3").ip());
+        // .2 was never announced: its own announcement was lost.
+        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], from, 1_000), Some(true));
+        assert_eq!(remotes(&p), ["192.0.2.3", "2001:db8::1"]);
+        let addresses: Vec<_> = p.addresses().iter().map(|a| a.ip().to_string()).collect();
+        assert_eq!(addresses, ["192.0.2.9"], "the configured address is not on the list");
+        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], from, 1_000), Some(false));
+    }
+
+    #[test]
+    fn a_list_overtaken_by_a_newer_one_changes_nothing() {
+        let mut p = peer(8, &["192.0.2.9"]);
+        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], None, 5), Some(true));
+        assert_eq!(p.set_announced(false, vec![at("192.0.2.8")], None, u32::MAX), None);
+        assert_eq!(remotes(&p), ["192.0.2.9"]);
+        p.restarted(Nanos(0), 2, EstimatorParams::WINDOWED);
+        assert_eq!(p.set_announced(false, vec![at("192.0.2.8")], None, u32::MAX), Some(true));
+    }
+
+    #[test]
+    fn room_is_made_where_nothing_ever_came_from_then_where_nothing_comes_from() {
+        let now = Nanos::from_millis(5_000);
+        let mut p = peer(3, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        p.make_room(Nanos::from_millis(100), Duration::from_secs(2), false);
+        assert_eq!(remotes(&p).len(), 3, "not before its turn is over");
+        for path in p.paths_mut() {
+            path.remote_id = PathId(7);
+            path.heard_at = now;
+        }
+        p.make_room(now, Duration::ZERO, true);
+        assert_eq!(remotes(&p).len(), 3, "heard of just now");
+        p.path_mut(1).expect("path").remote_id = PathId::NONE;
+        p.path_mut(2).expect("path").heard_at = Nanos(0);
+        p.make_room(now, Duration::ZERO, true);
+        assert_eq!(remotes(&p), ["192.0.2.1", "192.0.2.3"]);
+        p.make_room(now, Duration::ZERO, true);
+        assert_eq!(remotes(&p).len(), 2, "there is room");
+        p.cfg.max_paths = 2;
+        p.make_room(now, Duration::ZERO, true);
+        assert_eq!(remotes(&p), ["192.0.2.1"]);
+        p.path_mut(0).expect("path").phase = super::super::PathPhase::Live;
+        p.cfg.max_paths = 1;
+        p.make_room(Nanos::from_millis(60_000), Duration::ZERO, true);
+        assert_eq!(remotes(&p), ["192.0.2.1"], "a live path stays");
     }
 }
