@@ -15,9 +15,13 @@ impl Agent {
     /// One step of Algorithm 1 for every peer that has a choice.
     pub(super) fn adjust_weights(&mut self, now: Nanos) {
         let params = self.cfg.weights;
+        let period = self.cfg.timers.weight_period;
         for peer in &mut self.peers {
             let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
-            if live.len() < 2 {
+            // Without traffic there are no queues, and equal queues would drive all weights up to the
+            // bound: what was learnt would be lost.
+            let idle = !peer.paths().any(|p| p.is_busy(now, period * 2));
+            if live.len() < 2 || idle {
                 continue;
             }
             let mut weights: Vec<PathWeight> = live
