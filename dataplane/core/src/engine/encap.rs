@@ -309,7 +309,8 @@ pub fn from_native(
     let end =
         p.end.checked_sub(cm_len).filter(|e| *e >= p.payload_off).ok_or(EncapError::Length)?;
     let cm = buf.data().get(end..p.end).ok_or(EncapError::Length)?;
-    let l4_len = u16::try_from(end - p.l4_off).map_err(|_| EncapError::Length)?;
+    let l4_len = end.checked_sub(p.l4_off).and_then(|n| u16::try_from(n).ok());
+    let l4_len = l4_len.ok_or(EncapError::Length)?;
     let delta = Delta::NONE.cut_trailer(p.protocol, l4_len, Sum::of(cm), cm_len as u16);
     let ends = Ends {
         src_mac: [0; 6],

@@ -5,8 +5,8 @@
 //! workers, so nothing is locked. What leaves goes through [`Env`]; every packet that comes in gets
 //! exactly one [`Verdict`], counted here and nowhere else.
 //!
-//! * `lan`: LAN → path (P §3.7.2 "TX"), [`lan`]
-//! * `wan`: path → LAN ("RX"), [`wan`]
+//! * `lan`: LAN → path (P §3.7.2 "TX")
+//! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
 //! * `discover`: destinations to ask about, and queries for hosts behind us
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
