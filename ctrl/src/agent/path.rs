@@ -3,6 +3,7 @@
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
 use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
+use mpip_core::schedule::Momentum;
 use mpip_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) struct Path {
     pub why: &'static str,
     pub died: u32,
     pub weight: u32,
+    pub momentum: Momentum,
 
     /// Answered by the peer when the path works.
     pub nonce: u64,
@@ -155,6 +157,7 @@ impl Path {
             why: "being probed",
             died: 0,
             weight: 1,
+            momentum: Momentum::default(),
             nonce,
             probe_at: now,
             probes: 0,

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use mpip_core::cells::MAX_PATHS;
 use mpip_core::ids::PeerIx;
 use mpip_core::prefix::PrefixTable;
-use mpip_core::schedule::{PathInput, PathWeight};
+use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler};
 use mpip_core::snapshot::{PathView, PeerView, PortView, Snapshot};
 use mpip_core::time::Nanos;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ impl Agent {
     pub(super) fn adjust_weights(&mut self, now: Nanos) {
         let params = self.cfg.weights;
         let period = self.cfg.timers.weight_period;
+        let exact = self.cfg.params.scheduler == Scheduler::Paper;
         for peer in &mut self.peers {
             let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
             // Without traffic there are no queues, and equal queues would drive all weights up to the
@@ -36,9 +37,16 @@ impl Agent {
                     weight: p.weight,
                 })
                 .collect();
-            params.adjust(&mut weights);
-            for (slot, w) in live.iter().zip(weights) {
+            let mut momentum: Vec<Momentum> =
+                live.iter().filter_map(|s| peer.path(*s)).map(|p| p.momentum).collect();
+            if exact {
+                params.adjust(&mut weights);
+            } else {
+                params.adjust_quickly(&mut weights, &mut momentum);
+            }
+            for ((slot, w), m) in live.iter().zip(weights).zip(momentum) {
                 if let Some(p) = peer.path_mut(*slot) {
+                    p.momentum = m;
                     p.weight = w.weight;
                 }
             }

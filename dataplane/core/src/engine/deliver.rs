@@ -190,7 +190,9 @@ impl<B: PacketBuf> Worker<B> {
         if let Some(horizon) = horizon {
             reorder.prove_lost(horizon, &mut out);
         }
-        reorder.expire(ctx.now, &mut out);
+        if ctx.now >= self.catch_up_until {
+            reorder.expire(ctx.now, &mut out);
+        }
         let after = reorder.held();
         self.held = (self.held + after).saturating_sub(before);
         session.waiting = after > 0;
@@ -226,7 +228,7 @@ impl<B: PacketBuf> Worker<B> {
             Arrival::Tcp(reorder) => reorder.deadline(),
             Arrival::Datagrams(_) => None,
         };
-        self.waiting.iter().filter_map(due).min()
+        self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until))
     }
 
     /// Everything held in `row` goes out in order.

@@ -131,6 +131,9 @@ struct Worker<B> {
     released: Vec<crate::reorder::Out<B>>,
     scan_row: usize,
     scan_at: Nanos,
+    polled_at: Nanos,
+    /// No held packet is given up before.
+    catch_up_until: Nanos,
     /// Destinations asked about lately, by hash.
     asked: [(Option<std::net::IpAddr>, Nanos); ASKED],
 }
@@ -164,6 +167,8 @@ impl<B: PacketBuf> Engine<B> {
             released: Vec::with_capacity(64),
             scan_row: 0,
             scan_at: Nanos(0),
+            polled_at: now,
+            catch_up_until: now,
             asked: [(None, Nanos(0)); ASKED],
         };
         worker.sync(&Ctx { now, snapshot: &snapshot });

@@ -8,12 +8,19 @@ use crate::snapshot::Params;
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 /// Rows looked at for expiry are spread so that each is seen about once a second.
 const SCAN_EVERY_NS: u64 = 1_000_000;
 const SCANS_A_SECOND: usize = 1_000;
 /// Silence after which a session gives back the memory of an empty reorder buffer, ns.
 const SHRINK_AFTER_NS: u64 = 1_000_000_000;
+
+/// A pause between two polls beyond which the worker was away, ns.
+const AWAY_NS: u64 = 4_000_000;
+/// How long held packets are then kept beyond their time; less than a pause that counts, so that
+/// whoever polls only when something is due gets on.
+const CATCH_UP: Duration = Duration::from_millis(3);
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
@@ -72,6 +79,12 @@ pub struct SessionInfo {
 
 impl<B: PacketBuf> Worker<B> {
     pub(super) fn poll(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
+        // Who was away (the scheduler took the CPU) must first see what arrived meanwhile: what the
+        // held packets wait for may be among it.
+        if ctx.now.0.saturating_sub(self.polled_at.0) > AWAY_NS {
+            self.catch_up_until = ctx.now + CATCH_UP;
+        }
+        self.polled_at = ctx.now;
         if !self.waiting.is_empty() {
             self.release_due(ctx, env);
         }

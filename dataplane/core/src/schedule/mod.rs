@@ -14,4 +14,4 @@ mod weights;
 
 pub use adaptive::{Adaptive, AdaptiveParams, PathInput};
 pub use dispatch::{Dispatcher, MAX_PATHS, Scheduler};
-pub use weights::{PathWeight, WeightParams};
+pub use weights::{Momentum, PathWeight, WeightParams};

@@ -55,9 +55,85 @@ impl WeightParams {
     }
 }
 
+/// How a path's weight has been moving, for [`WeightParams::adjust_quickly`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Momentum {
+    /// Q × N − ΣQ of the last round, µs.
+    off: i128,
+    /// Rounds in a row that the queue was on the same side and did not come nearer.
+    rounds: u32,
+}
+
+impl Momentum {
+    /// Largest multiple of S that a weight moves by.
+    const MAX_STEPS: u32 = 16;
+}
+
+impl WeightParams {
+    /// [`Self::adjust`] with a step that doubles for as long as a path's queue is off the mean to the
+    /// same side and does not come nearer: S, 2S, 4S, … 16S. As soon as it comes nearer the step is
+    /// S again, so around the balance this is Algorithm 1, and far from it a second's way takes a
+    /// few rounds. `momentum` is kept per path from round to round.
+    pub fn adjust_quickly(&self, paths: &mut [PathWeight], momentum: &mut [Momentum]) {
+        let sum: i128 = paths.iter().map(|p| i128::from(p.queueing_us)).sum();
+        let n = paths.len() as i128;
+        for (p, m) in paths.iter_mut().zip(momentum) {
+            let off = i128::from(p.queueing_us) * n - sum;
+            let same_side = off.signum() == m.off.signum() && off != 0;
+            m.rounds = if same_side && off.abs() >= m.off.abs() { m.rounds + 1 } else { 0 };
+            m.off = off;
+            let steps = 1u32.checked_shl(m.rounds).unwrap_or(u32::MAX).min(Momentum::MAX_STEPS);
+            let step = self.step.saturating_mul(steps);
+            p.weight = if off <= 0 {
+                p.weight.saturating_add(step).min(self.max)
+            } else {
+                p.weight.saturating_sub(step).max(self.min)
+            };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_grows_is_left_in_a_few_rounds() {
+        let params = WeightParams::default();
+        let mut momentum = [Momentum::default(); 2];
+        let mut v = [
+            PathWeight { queueing_us: 0, weight: 500 },
+            PathWeight { queueing_us: 5_000, weight: 500 },
+        ];
+        let mut rounds = 0;
+        while v[0].weight < 2 * v[1].weight {
+            params.adjust_quickly(&mut v, &mut momentum);
+            v[1].queueing_us += 1_000;
+            rounds += 1;
+        }
+        assert_eq!(rounds, 5, "10 + 20 + 40 + 80 + 160");
+        // It shrinks now: the paper's step.
+        let before = v[1].weight;
+        v[1].queueing_us = 2_000;
+        params.adjust_quickly(&mut v, &mut momentum);
+        assert_eq!(v[1].weight, before - 10);
+        // And on the other side, too.
+        v[1].queueing_us = 0;
+        v[0].queueing_us = 10;
+        params.adjust_quickly(&mut v, &mut momentum);
+        assert_eq!(v[1].weight, before);
+    }
+
+    #[test]
+    fn equal_queues_are_algorithm_1() {
+        let params = WeightParams::default();
+        let mut momentum = [Momentum::default(); 2];
+        let mut v = [PathWeight { queueing_us: 7, weight: 500 }; 2];
+        for round in 1..=3 {
+            params.adjust_quickly(&mut v, &mut momentum);
+            assert_eq!([v[0].weight, v[1].weight], [500 + 10 * round; 2]);
+        }
+    }
 
     fn adjusted(paths: &[(u64, u32)]) -> Vec<u32> {
         let mut v: Vec<_> =
