@@ -13,8 +13,11 @@ use mpip_core::time::Nanos;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Heartbeats at the quick pace that announce the slow one.
-const IDLE_ANNOUNCEMENTS: u8 = 3;
+/// Heartbeats that announce a new pace, one quick interval apart: some may be lost.
+const PACE_ANNOUNCEMENTS: u8 = 3;
+/// Quick intervals after which the pace is announced again, and the round trip measured, although
+/// data alone keeps the path from being quiet.
+const BEATS_BESIDE_DATA: u32 = 10;
 /// Times that "path silent" is said.
 const SILENT_REPEATS: u8 = 3;
 /// Shortest time between receiver reports.
@@ -198,13 +201,21 @@ impl Agent {
                 continue;
             }
             let busy = p.is_busy(now, t.busy);
-            let pace = if busy || p.idle_announced < IDLE_ANNOUNCEMENTS {
+            let pace = if busy || p.idle_announced < PACE_ANNOUNCEMENTS {
                 t.heartbeat
             } else {
                 t.heartbeat_idle
             };
             // A tick early rather than late.
-            if now.since(p.sent_at) + t.heartbeat / 10 >= pace {
+            let due = |since: Nanos, pace| now.since(since) + t.heartbeat / 10 >= pace;
+            // The peer still counts on the idle pace: it would miss us for seconds.
+            let news = busy
+                && match p.quick_announced {
+                    0 => true,
+                    n if n < PACE_ANNOUNCEMENTS => due(p.beat_at, t.heartbeat),
+                    _ => due(p.beat_at, t.heartbeat * BEATS_BESIDE_DATA),
+                };
+            if news || due(p.sent_at, pace) {
                 beats.push((p.slot, busy));
             }
             if report_due(now, p) {
@@ -224,8 +235,13 @@ impl Agent {
         for (slot, busy) in beats {
             let pace = if busy { t.heartbeat } else { t.heartbeat_idle };
             if let Some(p) = self.peers.get_mut(i).and_then(|peer| peer.path_mut(slot)) {
-                p.idle_announced = if busy { 0 } else { p.idle_announced.saturating_add(1) };
-                if !busy {
+                p.beat_at = now;
+                if busy {
+                    p.idle_announced = 0;
+                    p.quick_announced = p.quick_announced.saturating_add(1);
+                } else {
+                    p.idle_announced = p.idle_announced.saturating_add(1);
+                    p.quick_announced = 0;
                     p.data_at = None;
                 }
             }

@@ -62,8 +62,11 @@ pub(super) struct Path {
     pub heard_at: Nanos,
     /// Peer's promise: its next packet comes within this time.
     pub promise: Duration,
-    /// Heartbeats that announced the idle pace.
+    /// Heartbeats that announced the idle pace, and the quick one, since the other was.
     pub idle_announced: u8,
+    pub quick_announced: u8,
+    /// When the last heartbeat went out.
+    pub beat_at: Nanos,
     /// First data sent on the path that no report has covered.
     pub unanswered_since: Option<Nanos>,
     /// Since when the path looks silent.
@@ -175,6 +178,8 @@ impl Path {
             heard_at: now,
             promise: Duration::from_secs(1),
             idle_announced: 0,
+            quick_announced: 0,
+            beat_at: now,
             unanswered_since: None,
             silent_since: None,
             tell_silent: 0,
@@ -200,6 +205,7 @@ impl Path {
         self.heard_at = now;
         self.promise = Duration::from_secs(1);
         self.idle_announced = 0;
+        self.quick_announced = 0;
         self.unanswered_since = None;
         self.silent_since = None;
         self.echo = None;
