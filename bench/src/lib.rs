@@ -6,6 +6,7 @@
 //! | [`report`] | HTML made from result files and nothing else |
 //! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
 //! | [`agent`] | small traffic programs that run inside the namespaces |
+//! | [`sim`] | gateways, links and hosts in virtual time, with faults drawn from a seed |
 //! | [`demo`] | all demo scenarios in one go |
 
 pub mod agent;
@@ -14,3 +15,4 @@ pub mod lab;
 pub mod progress;
 pub mod report;
 pub mod result;
+pub mod sim;

@@ -10,7 +10,7 @@ use mpip_bench::lab::error::LabError;
 use mpip_bench::lab::{self, Options, gateway, netns, scenarios};
 use mpip_bench::progress::Progress;
 use mpip_bench::result::{self, ResultFile};
-use mpip_bench::{demo, report};
+use mpip_bench::{demo, report, sim};
 
 /// Experiments with the MPIP gateway on real Linux hosts.
 #[derive(Parser)]
@@ -44,6 +44,8 @@ enum Command {
         #[arg(short, long)]
         out: PathBuf,
     },
+    /// Simulate gateways, links and hosts in virtual time, with faults drawn from a seed.
+    Sim(sim::cli::SimArgs),
     /// Small traffic programs the lab runs inside its namespaces.
     #[command(subcommand)]
     Agent(Agent),
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Report { file, out } => {
             report::write(&file, &out).map(|()| true).map_err(|e| e.to_string())
         }
+        Command::Sim(args) => sim::cli::run(&args),
         Command::Agent(agent) => agent::run(&agent).map(|()| true).map_err(|e| e.to_string()),
     };
     ExitCode::from(match outcome {

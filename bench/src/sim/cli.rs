@@ -1,0 +1,234 @@
+//! `mpip-bench sim`: many seeds and what became of them, one seed in detail, one bulk flow measured.
+//! Everything printed here is simulated and says so.
+
+use super::outcome::{self, Group, Outcome, replay};
+use super::perf::{Row, SCENARIOS, SCHEDULERS};
+use super::world::Trace;
+use crate::progress::Progress;
+use clap::Args;
+use serde::Serialize;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Run gateways, links and hosts in virtual time, with faults drawn from a seed.
+#[derive(Args, Debug)]
+pub struct SimArgs {
+    /// How many seeds.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// First seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Only this seed.
+    #[arg(long, conflicts_with_all = ["seeds", "from", "performance"])]
+    seed: Option<u64>,
+    /// With --seed: print faults, paths and broken invariants as they come.
+    #[arg(long, requires = "seed", conflicts_with = "json")]
+    trace: bool,
+    /// With --seed: print every frame, too.
+    #[arg(long, requires = "seed", conflicts_with = "json")]
+    frames: bool,
+    /// Instead: one bulk TCP flow over known links, per scheduler.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    performance: bool,
+    /// With --performance: runs of each, with different seeds.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    repeats: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed with --json.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Always true: nothing here was measured on a machine.
+    simulated: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    classes: &'a [Group],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    broken: Vec<&'a Outcome>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    performance: &'a [Row],
+}
+
+/// Runs the command. Returns whether every invariant held.
+///
+/// # Errors
+/// When the result cannot be written.
+pub fn run(args: &SimArgs) -> Result<bool, String> {
+    if args.performance {
+        return performance(args);
+    }
+    if let Some(seed) = args.seed {
+        return one(seed, args);
+    }
+    // Some 50 ms a run on one core of an ordinary machine.
+    let progress = Progress::new(Duration::from_millis(args.seeds * 25));
+    let done = Mutex::new((0u64, 0u64));
+    let (runs, took) = outcome::run_many(
+        args.from..args.from.saturating_add(args.seeds),
+        &AtomicBool::new(false),
+        |o| {
+            let mut counts = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            counts.0 += 1;
+            counts.1 += u64::from(!o.broken.is_empty());
+            if counts.0.is_multiple_of(100) {
+                progress.step(&format!("{} of {} runs, {} broken", counts.0, args.seeds, counts.1));
+            }
+            for b in &o.broken {
+                progress.line(&format!("seed {}: {b}", o.seed));
+            }
+        },
+    );
+    drop(progress);
+    let groups = outcome::groups(&runs);
+    let broken: Vec<&Outcome> = runs.iter().filter(|o| !o.broken.is_empty()).collect();
+    let all_well = broken.is_empty();
+    if args.json {
+        return print_json(&Report { simulated: true, classes: &groups, broken, performance: &[] })
+            .map(|()| all_well);
+    }
+    println!("simulated: {} runs in {:.1} s", runs.len(), took.as_secs_f64());
+    println!(
+        "{:<9}{:>7}{:>8}{:>11}{:>9}{:>9}{:>15}{:>15}",
+        "gravest", "runs", "broken", "datagrams", "TCP", "repeats", "paths live", "the longest"
+    );
+    for g in &groups {
+        println!(
+            "{:<9}{:>7}{:>8}{:>9.2} %{:>6.0} MB{:>7.2} %{:>12.1} ms{:>12.1} ms",
+            g.class,
+            g.runs,
+            g.broken,
+            g.delivered_percent,
+            g.tcp_mb,
+            g.repeats_percent,
+            g.recovery_p50_ms,
+            g.recovery_max_ms
+        );
+    }
+    for o in broken {
+        println!("broken: {}", replay(o.seed));
+    }
+    Ok(all_well)
+}
+
+fn one(seed: u64, args: &SimArgs) -> Result<bool, String> {
+    let trace = match (args.frames, args.trace) {
+        (true, _) => Trace::Frames,
+        (false, true) => Trace::Events,
+        (false, false) => Trace::Off,
+    };
+    let o = outcome::run(seed, trace);
+    let all_well = o.broken.is_empty();
+    if args.json {
+        let runs = [o];
+        let groups = outcome::groups(&runs);
+        let broken = runs.iter().filter(|o| !o.broken.is_empty()).collect();
+        return print_json(&Report { simulated: true, classes: &groups, broken, performance: &[] })
+            .map(|()| all_well);
+    }
+    println!(
+        "simulated: seed {seed} ({}), {:.3} s in {} steps: {} of {} datagrams, {} TCP bytes, {} of {} \
+         segments repeated",
+        o.class,
+        o.simulated_us as f64 / 1e6,
+        o.steps,
+        o.delivered,
+        o.datagrams,
+        o.tcp_bytes,
+        o.repeats,
+        o.segments
+    );
+    for b in &o.broken {
+        println!("broken: {b}");
+    }
+    Ok(all_well)
+}
+
+fn performance(args: &SimArgs) -> Result<bool, String> {
+    let steps = SCENARIOS.len() as u64 * SCHEDULERS.len() as u64 * args.repeats;
+    let progress = Progress::new(Duration::from_millis(steps * 600));
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS {
+        for seed in 1..=args.repeats {
+            let singles = scenario.singles(seed);
+            for (name, scheduler) in SCHEDULERS {
+                progress.step(&format!("{} · {name} · {seed} of {}", scenario.name, args.repeats));
+                rows.push(scenario.run(name, scheduler, seed, singles));
+            }
+        }
+    }
+    drop(progress);
+    if args.json {
+        let report =
+            Report { simulated: true, classes: &[], broken: Vec::new(), performance: &rows };
+        return print_json(&report).map(|()| true);
+    }
+    println!(
+        "simulated: one bulk TCP flow (smoltcp: CUBIC, no SACK at the sender), mean of {}",
+        args.repeats
+    );
+    println!(
+        "{:<14}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>9}{:>8}{:>8}",
+        "links",
+        "scheduler",
+        "Mbit/s",
+        "of links",
+        "of alone",
+        "repeats",
+        "dup ACKs",
+        "held",
+        "queues ms",
+        "silence",
+        "live",
+        "used"
+    );
+    for scenario in SCENARIOS {
+        for (name, _) in SCHEDULERS {
+            let some: Vec<&Row> = rows
+                .iter()
+                .filter(|r| r.scenario == scenario.name && r.scheduler == name)
+                .collect();
+            println!("{}", line(&some));
+        }
+    }
+    Ok(true)
+}
+
+/// The mean of `rows`, which are not empty and of one scenario and scheduler.
+fn line(rows: &[&Row]) -> String {
+    let n = rows.len().max(1) as f64;
+    let mean = |f: &dyn Fn(&Row) -> f64| rows.iter().map(|r| f(r)).sum::<f64>() / n;
+    let time = |f: &dyn Fn(&Row) -> Option<f64>| {
+        let known: Vec<f64> = rows.iter().filter_map(|r| f(r)).collect();
+        if known.is_empty() {
+            return "-".to_owned();
+        }
+        format!("{:.0} ms", known.iter().sum::<f64>() / known.len() as f64)
+    };
+    let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
+    format!(
+        "{:<14}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>9}{:>8}{:>8}",
+        scenario,
+        scheduler,
+        mean(&|r| r.goodput_mbit),
+        mean(&|r| r.of_links_percent),
+        mean(&|r| r.of_singles_percent),
+        mean(&|r| 100.0 * r.repeats as f64 / r.segments.max(1) as f64),
+        mean(&|r| r.duplicate_acks as f64),
+        mean(&|r| r.held as f64),
+        mean(&|r| r.queue_ms[0]),
+        mean(&|r| r.queue_ms[1]),
+        time(&|r| r.silence_ms),
+        time(&|r| r.live_again_ms),
+        time(&|r| r.used_again_ms),
+    )
+}
+
+fn print_json(report: &Report<'_>) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(report).map_err(|e| e.to_string())?;
+    println!("{text}");
+    Ok(())
+}

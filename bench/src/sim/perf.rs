@@ -1,0 +1,315 @@
+//! One bulk TCP flow over known links, per scheduler. Simulated, and with smoltcp's TCP: good for
+//! comparing schedulers and for finding what slows a flow down, not for promises.
+
+use super::clock::Clock;
+use super::host::{Host, TcpFlow};
+use super::ledger::{Ledger, Stats};
+use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
+use super::udp::{UdpFlow, read_ip};
+use super::world::{Trace, World};
+use mpip_core::schedule::Scheduler;
+use mpip_core::snapshot::Encapsulation;
+use mpip_core::time::Nanos;
+use mpip_ctrl::agent::{PathPhase, PathReport};
+use mpip_pktgen::link::model::{Direction, LinkParams, Probability, QueueLimit};
+use mpip_pktgen::link::random::SplitMix64;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The schedulers compared.
+pub const SCHEDULERS: [(&str, Scheduler); 3] =
+    [("paper", Scheduler::Paper), ("wrr", Scheduler::Wrr), ("adaptive", Scheduler::Adaptive)];
+
+/// When traffic starts, and when a bulk flow counts as under way, ns.
+const START: u64 = SECOND / 2;
+const WARM: u64 = 2 * SECOND;
+const END: u64 = 12 * SECOND;
+const CUT: u64 = 5 * SECOND;
+const RETURN: u64 = 8 * SECOND;
+
+/// Known links.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// Rate of each link, Mbit/s.
+    pub rates: [u64; 2],
+    /// One-way delay of each, ms.
+    pub delays: [u64; 2],
+    /// Loss of each, parts per million.
+    pub loss_ppm: u64,
+    /// Whether the second link is cut at 5 s and returns at 8 s.
+    pub cut: bool,
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "40+20", rates: [40, 20], delays: [5, 5], loss_ppm: 0, cut: false },
+    Scenario { name: "40+40 10/2ms", rates: [40, 40], delays: [10, 2], loss_ppm: 0, cut: false },
+    Scenario { name: "50+50 30/5ms", rates: [50, 50], delays: [30, 5], loss_ppm: 0, cut: false },
+    Scenario { name: "50+50 0.5%", rates: [50, 50], delays: [5, 5], loss_ppm: 5_000, cut: false },
+    Scenario { name: "40+40 cut", rates: [40, 40], delays: [5, 5], loss_ppm: 0, cut: true },
+];
+
+/// What one run gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Scenario.
+    pub scenario: &'static str,
+    /// Scheduler.
+    pub scheduler: &'static str,
+    /// Goodput of the bulk flow after slow start, Mbit/s.
+    pub goodput_mbit: f64,
+    /// The same in per cent of the links' sum.
+    pub of_links_percent: f64,
+    /// In per cent of what the same TCP gets on each link alone, without gateways, added up.
+    pub of_singles_percent: f64,
+    /// TCP segments sent, and those sent again.
+    pub segments: u64,
+    /// See `segments`.
+    pub repeats: u64,
+    /// Duplicate ACKs of the receiving host.
+    pub duplicate_acks: u64,
+    /// Segments delivered to the host behind a hole.
+    pub out_of_order: u64,
+    /// Packets that waited in the far gateway's reorder buffer.
+    pub held: u64,
+    /// Packets lost on the links: queue full, loss.
+    pub dropped_queue: u64,
+    /// See `dropped_queue`.
+    pub dropped_loss: u64,
+    /// Mean queue of each link, ms.
+    pub queue_ms: [f64; 2],
+    /// Share of bytes sent over the first link, per cent.
+    pub first_link_percent: f64,
+    /// After the cut: from the cut to the send time of the last datagram lost, ms.
+    pub silence_ms: Option<f64>,
+    /// After the cut: longest time without new bytes for the receiving application, ms.
+    pub stall_ms: Option<f64>,
+    /// From the link's return until its path is live, ms.
+    pub live_again_ms: Option<f64>,
+    /// From the link's return until the path has carried 20 data packets, ms.
+    pub used_again_ms: Option<f64>,
+}
+
+impl Scenario {
+    fn link(&self, i: usize) -> LinkParams {
+        LinkParams {
+            rate_bps: self.rates[i] * 1_000_000,
+            queue: QueueLimit::Time(Duration::from_millis(50)),
+            delay: Duration::from_millis(self.delays[i]),
+            loss: Probability::new(self.loss_ppm as f64 / 1e6).unwrap_or(Probability::NEVER),
+            ..LinkParams::default()
+        }
+    }
+
+    fn flow() -> TcpFlow {
+        TcpFlow {
+            client: 0,
+            ipv6: false,
+            bytes: [1 << 40, 0],
+            start: START,
+            pace: (0, 0),
+            buffer: 2 << 20,
+        }
+    }
+
+    /// The plan: a bulk flow, or thin datagram flows both ways that show what a cut takes away.
+    fn plan(&self, scheduler: Scheduler, seed: u64, bulk: bool) -> Plan {
+        let gateway = |side: u8| GatewayPlan {
+            clock: Clock { offset_ns: 1 << (40 + side), ppm: 20 - 40 * i64::from(side) },
+            workers: 1,
+            lanes: 1,
+            base_port: 4500,
+            wan: (0..2).map(|p| vec![IpAddr::from([192, 0, 2 + side * 10 + p, 1])]).collect(),
+            mtu: vec![1500; 2],
+            knows_peer: true,
+            start: 0,
+            shortage: 0.0,
+        };
+        let faults = if self.cut {
+            // Within a heartbeat, so that the phase is random.
+            let at = CUT + seed.wrapping_mul(0x9e37_79b9) % (10 * MS);
+            vec![(at, Fault::Cut(1, [true, true])), (RETURN, Fault::Mend(1))]
+        } else {
+            Vec::new()
+        };
+        let udp = UdpFlow {
+            ipv6: false,
+            from: [true, true],
+            during: (START, END),
+            pause: MS,
+            size: (20, 60),
+        };
+        Plan {
+            seed,
+            scheduler,
+            encapsulation: Encapsulation::Udp,
+            reorder_packets: 1024,
+            configured_rate: false,
+            max_paths: 8,
+            paper_minimum: scheduler == Scheduler::Paper,
+            gateways: [gateway(0), gateway(1)],
+            wires: (0..2).map(|i| WirePlan { ends: [i, i], params: [self.link(i); 2] }).collect(),
+            udp: if bulk { Vec::new() } else { vec![udp] },
+            tcp: if bulk { vec![Self::flow()] } else { Vec::new() },
+            faults,
+            calm_from: END,
+            traffic_until: END,
+            patience: 0,
+        }
+    }
+
+    /// What TCP gets on each link alone, without gateways, added up, Mbit/s.
+    #[must_use]
+    pub fn singles(&self, seed: u64) -> f64 {
+        (0..2).map(|i| alone(self.link(i), seed)).sum()
+    }
+
+    /// From the cut to the send time of the last datagram lost, either way, under thin traffic, ms.
+    #[must_use]
+    pub fn silence(&self, scheduler: Scheduler, seed: u64) -> f64 {
+        let plan = self.plan(scheduler, seed, false);
+        let cut = plan.faults.first().map_or(CUT, |f| f.0);
+        let mut world = World::new(plan, Trace::Off);
+        world.run_until(RETURN);
+        // What was sent before the cut and lost on the way was lost at the cut.
+        let lost = world
+            .udp
+            .iter()
+            .flat_map(|s| &s.sent)
+            .filter(|d| d.delivered.is_none() && d.at >= cut && d.at < RETURN - SECOND / 2);
+        lost.map(|d| d.at - cut).max().unwrap_or(0) as f64 / 1e6
+    }
+
+    /// Plays it. `singles` is from [`Self::singles`].
+    #[must_use]
+    pub fn run(&self, name: &'static str, scheduler: Scheduler, seed: u64, singles: f64) -> Row {
+        let mut world = World::new(self.plan(scheduler, seed, true), Trace::Off);
+        let mut meter = Meter::default();
+        world.run_until(WARM);
+        let before = received(&world.hosts[1]);
+        while world.now() < END {
+            world.run_until(world.now() + MS);
+            meter.sample(&mut world, self);
+        }
+        let goodput = mbit(received(&world.hosts[1]) - before, END - WARM);
+        let links = (self.rates[0] + self.rates[1]) as f64;
+        let Stats { segments, repeats, duplicate_acks, out_of_order } = world.ledger.total();
+        let now = world.now();
+        let held = world.gateways[1].sessions(now).iter().map(|s| s.stats.reordered).sum();
+        let ways = [0, 1].map(|i| world.wire(i)[0]);
+        let sent = ways.map(|w| w.bytes_in as f64);
+        Row {
+            scenario: self.name,
+            scheduler: name,
+            goodput_mbit: goodput,
+            of_links_percent: 100.0 * goodput / links,
+            of_singles_percent: 100.0 * goodput / singles,
+            segments,
+            repeats,
+            duplicate_acks,
+            out_of_order,
+            held,
+            dropped_queue: ways.iter().map(|w| w.dropped_queue).sum(),
+            dropped_loss: ways.iter().map(|w| w.dropped_loss).sum(),
+            queue_ms: [0, 1].map(|i| meter.queue_ms(i)),
+            first_link_percent: 100.0 * sent[0] / (sent[0] + sent[1]),
+            silence_ms: self.cut.then(|| self.silence(scheduler, seed)),
+            stall_ms: self.cut.then_some(meter.longest_stall as f64 / 1e6),
+            live_again_ms: meter.live_again.map(|t| (t - RETURN) as f64 / 1e6),
+            used_again_ms: meter.used_again.map(|t| (t - RETURN) as f64 / 1e6),
+        }
+    }
+}
+
+fn received(host: &Host) -> u64 {
+    host.ends.iter().map(|e| e.received).sum()
+}
+
+fn mbit(bytes: u64, ns: u64) -> f64 {
+    bytes as f64 * 8e3 / ns as f64
+}
+
+#[derive(Default)]
+struct Meter {
+    samples: u64,
+    queue_ns: [f64; 2],
+    progress: (u64, u64),
+    longest_stall: u64,
+    live_again: Option<u64>,
+    carried: Option<u64>,
+    used_again: Option<u64>,
+}
+
+impl Meter {
+    fn sample(&mut self, world: &mut World, scenario: &Scenario) {
+        self.samples += 1;
+        for i in 0..2 {
+            let bytes = world.queued(i)[0] as f64;
+            self.queue_ns[i] += bytes * 8e3 / scenario.rates[i] as f64;
+        }
+        if !scenario.cut {
+            return;
+        }
+        let now = world.now();
+        let got = received(&world.hosts[1]);
+        if got != self.progress.0 {
+            self.progress = (got, now);
+        } else if (CUT..RETURN).contains(&now) {
+            self.longest_stall = self.longest_stall.max(now - self.progress.1);
+        }
+        if now <= RETURN || self.used_again.is_some() {
+            return;
+        }
+        let usable = |p: &PathReport| p.port.0 == 2 && p.phase == PathPhase::Live;
+        let Some(path) = world.gateways[0].paths(now).into_iter().find(usable) else { return };
+        self.live_again.get_or_insert(now);
+        let base = *self.carried.get_or_insert(path.reading.tx_packets);
+        if path.reading.tx_packets >= base + 20 {
+            self.used_again = Some(now);
+        }
+    }
+
+    fn queue_ms(&self, i: usize) -> f64 {
+        self.queue_ns[i] / self.samples.max(1) as f64 / 1e6
+    }
+}
+
+/// Goodput of the same flow between two hosts joined by `link` alone, Mbit/s.
+fn alone(link: LinkParams, seed: u64) -> f64 {
+    let flow = Scenario::flow();
+    let mut hosts = [0, 1].map(|s| Host::new(s, std::slice::from_ref(&flow), 1500, seed));
+    let mut ways = [0, 1].map(|_| Direction::<Vec<u8>>::new(link, 100_000));
+    let mut draw = SplitMix64::new(seed);
+    let mut ledger = Ledger::default();
+    let mut now = 0;
+    let mut before = None;
+    while now < END {
+        let due = hosts.iter().filter_map(Host::due);
+        let arriving = ways.iter().filter_map(Direction::next_departure).map(|t| t.0);
+        now = due.chain(arriving).min().unwrap_or(END).max(now);
+        for from in 0..2 {
+            while let Some(packet) = ways[from].pop(Nanos(now)) {
+                hosts[1 - from].accept(&packet);
+            }
+        }
+        for side in 0..2 {
+            if hosts[side].due().is_some_and(|t| t <= now) {
+                hosts[side].poll(now);
+            }
+            for packet in hosts[side].take_out().collect::<Vec<_>>() {
+                if let Ok(ip) = read_ip(&packet) {
+                    ledger.sent(side, &ip);
+                }
+                let bytes = packet.len() as u32 + 14;
+                let _ = ways[side].push(Nanos(now), bytes, packet, &mut draw, |p| Some(p.clone()));
+            }
+        }
+        if now >= WARM {
+            before.get_or_insert_with(|| received(&hosts[1]));
+        }
+    }
+    mbit(received(&hosts[1]) - before.unwrap_or(0), END - WARM)
+}

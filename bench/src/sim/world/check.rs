@@ -1,0 +1,167 @@
+//! What must hold: at every frame, at every moment, and at the end of a run.
+
+use super::super::gateway::router_mac;
+use super::super::host::host_mac;
+use super::super::plan::{MS, SECOND};
+use super::super::udp::{self, IpView, read_ip};
+use super::show::describe;
+use super::{RECOVERY, RECOVERY_IN_TURNS, World};
+use mpip_core::ids::PortIx;
+use mpip_ctrl::agent::{PathPhase, PathReport};
+
+impl World {
+    /// Plays the whole plan and checks it.
+    pub fn play(&mut self) {
+        self.say(&format!("plan: {:#?}", self.plan));
+        let calm = self.plan.calm_from;
+        self.run_until(calm);
+        let pairs: usize = {
+            let ports = |s: usize| self.plan.gateways[s].wan.iter().map(Vec::len).sum::<usize>();
+            ports(0) * ports(1)
+        };
+        let limit = if pairs > self.plan.max_paths { RECOVERY_IN_TURNS } else { RECOVERY };
+        while self.now < calm + limit && self.violations.is_empty() {
+            if self.all_live() {
+                self.recovered_after = Some(self.now - calm);
+                break;
+            }
+            self.run_until(self.now + 5 * MS);
+        }
+        if self.recovered_after.is_none() && self.violations.is_empty() {
+            let paths = [0, 1].map(|s: usize| {
+                let show = |p: &PathReport| format!("{}>{} {:?}", p.local, p.remote.ip(), p.phase);
+                self.gateways[s].paths(self.now).iter().map(show).collect::<Vec<_>>().join(", ")
+            });
+            self.violate(&format!("paths are not live again: {} | {}", paths[0], paths[1]));
+        }
+        let quiet_from = self.now + SECOND / 5;
+        let drops = self.link_drops();
+        self.run_until(self.plan.traffic_until.max(quiet_from + SECOND / 2));
+        for s in &mut self.udp {
+            s.stop();
+        }
+        let deadline = calm + self.plan.patience;
+        while !self.tcp_done() && self.now < deadline && self.violations.is_empty() {
+            self.run_until(self.now + 50 * MS);
+        }
+        if !self.tcp_done() && self.violations.is_empty() {
+            let states = [0, 1].map(|s: usize| self.hosts[s].states());
+            self.violate(&format!("TCP is stuck: {} | {}", states[0], states[1]));
+        }
+        self.run_until(self.now + SECOND);
+        if self.violations.is_empty() {
+            self.check_datagrams(quiet_from, self.link_drops() - drops);
+        }
+        for g in &mut self.gateways {
+            g.check_books("at the end");
+            g.check_quiet();
+        }
+        self.watch();
+    }
+
+    /// Whether every pair of addresses that a wire joins is a live path at both gateways.
+    #[must_use]
+    pub fn all_live(&self) -> bool {
+        (0..2).all(|side| {
+            let paths = self.gateways[side].paths(self.now);
+            self.wires.iter().all(|w| {
+                let here = self.gateways[side].addresses(w.ports[side]);
+                let there = self.gateways[1 - side].addresses(w.ports[1 - side]);
+                here.iter().all(|a| {
+                    there.iter().filter(|b| a.is_ipv6() == b.is_ipv6()).all(|b| {
+                        paths.iter().any(|p| {
+                            p.phase == PathPhase::Live && p.local == *a && p.remote.ip() == *b
+                        })
+                    })
+                })
+            })
+        })
+    }
+
+    pub(super) fn check_delivery(&mut self, side: usize, frame: &[u8]) -> Result<(), String> {
+        let dst = frame.get(..6).ok_or("short frame")?;
+        let src = frame.get(6..12).ok_or("short frame")?;
+        if dst != host_mac(side) || src != self.gateways[side].mac(PortIx(0)) {
+            return Err(format!("frame from {src:02x?} to {dst:02x?}"));
+        }
+        let packet = frame.get(14..).unwrap_or_default();
+        let ip = read_ip(packet)?;
+        if !self.hosts[side].has(ip.dst) {
+            return Err(format!("packet for {}", ip.dst));
+        }
+        match ip.protocol {
+            6 => {
+                self.ledger.delivered(side, &ip)?;
+                self.hosts[side].accept(packet);
+            }
+            17 => {
+                let forgot = self.forgot[side];
+                let second = udp::receive(&mut self.udp, side, self.now, forgot, &ip)?;
+                self.unavoidable += u64::from(second);
+            }
+            1 | 58 => self.icmp += 1,
+            p => return Err(format!("protocol {p} from {}", ip.src)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_egress<'a>(
+        &self,
+        side: usize,
+        port: PortIx,
+        frame: &'a [u8],
+    ) -> Result<IpView<'a>, String> {
+        let dst = frame.get(..6).ok_or("short frame")?;
+        let src = frame.get(6..12).ok_or("short frame")?;
+        let gateway = &self.gateways[side];
+        if dst != router_mac(port) || src != gateway.mac(port) {
+            return Err(format!("frame from {src:02x?} to {dst:02x?}"));
+        }
+        let packet = frame.get(14..).unwrap_or_default();
+        let ip = read_ip(packet)?;
+        if !gateway.addresses(port).contains(&ip.src) {
+            return Err(format!("source {} is not on this port", ip.src));
+        }
+        let mtu = usize::from(self.plan.gateways[side].mtu[usize::from(port.0) - 1]);
+        if packet.len() > mtu {
+            return Err(format!("{} bytes on an MTU of {mtu}", packet.len()));
+        }
+        let (s, d) = (ip.src.into(), ip.dst.into());
+        let right = match ip.protocol {
+            17 => smoltcp::wire::UdpPacket::new_checked(ip.payload)
+                .is_ok_and(|u| u.verify_checksum(&s, &d)),
+            6 => smoltcp::wire::TcpPacket::new_checked(ip.payload)
+                .is_ok_and(|t| t.verify_checksum(&s, &d)),
+            _ => false,
+        };
+        if right { Ok(ip) } else { Err(format!("bad checksum: {}", describe(frame))) }
+    }
+
+    fn link_drops(&self) -> u64 {
+        let ways = self.wires.iter().flat_map(|w| &w.ways);
+        ways.map(|w| w.counters().dropped()).sum()
+    }
+
+    /// In calm weather every datagram arrives, unless a link dropped something.
+    fn check_datagrams(&mut self, from: u64, drops: u64) {
+        let shortage = self.plan.gateways.iter().any(|g| g.shortage > 0.0);
+        let mut lost = Vec::new();
+        for s in &self.udp {
+            for (seq, d) in s.sent.iter().enumerate() {
+                if d.at >= from && d.size <= udp::ALWAYS_FITS && d.delivered.is_none() {
+                    lost.push(format!("{seq} of side {} sent at {} ns", s.side(), d.at));
+                }
+            }
+        }
+        if lost.len() as u64 > drops && !shortage {
+            let all = [0, 1].map(|s: usize| format!("{:?}", self.gateways[s].drops()));
+            self.violate(&format!(
+                "{} datagrams lost in calm weather, links dropped {drops}: {}; gateway drops {} | {}",
+                lost.len(),
+                lost[0],
+                all[0],
+                all[1]
+            ));
+        }
+    }
+}

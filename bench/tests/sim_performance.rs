@@ -1,0 +1,37 @@
+//! The bulk-flow scenarios run and give sane numbers. How good they are is reported, not asserted:
+//! `mpip-bench sim --performance`.
+
+use mpip_bench::sim::perf::{SCENARIOS, SCHEDULERS};
+
+#[test]
+fn a_bundle_carries_a_bulk_flow_and_uses_both_links() {
+    let scenario = SCENARIOS.iter().find(|s| s.name == "40+20").expect("scenario");
+    let singles = scenario.singles(1);
+    assert!((30.0..60.0).contains(&singles), "{singles} Mbit/s");
+    for (name, scheduler) in SCHEDULERS {
+        let row = scenario.run(name, scheduler, 1, singles);
+        assert!((20.0..58.5).contains(&row.goodput_mbit), "{row:?}");
+        assert!((40.0..90.0).contains(&row.first_link_percent), "{row:?}");
+    }
+}
+
+#[test]
+fn a_returned_link_is_used() {
+    let scenario = SCENARIOS.iter().find(|s| s.cut).expect("scenario");
+    let (name, scheduler) = SCHEDULERS[1];
+    let row = scenario.run(name, scheduler, 1, scenario.singles(1));
+    assert!(row.live_again_ms.is_some_and(|ms| ms < 200.0), "{row:?}");
+    assert!(row.used_again_ms.is_some_and(|ms| ms < 300.0), "{row:?}");
+}
+
+#[test]
+fn a_silent_cut_takes_away_few_datagrams() {
+    let scenario = SCENARIOS.iter().find(|s| s.cut).expect("scenario");
+    for (name, scheduler) in SCHEDULERS {
+        for seed in 1..=10 {
+            // Goal: 40 ms and the round trip of the best other path, 10 ms here.
+            let ms = scenario.silence(scheduler, seed);
+            assert!(ms <= 50.0, "{name}, seed {seed}: {ms} ms");
+        }
+    }
+}
