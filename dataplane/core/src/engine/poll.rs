@@ -21,6 +21,8 @@ const AWAY_NS: u64 = 4_000_000;
 /// How long held packets are then kept beyond their time; less than a pause that counts, so that
 /// whoever polls only when something is due gets on.
 const CATCH_UP: Duration = Duration::from_millis(3);
+/// Time after one catching up until the next: who is away all the time still gives up holes.
+const CATCH_UP_AGAIN: Duration = Duration::from_millis(20);
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl<B: PacketBuf> Worker<B> {
     pub(super) fn poll(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
         // Who was away (the scheduler took the CPU) must first see what arrived meanwhile: what the
         // held packets wait for may be among it.
-        if ctx.now.0.saturating_sub(self.polled_at.0) > AWAY_NS {
+        let away = ctx.now.0.saturating_sub(self.polled_at.0) > AWAY_NS;
+        if away && ctx.now >= self.catch_up_until + CATCH_UP_AGAIN {
             self.catch_up_until = ctx.now + CATCH_UP;
         }
         self.polled_at = ctx.now;
