@@ -164,6 +164,32 @@ impl Frame {
     }
 }
 
+/// A UDP datagram inside a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Destination port.
+    pub dport: u16,
+    /// User data by the UDP length, cut to what was captured.
+    pub payload: &'a [u8],
+}
+
+impl Frame {
+    /// The frame as UDP over IPv4, if it is.
+    #[must_use]
+    pub fn udp(&self) -> Option<Datagram<'_>> {
+        let f = self.data.as_slice();
+        let half = |at: usize| -> Option<u16> {
+            Some(u16::from_be_bytes(f.get(at..at + 2)?.try_into().ok()?))
+        };
+        if half(12)? != 0x0800 || *f.get(14 + 9)? != 17 {
+            return None;
+        }
+        let udp = 14 + usize::from(f.get(14)? & 0x0f) * 4;
+        let end = (udp + usize::from(half(udp + 4)?)).min(f.len());
+        Some(Datagram { dport: half(udp + 2)?, payload: f.get(udp + 8..end)? })
+    }
+}
+
 /// Longest time between two neighbours of `times` (ascending) of which at least the later one lies in
 /// `from..until`, in ms. Looks one arrival ahead of the window, so a silence that outlasts it counts in full.
 /// `None` when nothing arrives after `from`.
@@ -210,6 +236,21 @@ mod tests {
         assert_eq!(frames.len(), 2);
         assert_eq!((frames[1].at, frames[1].wire_len), (2_000_000_006, 60));
         assert!(parse(b"nonsense").is_none());
+    }
+
+    #[test]
+    fn a_datagram_ends_where_udp_says() {
+        let mut data = vec![0; 60];
+        data[12] = 8;
+        data[14] = 0x45;
+        data[23] = 17;
+        data[36..38].copy_from_slice(&4499_u16.to_be_bytes());
+        data[39] = 10;
+        let mut frame = Frame { at: 0, wire_len: 60, data };
+        assert_eq!(frame.udp(), Some(Datagram { dport: 4499, payload: &[0, 0] }));
+        assert!(frame.tcp().is_none());
+        frame.data[39] = 7;
+        assert_eq!(frame.udp(), None, "shorter than its own header");
     }
 
     #[test]
