@@ -2,7 +2,7 @@
 
 use super::{Ctx, Engine, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
-use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
+use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
 use crate::reorder::{Reorder, ReorderParams};
 use crate::schedule::Scheduler;
@@ -216,25 +216,36 @@ impl<B: PacketBuf> Worker<B> {
             Encapsulation::Udp => Flags::WRAP,
             Encapsulation::Native => Flags::NONE,
         };
-        let mut cm = Cm::new(Base {
+        let base = Base {
             node: ctx.snapshot.node,
             session: id,
             path: path.id,
             feedback: state.feedback.next_report().map(|f| (f.path, f.wire_delay().cast_signed())),
             timestamp: ctx.now.wire_timestamp(),
             flags: wrap,
-        });
-        cm.tuple = open;
-        if view.sequence_block {
+        };
+        let seq = view.sequence_block.then(|| {
             let counter26 = state.path(path.slot).map_or(0, |s| s.next_counter(lane));
-            cm.seq = Some(SeqBlock { session_seq: session.tx_seq, lane, counter26, tag: 0 });
-        }
+            SeqBlock { session_seq: session.tx_seq, lane, counter26, tag: 0 }
+        });
         session.tx_seq = session.tx_seq.wrapping_add(1);
-        let mut bytes = [0; MAX_LEN];
-        let cm_len = cm.encoded_len();
-        let encoded = bytes.get_mut(..cm_len).is_some_and(|b| cm.encode_into(b).is_ok());
-        let Some(tail) = bytes.get(..cm_len).filter(|_| encoded) else {
-            return Verdict::Drop(DropReason::Unsupported);
+        let mut steady = [0; DATA_LEN];
+        let mut whole = [0; TUPLE_V6_LEN + DATA_LEN];
+        let tail = if let (None, Some(seq)) = (open, seq) {
+            // Its sum is not needed apart: `wrap_udp` adds up what it appends.
+            let _ = encode_data(&mut steady, &base, &seq);
+            &steady[..]
+        } else {
+            let mut cm = Cm::new(base);
+            (cm.tuple, cm.seq) = (open, seq);
+            let room = whole.get_mut(..cm.encoded_len());
+            let Some(tail) = room else {
+                return Verdict::Drop(DropReason::Unsupported);
+            };
+            if cm.encode_into(tail).is_err() {
+                return Verdict::Drop(DropReason::Unsupported);
+            }
+            &*tail
         };
         let Some(mut ends) = ctx.udp_ends(path, lane) else {
             return Verdict::Drop(DropReason::Unresolved);
