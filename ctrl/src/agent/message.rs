@@ -139,7 +139,7 @@ impl Agent {
         let mut tlvs = self.path_info(path);
         tlvs.push(Tlv::Promise { interval_ms });
         tlvs.extend(Self::echo(path, now));
-        tlvs.push(Tlv::ReceiverReport(receiver_report(path)));
+        tlvs.extend(receiver_report(path).map(Tlv::ReceiverReport));
         if self.send(now, i, slot, &tlvs)
             && let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot))
         {
@@ -153,7 +153,8 @@ impl Agent {
         let tlvs: Vec<Tlv> = about
             .iter()
             .filter_map(|s| peer.path(*s))
-            .map(|p| Tlv::ReceiverReport(receiver_report(p)))
+            .filter_map(receiver_report)
+            .map(Tlv::ReceiverReport)
             .collect();
         if self.send(now, i, via, &tlvs)
             && let Some(peer) = self.peers.get_mut(i)
@@ -418,11 +419,16 @@ impl Agent {
     }
 }
 
-fn receiver_report(p: &Path) -> ReceiverReport {
+/// What arrived on the path; nothing without a delay sample that has not been reported yet (G-33):
+/// neither the zero of a path that has none nor an old sample may pass for a new one.
+fn receiver_report(p: &Path) -> Option<ReceiverReport> {
+    if p.reading.rx_delay.count == p.reported_reading.rx_delay.count {
+        return None;
+    }
     let packets = p.reading.rx_packets - p.base.rx_packets;
     let span = p.reading.rx_span - p.base.rx_span;
     let newest = p.reading.rx_delay.value;
-    ReceiverReport {
+    Some(ReceiverReport {
         path: p.remote_id,
         packets: packets as u32,
         bytes: p.reading.rx_bytes - p.base.rx_bytes,
@@ -430,7 +436,7 @@ fn receiver_report(p: &Path) -> ReceiverReport {
         least_delay_us: p.least_delay.unwrap_or(newest),
         highest_counter: span,
         lost: span.saturating_sub(packets) as u32,
-    }
+    })
 }
 
 fn reported(p: &mut Path, now: Nanos) {
