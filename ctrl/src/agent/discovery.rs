@@ -32,6 +32,8 @@ pub const MAX_DISCOVERED: usize = 64;
 const ANSWERS_PER_SECOND: u32 = 100;
 /// A discovered peer without a live path is forgotten after this time.
 const FORGET: Duration = Duration::from_secs(5);
+/// Pause before a query that had no next hop is tried again.
+const NO_HOP_PAUSE: Duration = Duration::from_millis(10);
 const CS6: u8 = 48 << 2;
 
 /// Discovery as configured.
@@ -52,8 +54,8 @@ pub struct DiscoveryConfig {
 }
 
 enum Answer {
-    /// Asked so many times; ask again then.
-    Unknown { sent: u8, at: Nanos },
+    /// Asked so many times since then; ask again then.
+    Unknown { sent: u8, since: Nanos, at: Nanos },
     /// No gateway there, as of now, until then.
     No { until: Nanos },
     /// That peer serves it.
@@ -103,7 +105,7 @@ impl Agent {
                 return None;
             }
         }
-        d.table.insert(dst, Answer::Unknown { sent: 0, at: now });
+        d.table.insert(dst, Answer::Unknown { sent: 0, since: now, at: now });
         for (i, p) in self.ports.iter().enumerate() {
             if p.role == Role::Wan {
                 self.out.push_back(Output::Resolve { port: PortIx(i as u16), remote: dst });
@@ -118,22 +120,28 @@ impl Agent {
         let (queries, interval, expiry) = (d.cfg.queries, d.cfg.interval, d.cfg.expiry);
         let mut due = Vec::new();
         let mut given_up = Vec::new();
+        // Without a next hop nothing can be sent; that does not count as silence for ever.
+        let patience = interval * (u32::from(queries) + 5);
         for (dst, a) in &mut d.table {
-            if let Answer::Unknown { sent, at } = a
+            if let Answer::Unknown { sent, since, at } = a
                 && now >= *at
             {
-                if *sent >= queries {
+                if *sent >= queries || now.since(*since) > patience {
                     *a = Answer::No { until: now + expiry };
                     given_up.push(*dst);
                 } else {
                     due.push((*dst, *sent));
-                    *sent += 1;
-                    *at = now + interval;
                 }
             }
         }
-        for (dst, sent) in due {
-            self.send_query(now, dst, sent);
+        for (dst, turn) in due {
+            let went = self.send_query(now, dst, turn);
+            if let Some(Answer::Unknown { sent, at, .. }) =
+                self.discovery.as_mut().and_then(|d| d.table.get_mut(&dst))
+            {
+                *sent += u8::from(went);
+                *at = now + if went { interval } else { NO_HOP_PAUSE };
+            }
         }
         for dst in given_up {
             self.release(dst);
@@ -156,8 +164,8 @@ impl Agent {
         }
     }
 
-    /// One query, through the uplinks in turn.
-    fn send_query(&mut self, now: Nanos, dst: IpAddr, turn: u8) {
+    /// One query, through the uplinks in turn. Returns whether there was a way.
+    fn send_query(&mut self, now: Nanos, dst: IpAddr, turn: u8) -> bool {
         let usable = |i: usize| {
             let p = self.ports.get(i).filter(|p| p.role == Role::Wan && p.up)?;
             let port = PortIx(i as u16);
@@ -166,17 +174,14 @@ impl Agent {
             Some((port, p.mac, mac, from))
         };
         let uplinks: Vec<_> = (0..self.ports.len()).filter_map(usable).collect();
-        if uplinks.is_empty() {
-            return;
-        }
-        let Some((port, src_mac, mac, from)) =
-            uplinks.get(usize::from(turn) % uplinks.len()).copied()
-        else {
-            return;
+        let place = usize::from(turn).checked_rem(uplinks.len());
+        let Some((port, src_mac, mac, from)) = place.and_then(|i| uplinks.get(i)).copied() else {
+            return false;
         };
-        let Some(to) = self.discovery.as_ref().map(|d| d.cfg.query_port) else { return };
+        let Some(to) = self.discovery.as_ref().map(|d| d.cfg.query_port) else { return false };
         let link = Link::new(Mac(src_mac), Mac(mac), from, dst);
         self.send_discovery(now, port, link, (self.cfg.params.base_port, to), Flags::ENABLE);
+        true
     }
 
     fn send_discovery(

@@ -37,7 +37,7 @@ impl Agent {
             let reading = cells
                 .iter()
                 .filter_map(|c| c.path(ix, slot))
-                .map(|c| c.read())
+                .map(mpip_core::cells::PathCell::read)
                 .reduce(merge)
                 .unwrap_or_default();
             let Some(path) = peer.path_mut(slot) else { continue };

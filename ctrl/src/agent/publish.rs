@@ -124,7 +124,7 @@ impl Agent {
         params.query_port =
             self.discovery.as_ref().map_or(0, super::discovery::Discovery::answer_port);
         let mut discovery = PrefixTable::default();
-        for p in self.discovery.iter().flat_map(|d| d.prefixes()) {
+        for p in self.discovery.iter().flat_map(super::discovery::Discovery::prefixes) {
             discovery.insert(*p, ());
         }
         Snapshot {

@@ -385,7 +385,7 @@ mod tests {
             (103, New),
             (104, New),
             (103, Duplicate),
-            (104 - 5_000, TooOld),
+            (104 - 10_000, TooOld),
         ] {
             assert_eq!(once.check(Seq(i32::cast_unsigned(n))), want, "{n}");
         }

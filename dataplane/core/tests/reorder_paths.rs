@@ -173,7 +173,7 @@ proptest! {
         for step in steps {
             let at = newest.unwrap_or(0) + step;
             let want = match newest {
-                Some(n) if n - at >= 1024 => Dedup::TooOld,
+                Some(n) if n - at >= i64::from(DedupWindow::WIDTH) => Dedup::TooOld,
                 _ if seen.insert(at) => Dedup::New,
                 _ => Dedup::Duplicate,
             };

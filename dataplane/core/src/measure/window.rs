@@ -7,7 +7,7 @@ use crate::time::Nanos;
 /// Number of buckets a window is divided into.
 pub(super) const BUCKETS: usize = 6;
 
-/// The least value of the last [`BUCKETS`] × bucket, found in one pass over six numbers.
+/// The least value of the last six buckets, found in one pass over six numbers.
 ///
 /// The window covers between five and six buckets. A bucket of [`Duration::MAX`] never ends, which
 /// makes it the minimum of all time.
