@@ -60,6 +60,7 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(i) else { return };
         let slots: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
         let mut dead = Vec::new();
+        let mut in_doubt = false;
         for slot in slots {
             let other =
                 peer.paths().filter(|p| p.slot != slot && p.is_live()).map(|p| p.heard_at).max();
@@ -68,6 +69,8 @@ impl Agent {
             let quiet = now.since(path.heard_at);
             // Somebody else was heard while this one was not.
             let other_heard = other.is_some_and(|o| o.since(path.heard_at) * 3 > limit * 2);
+            // An idle path is heard once a second only: ask there whether the peer is alive.
+            in_doubt |= quiet > limit && !other_heard && other.is_some();
             let last = t.silence_last.max(limit);
             let silent = if other_heard { quiet > limit } else { quiet > last };
             if !silent || in_grace {
@@ -87,8 +90,27 @@ impl Agent {
                 dead.push((slot, "data not answered"));
             }
         }
+        if in_doubt && !in_grace {
+            self.ask_on_quiet_paths(now, i);
+        }
         for (slot, why) in dead {
             self.path_died(now, i, slot, why);
+        }
+    }
+
+    /// Has the peer answer on every live path that neither end has used just now.
+    fn ask_on_quiet_paths(&mut self, now: Nanos, i: usize) {
+        let pause = self.cfg.timers.heartbeat;
+        let Some(peer) = self.peers.get(i) else { return };
+        let quiet: Vec<u8> = peer
+            .paths()
+            .filter(|p| {
+                p.is_live() && now.since(p.heard_at) > pause && now.since(p.sent_at) > pause
+            })
+            .map(|p| p.slot)
+            .collect();
+        for slot in quiet {
+            self.send_probe(now, i, slot);
         }
     }
 
