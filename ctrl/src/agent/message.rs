@@ -246,7 +246,7 @@ impl Agent {
         let slot = self.path_for(now, i, port, &p, &tlvs)?;
         self.learn(now, i, slot, &cm, &tlvs);
         for t in &tlvs {
-            self.take_tlv(now, i, slot, t);
+            self.take_tlv(now, i, slot, cm.timestamp, t);
         }
         if cm.flags.contains(Flags::IP_CHANGE) {
             self.take_addresses(now, i, slot, &cm, p.sport);
@@ -327,7 +327,7 @@ impl Agent {
         }
     }
 
-    fn take_tlv(&mut self, now: Nanos, i: usize, slot: u8, t: &Tlv) {
+    fn take_tlv(&mut self, now: Nanos, i: usize, slot: u8, sent: u32, t: &Tlv) {
         match t {
             Tlv::LaneMap { lanes, .. } => {
                 let Some(peer) = self.peers.get_mut(i) else { return };
@@ -356,7 +356,7 @@ impl Agent {
                     path.promise = Duration::from_millis(u64::from(*interval_ms));
                 }
             }
-            Tlv::ReceiverReport(r) => self.take_report(now, i, r),
+            Tlv::ReceiverReport(r) => self.take_report(now, i, sent, r),
             Tlv::PathSilent { path, .. } => {
                 let silent = self
                     .peers
@@ -377,9 +377,16 @@ impl Agent {
         }
     }
 
-    fn take_report(&mut self, now: Nanos, i: usize, r: &ReceiverReport) {
+    /// A report that the peer sent at `sent` of its clock, µs mod 2^32.
+    fn take_report(&mut self, now: Nanos, i: usize, sent: u32, r: &ReceiverReport) {
         let Some(peer) = self.peers.get_mut(i) else { return };
-        let Some(slot) = peer.paths().find(|p| p.id == r.path).map(|p| p.slot) else { return };
+        let Some(reported) = peer.paths().find(|p| p.id == r.path) else { return };
+        let slot = reported.slot;
+        let (last, clock) = reported.report_clock.unwrap_or((sent, now));
+        let step = sent.wrapping_sub(last).cast_signed();
+        // Overtaken by a newer one, which said the same and more.
+        let Ok(step) = u64::try_from(step) else { return };
+        let clock = clock + Duration::from_micros(step);
         let delay = peer.unwrapper.unwrap(now, r.newest_delay_us.cast_unsigned());
         let delay = peer.drift.on_sample(now, usize::from(slot), delay);
         let Some(path) = peer.path_mut(slot) else { return };
@@ -387,7 +394,8 @@ impl Agent {
         path.unanswered_since = None;
         // Only a path that queues shows its capacity; what is below says nothing against it.
         let busy = path.delay.queueing_us() > 2_000;
-        path.rate.on_total(now, r.bytes, busy);
+        path.rate.on_total(clock, r.bytes, busy);
+        path.report_clock = Some((sent, clock));
         path.loss = (r.lost, r.packets);
     }
 

@@ -81,6 +81,10 @@ pub(super) struct Path {
     /// What the last receiver report on this path said.
     pub reported_reading: PathReading,
     pub report_at: Nanos,
+    /// The newest of the peer's reports on this path: its timestamp, and the peer's time since the
+    /// first one added to the arrival of that one. Rates are taken over it: reports come over any
+    /// path, bunched and overtaking one another.
+    pub report_clock: Option<(u32, Nanos)>,
     pub least_delay: Option<i32>,
     /// Loss the peer reports: lost, received.
     pub loss: (u32, u32),
@@ -188,6 +192,7 @@ impl Path {
             counter: 0,
             reported_reading: PathReading::default(),
             report_at: now,
+            report_clock: None,
             least_delay: None,
             loss: (0, 0),
         }
@@ -202,6 +207,7 @@ impl Path {
         self.reported = None;
         self.base = self.reading;
         self.reported_reading = self.reading;
+        self.report_clock = None;
         self.heard_at = now;
         self.promise = Duration::from_secs(1);
         self.idle_announced = 0;
