@@ -2,7 +2,6 @@
 //! ICMP too big; ARP and echo on ports without a kernel twin.
 
 use super::encap;
-use super::lan::forget_arrivals;
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
@@ -66,10 +65,8 @@ impl<B: PacketBuf> Worker<B> {
         if cm.flags.contains(Flags::CLOSE) {
             session.state = State::Closing;
         } else if unknown {
-            if session.state != State::Opening {
-                // The far side makes a new row, whose numbers start afresh.
-                forget_arrivals(session);
-            }
+            // The far side makes a new row. Its numbers are ahead of the old one's, or far off; nothing
+            // is forgotten here, for copies of what was delivered may still be under way.
             session.state = State::Opening;
             session.opened_on = 0;
         } else if session.state == State::Opening && session.id == cm.session {

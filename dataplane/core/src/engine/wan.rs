@@ -11,6 +11,10 @@ use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, Parsed, udp};
+use std::time::Duration;
+
+/// How long packets of a session's earlier life may still come after an OPEN of the new one.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// The part of a frame that ends with the control message: the L4 payload, for UDP as long as the
 /// UDP header says.
@@ -259,7 +263,12 @@ impl<B: PacketBuf> Worker<B> {
             self.end(row);
         }
         if let Some(row) = self.table.find_tuple(&tuple) {
-            if self.table.get(row).is_some_and(|s| s.peer == h.peer) {
+            if let Some(session) = self.table.get(row).filter(|s| s.peer == h.peer) {
+                let fresh = session.epoch == h.view.epoch
+                    && ctx.now.since(session.confirmed_at) < STRAGGLERS;
+                if theirs && fresh && is_older(id, session.id) {
+                    return Err(DropReason::TupleMismatch);
+                }
                 return self.merge(row, id, theirs);
             }
             // The flow moved to another peer; the old session is of no use to anybody.
@@ -306,6 +315,13 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
+/// Whether the same node made `id` before `than`. Its workers count up, modulo 2^19; not across its
+/// restarts.
+fn is_older(id: SessionId, than: SessionId) -> bool {
+    let ahead = id.0.wrapping_sub(than.0) << (u32::BITS - SessionId::COUNTER_BITS);
+    id.made_by_larger_node() == than.made_by_larger_node() && ahead.cast_signed() < 0
+}
+
 /// Whether a flow between hosts can look like that, and `id` puts it on the lane of its packets.
 fn is_sound(tuple: &FlowTuple, id: SessionId) -> bool {
     let ports = matches!(tuple.protocol, IPPROTO_TCP | IPPROTO_UDP);
@@ -322,5 +338,19 @@ fn l4_checksum_ok(frame: &[u8], p: &Parsed) -> bool {
         udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
     } else {
         crate::wire::tcp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_maker_have_an_age() {
+        let id = |larger, counter| SessionId::new(larger, 0xabc, counter);
+        assert!(is_older(id(true, 6), id(true, 7)) && !is_older(id(true, 7), id(true, 6)));
+        assert!(!is_older(id(true, 7), id(true, 7)));
+        assert!(is_older(id(false, 0x7_ffff), id(false, 1)), "the counter wraps");
+        assert!(!is_older(id(true, 6), id(false, 7)), "two makers count apart");
     }
 }
