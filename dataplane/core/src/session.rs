@@ -108,6 +108,8 @@ pub struct Session<T> {
     pub opened_at: Nanos,
     /// Last confirmation sent.
     pub confirmed_at: Nanos,
+    /// When the peer sent the newest OPEN of its that made `id`, by its clock, µs mod 2^32.
+    pub open_sent: Option<u32>,
     /// Receive side.
     pub arrival: Arrival<T>,
     /// Whether the row is in the worker's list of sessions with held packets.
@@ -354,6 +356,7 @@ mod tests {
             opened_on: 0,
             opened_at: Nanos(0),
             confirmed_at: Nanos(0),
+            open_sent: None,
             arrival: Arrival::Datagrams(None),
             waiting: false,
             next_hop: None,

@@ -143,6 +143,8 @@ fn a_lost_table_heals_in_one_round_trip() {
                     w.command(forgetter, || Command::ForgetPeer(PEER));
                     w.settle();
                     assert_eq!(w.sessions(forgetter), 0);
+                    // Numbers begin with the clock.
+                    w.advance(ms(1));
                     let what = format!("creator {creator}, {forgetter} forgot, {speaker} speaks");
                     // The other side's next packet is lost, and only that.
                     let first = w.cross(speaker, &datagram(speaker, b"3")).len();

@@ -314,6 +314,7 @@ pub(super) fn new_session<B>(
         opened_on: 0,
         opened_at: Nanos(0),
         confirmed_at: Nanos(0),
+        open_sent: None,
         arrival,
         waiting: false,
         next_hop: None,

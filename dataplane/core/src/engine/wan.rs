@@ -11,10 +11,9 @@ use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, Parsed, udp};
-use std::time::Duration;
 
-/// How long packets of a session's earlier life may still come after an OPEN of the new one.
-const STRAGGLERS: Duration = Duration::from_secs(1);
+/// How far packets of a session's earlier life may lie behind the OPEN of the next, µs.
+const STRAGGLERS_US: u32 = 2_000_000;
 
 /// The part of a frame that ends with the control message: the L4 payload, for UDP as long as the
 /// UDP header says.
@@ -214,7 +213,7 @@ impl<B: PacketBuf> Worker<B> {
             return Ok(row);
         };
         let tuple = theirs.reversed();
-        let row = self.accept_open(ctx, h, cm.session, tuple, known)?;
+        let row = self.accept_open(ctx, h, (cm.session, cm.timestamp), tuple, known)?;
         self.refresh_epoch(h, row);
         self.confirm(ctx, h, row, cm.session, env);
         Ok(row)
@@ -230,12 +229,13 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    /// An OPEN for `tuple` (as our LAN sees it) under `id`; `known` is the row of that id.
+    /// An OPEN for `tuple` (as our LAN sees it) under `id`, sent at `sent` (µs mod 2^32 of the peer's
+    /// clock); `known` is the row of that id.
     fn accept_open(
         &mut self,
         ctx: &Ctx<'_>,
         h: Heard<'_>,
-        id: SessionId,
+        (id, sent): (SessionId, u32),
         tuple: FlowTuple,
         known: Option<Row>,
     ) -> Result<Row, DropReason> {
@@ -264,12 +264,14 @@ impl<B: PacketBuf> Worker<B> {
         }
         if let Some(row) = self.table.find_tuple(&tuple) {
             if let Some(session) = self.table.get(row).filter(|s| s.peer == h.peer) {
-                let fresh = session.epoch == h.view.epoch
-                    && ctx.now.since(session.confirmed_at) < STRAGGLERS;
-                if theirs && fresh && is_older(id, session.id) {
+                if theirs && session.open_sent.is_some_and(|newest| is_overtaken(sent, newest)) {
                     return Err(DropReason::TupleMismatch);
                 }
-                return self.merge(row, id, theirs);
+                let row = self.merge(row, id, theirs)?;
+                if let Some(session) = self.table.get_mut(row).filter(|s| theirs && s.id == id) {
+                    session.open_sent = Some(sent);
+                }
+                return Ok(row);
             }
             // The flow moved to another peer; the old session is of no use to anybody.
             self.end(row);
@@ -277,7 +279,8 @@ impl<B: PacketBuf> Worker<B> {
         if ctx.snapshot.params.draining {
             return Err(DropReason::Draining);
         }
-        let session = new_session(ctx, h.peer, h.view, id, tuple, false);
+        let mut session = new_session(ctx, h.peer, h.view, id, tuple, false);
+        session.open_sent = theirs.then_some(sent);
         self.table.insert(session).map_err(|e| match e {
             InsertError::Full | InsertError::Taken => DropReason::TableFull,
         })
@@ -292,9 +295,8 @@ impl<B: PacketBuf> Worker<B> {
         let Some(session) = self.table.get_mut(row) else {
             return Err(DropReason::UnknownSession);
         };
-        // The peer has not sent under an id of this session that it still knows, so whatever came
-        // before belongs to an earlier row of its, and the numbers of the new one start afresh.
-        forget_arrivals(session);
+        // The numbers of a new row begin with its sender's clock, ahead of those of an earlier one or
+        // far off; nothing is forgotten here, for copies of what was delivered may still come.
         session.confirmed_at = Nanos(0);
         let same_maker = session.id.made_by_larger_node() == id.made_by_larger_node();
         let wins = if same_maker { theirs } else { !id.made_by_larger_node() };
@@ -315,11 +317,10 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
-/// Whether the same node made `id` before `than`. Its workers count up, modulo 2^19; not across its
-/// restarts.
-fn is_older(id: SessionId, than: SessionId) -> bool {
-    let ahead = id.0.wrapping_sub(than.0) << (u32::BITS - SessionId::COUNTER_BITS);
-    id.made_by_larger_node() == than.made_by_larger_node() && ahead.cast_signed() < 0
+/// Whether an OPEN sent at `sent` belongs to an earlier life of the session than one sent at `newest`
+/// (µs mod 2^32 of the peer's clock) and was overtaken by it. Anything further back is another clock.
+fn is_overtaken(sent: u32, newest: u32) -> bool {
+    (1..STRAGGLERS_US).contains(&newest.wrapping_sub(sent))
 }
 
 /// Whether a flow between hosts can look like that, and `id` puts it on the lane of its packets.
@@ -346,11 +347,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_one_maker_have_an_age() {
-        let id = |larger, counter| SessionId::new(larger, 0xabc, counter);
-        assert!(is_older(id(true, 6), id(true, 7)) && !is_older(id(true, 7), id(true, 6)));
-        assert!(!is_older(id(true, 7), id(true, 7)));
-        assert!(is_older(id(false, 0x7_ffff), id(false, 1)), "the counter wraps");
-        assert!(!is_older(id(true, 6), id(false, 7)), "two makers count apart");
+    fn an_overtaken_open_is_told_from_a_new_life() {
+        assert!(is_overtaken(1_000, 1_001) && is_overtaken(u32::MAX - 5, 7));
+        assert!(!is_overtaken(1_000, 1_000), "the other packets of the same moment");
+        assert!(!is_overtaken(1_001, 1_000), "newer");
+        assert!(!is_overtaken(1_000, 3_000_000), "a machine that started anew");
     }
 }
