@@ -16,7 +16,7 @@ help:
 	@sed -n '1,3s/^# //p' Makefile
 
 packages:
-	@.ci/packages build
+	@.ci/packages $(if $(ROOT),all,build)
 
 test: packages check purity unit lab
 	@echo "make test: all passed"
@@ -39,7 +39,6 @@ build: packages
 
 lab: build
 ifeq ($(ROOT),0)
-	@.ci/packages lab
 	@for s in $(SHORT_LAB); do $(TARGET)/release/mpip-bench lab $$s || exit 1; done
 else
 	@echo "make test: not root, so the lab (network namespaces, AF_XDP, TAP) is left out; everything else has run"
@@ -47,7 +46,6 @@ endif
 
 demo: build
 ifeq ($(ROOT),0)
-	@.ci/packages lab
 	@$(TARGET)/release/mpip-bench demo --out $(TARGET)/demo || { \
 	  [ $$? = 3 ] && echo "make demo: some goals were missed, see NO in the table; everything ran"; }
 else
