@@ -171,7 +171,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         args.repeats
     );
     println!(
-        "{:<14}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>9}{:>8}{:>8}",
         "links",
         "scheduler",
         "Mbit/s",
@@ -210,7 +210,7 @@ fn line(rows: &[&Row]) -> String {
     };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
-        "{:<14}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>9}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),

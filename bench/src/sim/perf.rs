@@ -21,12 +21,13 @@ use std::time::Duration;
 pub const SCHEDULERS: [(&str, Scheduler); 3] =
     [("paper", Scheduler::Paper), ("wrr", Scheduler::Wrr), ("adaptive", Scheduler::Adaptive)];
 
-/// When traffic starts, and when a bulk flow counts as under way, ns.
+/// When traffic starts; when a bulk flow counts as under way, ns. smoltcp takes seconds to make good
+/// what it loses at the end of slow start.
 const START: u64 = SECOND / 2;
-const WARM: u64 = 2 * SECOND;
-const END: u64 = 12 * SECOND;
-const CUT: u64 = 5 * SECOND;
-const RETURN: u64 = 8 * SECOND;
+const WARM: u64 = 8 * SECOND;
+const END: u64 = 18 * SECOND;
+const CUT: u64 = 11 * SECOND;
+const RETURN: u64 = 14 * SECOND;
 
 /// Known links.
 #[derive(Clone, Copy, Debug)]
@@ -39,17 +40,40 @@ pub struct Scenario {
     pub delays: [u64; 2],
     /// Loss of each, parts per million.
     pub loss_ppm: u64,
-    /// Whether the second link is cut at 5 s and returns at 8 s.
+    /// The flow's window in ms of the links' sum, too small to fill a queue: TCP's own congestion
+    /// control has no say, dispatch and order alone count. 0: 2 MB.
+    pub window_ms: u64,
+    /// Whether the second link is cut at 11 s and returns at 14 s.
     pub cut: bool,
 }
 
+impl Scenario {
+    const fn of(name: &'static str, rates: [u64; 2], delays: [u64; 2]) -> Self {
+        Self { name, rates, delays, loss_ppm: 0, window_ms: 0, cut: false }
+    }
+
+    const fn windowed(self, name: &'static str, window_ms: u64) -> Self {
+        Self { name, window_ms, ..self }
+    }
+}
+
+const UNEQUAL: Scenario = Scenario::of("40+20", [40, 20], [5, 5]);
+const NEAR: Scenario = Scenario::of("40+40 10/2ms", [40, 40], [10, 2]);
+const FAR: Scenario = Scenario::of("50+50 30/5ms", [50, 50], [30, 5]);
+const LOSSY: Scenario =
+    Scenario { loss_ppm: 5_000, ..Scenario::of("50+50 0.5%", [50, 50], [5, 5]) };
+const CUT_OFF: Scenario = Scenario { cut: true, ..Scenario::of("40+40 cut", [40, 40], [5, 5]) };
+
 /// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "40+20", rates: [40, 20], delays: [5, 5], loss_ppm: 0, cut: false },
-    Scenario { name: "40+40 10/2ms", rates: [40, 40], delays: [10, 2], loss_ppm: 0, cut: false },
-    Scenario { name: "50+50 30/5ms", rates: [50, 50], delays: [30, 5], loss_ppm: 0, cut: false },
-    Scenario { name: "50+50 0.5%", rates: [50, 50], delays: [5, 5], loss_ppm: 5_000, cut: false },
-    Scenario { name: "40+40 cut", rates: [40, 40], delays: [5, 5], loss_ppm: 0, cut: true },
+    UNEQUAL,
+    UNEQUAL.windowed("40+20 w", 35),
+    NEAR,
+    NEAR.windowed("40+40 10/2ms w", 45),
+    FAR,
+    FAR.windowed("50+50 30/5ms w", 65),
+    LOSSY,
+    CUT_OFF,
 ];
 
 /// What one run gave.
@@ -104,19 +128,23 @@ impl Scenario {
         }
     }
 
-    fn flow() -> TcpFlow {
+    fn flow(&self) -> TcpFlow {
         TcpFlow {
             client: 0,
             ipv6: false,
             bytes: [1 << 40, 0],
             start: START,
             pace: (0, 0),
-            buffer: 2 << 20,
+            buffer: match self.window_ms {
+                0 => 2 << 20,
+                ms => (self.rates[0] + self.rates[1]) as usize * 125 * ms as usize,
+            },
         }
     }
 
     /// The plan: a bulk flow, or thin datagram flows both ways that show what a cut takes away.
-    fn plan(&self, scheduler: Scheduler, seed: u64, bulk: bool) -> Plan {
+    #[must_use]
+    pub fn plan(&self, scheduler: Scheduler, seed: u64, bulk: bool) -> Plan {
         let gateway = |side: u8| GatewayPlan {
             clock: Clock { offset_ns: 1 << (40 + side), ppm: 20 - 40 * i64::from(side) },
             workers: 1,
@@ -153,7 +181,7 @@ impl Scenario {
             gateways: [gateway(0), gateway(1)],
             wires: (0..2).map(|i| WirePlan { ends: [i, i], params: [self.link(i); 2] }).collect(),
             udp: if bulk { Vec::new() } else { vec![udp] },
-            tcp: if bulk { vec![Self::flow()] } else { Vec::new() },
+            tcp: if bulk { vec![self.flow()] } else { Vec::new() },
             faults,
             calm_from: END,
             traffic_until: END,
@@ -164,7 +192,7 @@ impl Scenario {
     /// What TCP gets on each link alone, without gateways, added up, Mbit/s.
     #[must_use]
     pub fn singles(&self, seed: u64) -> f64 {
-        (0..2).map(|i| alone(self.link(i), seed)).sum()
+        (0..2).map(|i| alone(self.link(i), &self.flow(), seed)).sum()
     }
 
     /// From the cut to the send time of the last datagram lost, either way, under thin traffic, ms.
@@ -278,9 +306,8 @@ impl Meter {
 }
 
 /// Goodput of the same flow between two hosts joined by `link` alone, Mbit/s.
-fn alone(link: LinkParams, seed: u64) -> f64 {
-    let flow = Scenario::flow();
-    let mut hosts = [0, 1].map(|s| Host::new(s, std::slice::from_ref(&flow), 1500, seed));
+fn alone(link: LinkParams, flow: &TcpFlow, seed: u64) -> f64 {
+    let mut hosts = [0, 1].map(|s| Host::new(s, std::slice::from_ref(flow), 1500, seed));
     let mut ways = [0, 1].map(|_| Direction::<Vec<u8>>::new(link, 100_000));
     let mut draw = SplitMix64::new(seed);
     let mut ledger = Ledger::default();
