@@ -116,6 +116,7 @@ struct Control {
 /// [`DaemonError`]; everything that was set up is taken back first.
 pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError> {
     let started = Instant::now();
+    warn_of_unused(&config);
     let seed = match config.mpip.seed {
         Some(s) => s,
         None => random_seed()?,
@@ -186,6 +187,21 @@ async fn control(
     let farewell = control.close().await;
     ended?;
     farewell
+}
+
+/// Names the keys that this version reads and does not act on.
+fn warn_of_unused(config: &Config) {
+    if config.mpip.paper_mode {
+        warn!(
+            "[mpip] paper_mode has no effect in this version; set scheduler, reorder_packets and delay_min"
+        );
+    }
+    for p in config.ports.iter().filter(|p| p.cost != 0) {
+        warn!("[[port]] {}: cost has no effect in this version", p.name);
+    }
+    for p in config.peers.iter().filter(|p| p.encapsulation.len() > 1) {
+        warn!("[[peer]] {}: only the first encapsulation is used in this version", p.name);
+    }
 }
 
 fn random_seed() -> Result<u64, DaemonError> {
