@@ -25,10 +25,26 @@ pub enum State {
 
 /// In-order or exactly-once delivery at the receiver.
 pub enum Arrival<T> {
-    /// TCP: by TCP sequence number. Boxed lazily inside, so an in-order session stays small.
-    Tcp(Reorder<T>),
+    /// TCP: in order. The buffer is boxed inside when first needed, so an in-order session stays small.
+    InOrder(OrderKey, Reorder<T>),
     /// Everything else: duplicates by session sequence. Allocated with the first packet.
     Datagrams(Option<Box<Once>>),
+}
+
+/// What "in order" goes by.
+///
+/// The session sequence puts *every* packet where the host sent it. Acknowledgements and
+/// retransmissions that overtake one another are as harmful to a sending TCP as data that does: an
+/// older acknowledgement names holes that a newer one, with room for three or four ranges, no longer
+/// names as filled, and a retransmission that arrives before an older one makes the older one look
+/// lost (RFC 8985). The TCP sequence cannot tell their order; it serves where there is no sequence
+/// block (P §4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OrderKey {
+    /// TCP sequence number of the segment (P §4.2); pure acknowledgements and RST do not wait.
+    TcpSequence,
+    /// Session sequence number of the control message; everything waits for its turn.
+    SessionSequence,
 }
 
 /// Exactly-once delivery of datagrams by session sequence (G-45).

@@ -69,16 +69,25 @@ fn held(w: &mut World) -> u64 {
 }
 
 fn world() -> World {
-    let mut w = Setup::default().build();
+    connected(Setup::default())
+}
+
+/// Without sequence block: order goes by the TCP sequence (P §4.2).
+fn bare() -> World {
+    connected(Setup { sequence_block: false, ..Setup::default() })
+}
+
+fn connected(setup: Setup) -> World {
+    let mut w = setup.build();
     connect(&mut w, 50_000);
     w
 }
 
 #[test]
 fn a_hole_is_waited_for_and_filled() {
-    for setup in [Setup::default(), Setup::native()] {
-        let mut w = setup.build();
-        connect(&mut w, 50_000);
+    let bare = Setup { sequence_block: false, ..Setup::default() };
+    for setup in [Setup::default(), Setup::native(), bare] {
+        let mut w = connected(setup);
         let f = sent(&mut w, (0..8).map(|n| segment(50_000, n, ACK)));
         for (n, out) in [(0, vec![0]), (2, vec![]), (3, vec![]), (5, vec![]), (1, vec![1, 2, 3])] {
             w.wan_in(B, &f[n..=n]);
@@ -164,9 +173,48 @@ fn a_path_that_is_not_heard_of_holds_up_the_proof_but_not_the_timer() {
     assert_eq!(held(&mut w), 0);
 }
 
+/// By session sequence everything waits for its turn, as if there were one path: a TCP that sees
+/// acknowledgements or retransmissions overtake one another takes what is on its way for lost.
+#[test]
+fn acknowledgements_and_retransmissions_keep_their_order() {
+    let mut w = world();
+    let f = sent(
+        &mut w,
+        [
+            segment(50_000, 0, ACK),
+            segment(50_000, 1, ACK),
+            pure_ack(50_000, 2),
+            segment(50_000, 0, ACK),
+            segment(50_000, 2, ACK),
+            tcp_packet(A, false, (50_000, 80), ISN.wrapping_add(1 + 3 * LEN), RST, &[]),
+        ],
+    );
+    w.wan_in(B, &f[..1]);
+    assert_eq!(got(&mut w), [0]);
+    w.wan_in(B, &[f[5].clone(), f[3].clone(), f[2].clone(), f[4].clone()]);
+    assert_eq!((got(&mut w), held(&mut w)), (vec![], 4));
+    w.wan_in(B, &f[1..2]);
+    assert_eq!((got(&mut w), held(&mut w)), (vec![1, 255, 0, 2, 255], 0));
+    assert_eq!(w.session(B).state, mpip_core::session::State::Closing);
+}
+
+/// The far side forgot the session (expiry, eviction) and numbers its packets anew.
+#[test]
+fn a_sender_that_begins_anew_is_heard_at_once() {
+    let mut w = world();
+    w.advance(ms(20));
+    w.command(A, || Command::ForgetPeer(PEER));
+    for n in 0..6 {
+        assert_eq!(w.cross(A, &segment(50_000, n, ACK)).len(), 1, "packet {n}");
+    }
+    let f = sent(&mut w, (6..8).map(|n| segment(50_000, n, ACK)));
+    w.wan_in(B, &[f[1].clone(), f[0].clone()]);
+    assert_eq!(got(&mut w), [6, 7], "and put in order again");
+}
+
 #[test]
 fn pure_acks_pass_and_resets_go_last() {
-    let mut w = world();
+    let mut w = bare();
     let rst = tcp_packet(A, false, (50_000, 80), ISN.wrapping_add(1 + 4 * LEN), RST, &[]);
     let f = sent(
         &mut w,
@@ -187,7 +235,7 @@ fn pure_acks_pass_and_resets_go_last() {
 
 #[test]
 fn a_fin_waits_for_its_turn() {
-    let mut w = world();
+    let mut w = bare();
     let f =
         sent(&mut w, [segment(50_000, 0, ACK), segment(50_000, 1, FIN | ACK), pure_ack(50_000, 2)]);
     w.wan_in(B, &f[1..3]);
@@ -198,7 +246,7 @@ fn a_fin_waits_for_its_turn() {
 
 #[test]
 fn a_new_connection_on_the_same_ports_starts_afresh() {
-    let mut w = world();
+    let mut w = bare();
     let f = sent(&mut w, (0..3).map(|n| segment(50_000, n, ACK)));
     w.wan_in(B, &f[1..3]);
     let syn = tcp_packet(A, false, (50_000, 80), ISN.wrapping_add(1 << 29), SYN, &[9]);

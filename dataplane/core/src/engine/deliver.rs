@@ -1,7 +1,7 @@
 //! Order, duplicates, and the way to the host.
 //!
-//! TCP waits behind holes by TCP sequence number; other sessions are delivered as they come, each
-//! session sequence number once. The wait is bounded by the difference of the paths' delays
+//! TCP waits behind holes, by session sequence where there is one, else by TCP sequence number; other
+//! sessions are delivered as they come, each session sequence number once. The wait is bounded by the difference of the paths' delays
 //! (ALGORITHMS "Reordering"), and ends early when every live path has delivered something sent
 //! later: then the hole is a loss, and the host's TCP must hear of it.
 
@@ -11,7 +11,8 @@ use crate::buf::PacketBuf;
 use crate::cm::Cm;
 use crate::ids::{PeerIx, PortIx};
 use crate::reorder::{Dedup, Flags as OrderFlags, Incoming, Out, Pushed};
-use crate::session::{Arrival, Row};
+use crate::seq::Seq;
+use crate::session::{Arrival, OrderKey, Row};
 use crate::snapshot::{KERNEL_NEXT_HOP, PeerView, Role};
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
@@ -40,7 +41,11 @@ impl<B: PacketBuf> Worker<B> {
     ) -> Verdict {
         let params = &ctx.snapshot.params;
         let full = self.held >= params.reorder_budget;
-        let hold = if full || self.is_next(row, p) { Duration::ZERO } else { self.hold(ctx, h) };
+        let at = self.table.get(row).and_then(|s| place(&s.arrival, cm, p));
+        let hold = match at {
+            Some(at) if !full && !at.is_next => self.hold(ctx, h),
+            _ => Duration::ZERO,
+        };
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
@@ -48,22 +53,21 @@ impl<B: PacketBuf> Worker<B> {
             Arrival::Datagrams(window) => {
                 if let Some(seq) = cm.seq {
                     let window = window.get_or_insert_default();
-                    if window.check(crate::seq::Seq(seq.session_seq)) != Dedup::New {
+                    if window.check(Seq(seq.session_seq)) != Dedup::New {
                         session.stats.duplicates += 1;
                         return Verdict::Drop(DropReason::Duplicate);
                     }
                 }
                 return self.hand_over(ctx, row, frame, env);
             }
-            Arrival::Tcp(reorder) if params.reorder => reorder,
-            Arrival::Tcp(_) => return self.hand_over(ctx, row, frame, env),
+            Arrival::InOrder(_, reorder) if params.reorder => reorder,
+            Arrival::InOrder(..) => return self.hand_over(ctx, row, frame, env),
         };
-        let Some(tcp) = p.tcp else { return Verdict::Drop(DropReason::BadL4) };
-        let pure_ack = tcp.seq_len() == 0 && !tcp.flags.rst();
+        let Some(at) = at else { return Verdict::Drop(DropReason::BadL4) };
         let incoming = Incoming {
-            seq: tcp.seq,
-            len: tcp.seq_len(),
-            flags: OrderFlags { syn: tcp.flags.syn(), rst: tcp.flags.rst(), bypass: pure_ack },
+            seq: at.seq,
+            len: at.len,
+            flags: at.flags,
             sent_at: cm.timestamp,
             hold,
             bytes: frame.data().len() as u32,
@@ -127,14 +131,6 @@ impl<B: PacketBuf> Worker<B> {
         first
     }
 
-    /// Whether the packet is what its session waits for, with nothing behind it.
-    fn is_next(&self, row: Row, p: &Parsed) -> bool {
-        match self.table.get(row).map(|s| &s.arrival) {
-            Some(Arrival::Tcp(r)) => r.held() == 0 && r.expected() == p.tcp.map(|t| t.seq),
-            _ => true,
-        }
-    }
-
     /// Longest wait of a packet that came over `h.path`: what the slowest live path is behind.
     fn hold(&self, ctx: &Ctx<'_>, h: Heard<'_>) -> Duration {
         let limit = u64::from(ctx.snapshot.params.reorder_max_hold_us);
@@ -185,7 +181,7 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) -> bool {
         let Some(session) = self.table.get_mut(row) else { return false };
-        let Arrival::Tcp(reorder) = &mut session.arrival else { return false };
+        let Arrival::InOrder(_, reorder) = &mut session.arrival else { return false };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
         let mut out = |o| released.push(o);
@@ -227,7 +223,7 @@ impl<B: PacketBuf> Worker<B> {
     /// When the next held packet is due.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let due = |row: &Row| match &self.table.get(*row)?.arrival {
-            Arrival::Tcp(reorder) => reorder.deadline(),
+            Arrival::InOrder(_, reorder) => reorder.deadline(),
             Arrival::Datagrams(_) => None,
         };
         self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until))
@@ -236,7 +232,7 @@ impl<B: PacketBuf> Worker<B> {
     /// Everything held in `row` goes out in order.
     pub(super) fn flush_row(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
         let Some(session) = self.table.get_mut(row) else { return };
-        let Arrival::Tcp(reorder) = &mut session.arrival else { return };
+        let Arrival::InOrder(_, reorder) = &mut session.arrival else { return };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
         reorder.flush(&mut |o| released.push(o));
@@ -244,6 +240,18 @@ impl<B: PacketBuf> Worker<B> {
         self.released = released;
         if let Some(verdict) = self.hand_over_released(ctx, row, env) {
             self.counts.count(verdict);
+        }
+    }
+
+    /// The peer restarted and its session sequence starts afresh: what is held goes out, then the next
+    /// number is taken as it comes. TCP's own numbers go on.
+    pub(super) fn forget_arrivals(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
+        self.flush_row(ctx, row, env);
+        match self.table.get_mut(row).map(|s| &mut s.arrival) {
+            Some(Arrival::Datagrams(Some(once))) => once.reset(),
+            // Nothing is held any more.
+            Some(Arrival::InOrder(OrderKey::SessionSequence, r)) => r.reset(&mut |_| {}),
+            _ => {}
         }
     }
 
@@ -285,6 +293,32 @@ impl<B: PacketBuf> Worker<B> {
         env.to_kernel(port, frame);
         Verdict::Deliver
     }
+}
+
+/// Where a packet stands in its session.
+#[derive(Clone, Copy)]
+struct Place {
+    seq: Seq,
+    len: u32,
+    flags: OrderFlags,
+    /// It is what the session waits for, with nothing behind it.
+    is_next: bool,
+}
+
+/// Nothing for sessions that are not put in order, and for packets that cannot be of the session.
+fn place<B>(arrival: &Arrival<B>, cm: &Cm, p: &Parsed) -> Option<Place> {
+    let Arrival::InOrder(key, reorder) = arrival else { return None };
+    let tcp = p.tcp?;
+    let (seq, len, flags) = match key {
+        OrderKey::SessionSequence => (Seq(cm.seq?.session_seq), 1, OrderFlags::default()),
+        OrderKey::TcpSequence => {
+            let len = tcp.seq_len();
+            let (syn, rst) = (tcp.flags.syn(), tcp.flags.rst());
+            (tcp.seq, len, OrderFlags { syn, rst, bypass: len == 0 && !rst })
+        }
+    };
+    let is_next = reorder.held() == 0 && reorder.expected() == Some(seq);
+    Some(Place { seq, len, flags, is_next })
 }
 
 /// The LAN port and MAC address for `dst`, when both are known.

@@ -6,7 +6,7 @@ use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
 use crate::reorder::{Reorder, ReorderParams};
 use crate::schedule::Scheduler;
-use crate::session::{Arrival, InsertError, Row, Session, SessionStats, State};
+use crate::session::{Arrival, InsertError, OrderKey, Row, Session, SessionStats, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
@@ -178,10 +178,10 @@ impl<B: PacketBuf> Worker<B> {
                 clamp(&mut frame, p, mss_limit(view, p.src.is_ipv6()));
             }
         }
-        if session.epoch != view.epoch {
+        let restarted = session.epoch != view.epoch;
+        if restarted {
             // The peer restarted: it knows nothing of this session, and its numbers start afresh.
             session.epoch = view.epoch;
-            forget_arrivals(session);
             session.state = State::Opening;
             session.opened_on = 0;
         } else if session.state == State::Closing && p.protocol != IPPROTO_TCP {
@@ -203,6 +203,9 @@ impl<B: PacketBuf> Worker<B> {
             session.opened_on |= bit;
         }
         let id = session.id;
+        if restarted {
+            self.forget_arrivals(ctx, row, env);
+        }
         if announce {
             self.send_open(ctx, row, path, env);
         }
@@ -291,7 +294,12 @@ pub(super) fn new_session<B>(
     let params = &ctx.snapshot.params;
     let capacity = u16::try_from(params.reorder_packets).unwrap_or(u16::MAX);
     let arrival = if tuple.protocol == IPPROTO_TCP {
-        Arrival::Tcp(Reorder::new(ReorderParams::TCP.with_capacity(capacity)))
+        let (key, params) = if view.sequence_block {
+            (OrderKey::SessionSequence, ReorderParams::SESSION_SEQUENCE)
+        } else {
+            (OrderKey::TcpSequence, ReorderParams::TCP)
+        };
+        Arrival::InOrder(key, Reorder::new(params.with_capacity(capacity)))
     } else {
         Arrival::Datagrams(None)
     };
@@ -344,13 +352,6 @@ pub(super) const fn is_host(addr: IpAddr) -> bool {
                 || a.is_multicast()
                 || a.is_unicast_link_local())
         }
-    }
-}
-
-/// Sequence state of a session whose peer restarted: numbers start afresh.
-pub(super) fn forget_arrivals<B>(session: &mut Session<B>) {
-    if let Arrival::Datagrams(Some(once)) = &mut session.arrival {
-        once.reset();
     }
 }
 

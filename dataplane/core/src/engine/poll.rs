@@ -108,7 +108,7 @@ impl<B: PacketBuf> Worker<B> {
             let Some(session) = self.table.get_mut(row) else { continue };
             let idle = ctx.now.0.saturating_sub(session.last_used.0);
             if idle >= SHRINK_AFTER_NS
-                && let crate::session::Arrival::Tcp(reorder) = &mut session.arrival
+                && let crate::session::Arrival::InOrder(_, reorder) = &mut session.arrival
             {
                 reorder.shrink();
             }
@@ -127,7 +127,7 @@ impl<B: PacketBuf> Worker<B> {
     /// Takes a session out of the table. What it held is dropped with it and counted.
     pub(super) fn end(&mut self, row: Row) {
         let Some(session) = self.table.remove(row) else { return };
-        if let crate::session::Arrival::Tcp(reorder) = &session.arrival {
+        if let crate::session::Arrival::InOrder(_, reorder) = &session.arrival {
             let held = reorder.held();
             self.held = self.held.saturating_sub(held);
             self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
@@ -175,7 +175,7 @@ impl<B: PacketBuf> Worker<B> {
                 age_ns: now.0.saturating_sub(s.created.0),
                 idle_ns: now.0.saturating_sub(s.last_used.0),
                 held: match &s.arrival {
-                    crate::session::Arrival::Tcp(r) => r.held(),
+                    crate::session::Arrival::InOrder(_, r) => r.held(),
                     crate::session::Arrival::Datagrams(_) => 0,
                 },
                 stats: s.stats,

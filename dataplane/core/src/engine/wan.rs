@@ -1,6 +1,6 @@
 //! Path → LAN (P §3.7.2 "RX"): control message, peer, path, session, measurement, restore.
 
-use super::lan::{clamp, forget_arrivals, is_host, lane_of, mss_limit, new_session, track_tcp};
+use super::lan::{clamp, is_host, lane_of, mss_limit, new_session, track_tcp};
 use super::{Ctx, Env, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Cm, CmView, Flags};
@@ -209,23 +209,23 @@ impl<B: PacketBuf> Worker<B> {
                 self.send_unknown(ctx, h, cm.session, env);
                 return Err(DropReason::UnknownSession);
             };
-            self.refresh_epoch(h, row);
+            self.refresh_epoch(ctx, h, row, env);
             return Ok(row);
         };
         let tuple = theirs.reversed();
         let row = self.accept_open(ctx, h, (cm.session, cm.timestamp), tuple, known)?;
-        self.refresh_epoch(h, row);
+        self.refresh_epoch(ctx, h, row, env);
         self.confirm(ctx, h, row, cm.session, env);
         Ok(row)
     }
 
     /// A session's numbers start afresh when the peer restarted.
-    fn refresh_epoch(&mut self, h: Heard<'_>, row: Row) {
+    fn refresh_epoch(&mut self, ctx: &Ctx<'_>, h: Heard<'_>, row: Row, env: &mut impl Env<B>) {
         if let Some(session) = self.table.get_mut(row)
             && session.epoch != h.view.epoch
         {
             session.epoch = h.view.epoch;
-            forget_arrivals(session);
+            self.forget_arrivals(ctx, row, env);
         }
     }
 

@@ -47,8 +47,10 @@ impl ReorderParams {
 
     /// TCP sessions: the largest window RFC 7323 allows.
     pub const TCP: Self = Self { capacity: 100, window: 1 << 30, slack_us: 500 };
-    /// Sessions keyed by session sequence: far more packets than any path holds.
-    pub const SESSION_SEQUENCE: Self = Self { capacity: 100, window: 1 << 16, slack_us: 500 };
+    /// Sessions keyed by session sequence: more packets than may be held. A sender that forgot the
+    /// session and opens it anew begins a number for each microsecond of its clock further on, so it
+    /// is out of the window, and heard at once, 17 ms after it began the one before.
+    pub const SESSION_SEQUENCE: Self = Self { capacity: 100, window: 1 << 14, slack_us: 500 };
 
     /// The same with another capacity, brought into 1…[`Self::MAX_CAPACITY`].
     #[must_use]
