@@ -69,15 +69,15 @@ fn held(w: &mut World) -> u64 {
 }
 
 fn world() -> World {
-    connected(Setup::default())
+    connected(&Setup::default())
 }
 
 /// Without sequence block: order goes by the TCP sequence (P §4.2).
 fn bare() -> World {
-    connected(Setup { sequence_block: false, ..Setup::default() })
+    connected(&Setup { sequence_block: false, ..Setup::default() })
 }
 
-fn connected(setup: Setup) -> World {
+fn connected(setup: &Setup) -> World {
     let mut w = setup.build();
     connect(&mut w, 50_000);
     w
@@ -87,7 +87,7 @@ fn connected(setup: Setup) -> World {
 fn a_hole_is_waited_for_and_filled() {
     let bare = Setup { sequence_block: false, ..Setup::default() };
     for setup in [Setup::default(), Setup::native(), bare] {
-        let mut w = connected(setup);
+        let mut w = connected(&setup);
         let f = sent(&mut w, (0..8).map(|n| segment(50_000, n, ACK)));
         for (n, out) in [(0, vec![0]), (2, vec![]), (3, vec![]), (5, vec![]), (1, vec![1, 2, 3])] {
             w.wan_in(B, &f[n..=n]);
