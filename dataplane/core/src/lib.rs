@@ -13,6 +13,7 @@ pub mod engine;
 pub mod ids;
 pub mod measure;
 pub mod prefix;
+mod random;
 pub mod reorder;
 pub mod schedule;
 pub mod seq;

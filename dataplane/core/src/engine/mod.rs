@@ -28,6 +28,7 @@ pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 use crate::buf::PacketBuf;
 use crate::cells::WorkerCells;
 use crate::ids::{Lane, PeerIx, PortIx};
+use crate::random::splitmix;
 use crate::session::{Row, SessionTable};
 use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView, PortView, Role, Snapshot};
 use crate::time::Nanos;
@@ -157,7 +158,7 @@ impl<B: PacketBuf> Engine<B> {
             index,
             stamp: 1,
             cells,
-            table: SessionTable::new(snapshot.params.max_sessions),
+            table: SessionTable::new(snapshot.params.max_sessions, seed),
             peers: Vec::new(),
             waiting: Vec::new(),
             waiting_at: 0,
@@ -321,15 +322,6 @@ impl<B: PacketBuf> Worker<B> {
     fn own_cells(&self) -> Option<&WorkerCells> {
         self.cells.get(usize::from(self.index)).map(|c| &**c)
     }
-}
-
-/// SplitMix64: state in, next value out.
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// The worker that owns a frame (ARCHITECTURE "One owner per session"), for the RX stage of an

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::adaptive::{Adaptive, AdaptiveParams, PathInput};
+use crate::random::splitmix;
 use crate::time::Nanos;
 
 /// Most paths a dispatcher chooses among.
@@ -93,7 +94,7 @@ impl Dispatcher {
 
     /// A random draw, P(k) = Wk/ΣW (P Eq. 1).
     pub fn pick_random(&mut self) -> Option<u8> {
-        let draw = (u128::from(self.next_random()) * u128::from(self.total)) >> 64;
+        let draw = (u128::from(splitmix(&mut self.random)) * u128::from(self.total)) >> 64;
         let mut left = draw as u64;
         for e in &self.entries {
             let w = u64::from(e.weight);
@@ -140,14 +141,6 @@ impl Dispatcher {
     fn drop_dead_inputs(&mut self) {
         let entries = &self.entries;
         self.adaptive.retain(|index| entries.iter().any(|e| e.index == index && e.weight > 0));
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    const fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -2,15 +2,19 @@
 //!
 //! Owner, only writer and only reader: the worker whose lanes the sessions are on. A session is
 //! found by its LAN tuple (packets from hosts) and by (peer, session id) (packets from paths); P
-//! Table 4, with the keys of WIRE "Base". Rows live in a slab, so that their index stays valid
-//! while they exist; both maps hold indices.
+//! Table 4, with the keys of WIRE "Base". Rows live in a slab, so that their number stays valid
+//! while they exist; both indexes hold row numbers.
 
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
 use crate::reorder::{Dedup, DedupWindow, Reorder};
 use crate::seq::Seq;
 use crate::time::Nanos;
 use crate::tuple::FlowTuple;
-use hashbrown::HashMap;
+
+mod index;
+mod table;
+
+pub use table::{InsertError, SessionTable};
 
 /// How far a session is agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,191 +159,8 @@ pub struct SessionStats {
     pub duplicates: u64,
 }
 
-/// Why a session was not added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InsertError {
-    /// The table is at its limit.
-    Full,
-    /// The tuple or the id is taken.
-    Taken,
-}
-
-/// Index of a row; valid until that row is removed.
+/// Number of a row; valid until that row is removed.
 pub type Row = u32;
-
-/// The table.
-pub struct SessionTable<T> {
-    rows: Vec<Option<Session<T>>>,
-    free: Vec<Row>,
-    by_tuple: HashMap<FlowTuple, Row>,
-    by_id: HashMap<(PeerIx, SessionId), Row>,
-    /// Accepted rows by peer.
-    accepted: Vec<usize>,
-    limit: usize,
-}
-
-/// Room made in advance for at most this many rows: a table that grows in the middle of traffic
-/// moves all of them at once.
-const ROOM_AHEAD: usize = 1 << 20;
-
-impl<T> SessionTable<T> {
-    /// An empty table for at most `limit` sessions.
-    #[must_use]
-    pub fn new(limit: usize) -> Self {
-        let room = limit.min(ROOM_AHEAD);
-        Self {
-            rows: Vec::with_capacity(room),
-            free: Vec::with_capacity(room),
-            by_tuple: HashMap::with_capacity(room),
-            by_id: HashMap::with_capacity(room),
-            accepted: Vec::new(),
-            limit,
-        }
-    }
-
-    /// Rows that one peer may ask for: a quarter of the table is out of its reach.
-    const fn share(&self) -> usize {
-        self.limit - self.limit / 4
-    }
-
-    /// Sessions in the table.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.by_tuple.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_tuple.is_empty()
-    }
-
-    /// Rows, used and free: the range to scan for expiry.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// The row of a packet from our LAN.
-    #[must_use]
-    pub fn find_tuple(&self, tuple: &FlowTuple) -> Option<Row> {
-        self.by_tuple.get(tuple).copied()
-    }
-
-    /// The row of a packet from a peer.
-    #[must_use]
-    pub fn find_id(&self, peer: PeerIx, id: SessionId) -> Option<Row> {
-        self.by_id.get(&(peer, id)).copied()
-    }
-
-    /// A row's session.
-    #[must_use]
-    pub fn get(&self, row: Row) -> Option<&Session<T>> {
-        self.rows.get(row as usize)?.as_ref()
-    }
-
-    /// A row's session, writable. `id`, `alias`, `peer` and `tuple` are keys: change them only
-    /// through [`Self::adopt_id`] and [`Self::add_alias`].
-    #[must_use]
-    pub fn get_mut(&mut self, row: Row) -> Option<&mut Session<T>> {
-        self.rows.get_mut(row as usize)?.as_mut()
-    }
-
-    /// Adds a session.
-    ///
-    /// # Errors
-    /// When the table or the peer's share of it is full, or the tuple or id is in use.
-    pub fn insert(&mut self, session: Session<T>) -> Result<Row, InsertError> {
-        let key = (session.peer, session.id);
-        if self.by_tuple.contains_key(&session.tuple) || self.by_id.contains_key(&key) {
-            return Err(InsertError::Taken);
-        }
-        let peer = usize::from(session.peer.0);
-        if self.accepted.len() <= peer {
-            self.accepted.resize(peer + 1, 0);
-        }
-        let share = if session.accepted { self.share() } else { usize::MAX };
-        let of_peer = self.accepted.get(peer).copied().unwrap_or(0);
-        if self.len() >= self.limit || of_peer >= share {
-            return Err(InsertError::Full);
-        }
-        let (tuple, accepted) = (session.tuple, session.accepted);
-        let row = if let Some(row) = self.free.pop() {
-            self.rows[row as usize] = Some(session);
-            row
-        } else {
-            let row = u32::try_from(self.rows.len()).map_err(|_| InsertError::Full)?;
-            self.rows.push(Some(session));
-            row
-        };
-        self.by_tuple.insert(tuple, row);
-        self.by_id.insert(key, row);
-        if let Some(n) = self.accepted.get_mut(peer) {
-            *n += usize::from(accepted);
-        }
-        Ok(row)
-    }
-
-    /// Takes a session out.
-    pub fn remove(&mut self, row: Row) -> Option<Session<T>> {
-        let session = self.rows.get_mut(row as usize)?.take()?;
-        self.by_tuple.remove(&session.tuple);
-        self.by_id.remove(&(session.peer, session.id));
-        if let Some(alias) = session.alias {
-            self.by_id.remove(&(session.peer, alias));
-        }
-        if let Some(n) = self.accepted.get_mut(usize::from(session.peer.0)) {
-            *n -= usize::from(session.accepted);
-        }
-        self.free.push(row);
-        Some(session)
-    }
-
-    /// Accepts a second id for a session. Returns false when that id is another session's.
-    pub fn add_alias(&mut self, row: Row, id: SessionId) -> bool {
-        let Some(session) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else {
-            return false;
-        };
-        match self.by_id.get(&(session.peer, id)) {
-            Some(r) => *r == row,
-            None => {
-                if let Some(old) = session.alias.replace(id) {
-                    self.by_id.remove(&(session.peer, old));
-                }
-                self.by_id.insert((session.peer, id), row);
-                true
-            }
-        }
-    }
-
-    /// Makes `id` the session's id and keeps the old one as its alias. Returns false when `id` is
-    /// another session's.
-    pub fn adopt_id(&mut self, row: Row, id: SessionId) -> bool {
-        if !self.add_alias(row, id) {
-            return false;
-        }
-        if let Some(session) = self.get_mut(row)
-            && session.id != id
-        {
-            session.alias = Some(std::mem::replace(&mut session.id, id));
-        }
-        true
-    }
-
-    /// Replaces the id and forgets the old one at once: the peer opened the session anew.
-    pub fn replace_id(&mut self, row: Row, id: SessionId) -> bool {
-        if !self.adopt_id(row, id) {
-            return false;
-        }
-        let Some(session) = self.rows.get_mut(row as usize).and_then(Option::as_mut) else {
-            return false;
-        };
-        if let Some(old) = session.alias.take() {
-            self.by_id.remove(&(session.peer, old));
-        }
-        true
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -414,7 +235,7 @@ mod tests {
 
     #[test]
     fn ids_can_be_adopted_and_replaced() {
-        let mut t = SessionTable::new(10);
+        let mut t = SessionTable::new(10, 1);
         let row = t.insert(session(1, 100)).expect("room");
         let other = t.insert(session(2, 101)).expect("room");
         assert!(!t.adopt_id(row, SessionId(101)), "another session's id");
@@ -427,7 +248,7 @@ mod tests {
         assert_eq!(t.get(row).map(|s| s.id), Some(SessionId(300)));
         t.remove(row);
         t.remove(other);
-        assert!(t.is_empty() && t.by_id.is_empty());
+        assert!(t.is_empty() && t.ids() == 0);
     }
 
     #[derive(Debug, Clone)]
@@ -455,7 +276,7 @@ mod tests {
         /// Model: tuple number → (id, alias). Both maps must always agree with it.
         #[test]
         fn any_order_of_operations_keeps_both_keys_right(ops in proptest::collection::vec(ops(), 0..80)) {
-            let mut t = SessionTable::new(8);
+            let mut t = SessionTable::new(8, 1);
             let mut model: BTreeMap<u16, (u32, Option<u32>)> = BTreeMap::new();
             let taken = |m: &BTreeMap<u16, (u32, Option<u32>)>, id: u32| {
                 m.iter().find(|(_, v)| v.0 == id || v.1 == Some(id)).map(|(k, _)| *k)
@@ -499,7 +320,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(t.len(), model.len());
-                prop_assert_eq!(t.by_id.len(), model.values().map(|v| 1 + usize::from(v.1.is_some())).sum::<usize>());
+                prop_assert_eq!(t.ids(), model.values().map(|v| 1 + usize::from(v.1.is_some())).sum::<usize>());
                 for (n, (id, alias)) in &model {
                     let row = t.find_tuple(&session(*n, 1).tuple);
                     prop_assert!(row.is_some());
