@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`result`] | the one shape of every result file; the only writer of such files |
+//! | [`result`] | the one shape of every result file, shared with the traffic tools |
 //! | [`report`] | HTML made from result files and nothing else |
 //! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
 //! | [`agent`] | small traffic programs that run inside the namespaces |
@@ -14,5 +14,6 @@ pub mod demo;
 pub mod lab;
 pub mod progress;
 pub mod report;
-pub mod result;
 pub mod sim;
+
+pub use mpip_pktgen::result;

@@ -1,7 +1,8 @@
-//! Traffic tools of the MPIP gateway: the link emulator.
+//! Traffic tools of the MPIP gateway: the link emulator, and the shape of everybody's results.
 //!
 //! [`link::model`] is one direction of a link as a function of its parameters, the packets and
 //! `now`; it knows no DPDK, so a simulator runs the same links in virtual time.
 
 pub mod cli;
 pub mod link;
+pub mod result;

@@ -214,7 +214,7 @@ pub fn test(args: &TestArgs) -> Outcome {
     })?;
     say(result.table().trim_end())?;
     if let Some(path) = &args.json {
-        result.write(path).map_err(|e| format!("--json {}: {e}", path.display()))?;
+        result.write(path).map_err(|e| format!("--json {e}"))?;
     }
     Ok(if result.all_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,7 +1,7 @@
-//! The one shape of every result file: demo, lab, bench and simulator.
+//! The one shape of every result file: traffic tools, demo, lab, bench and simulator.
 //!
-//! Owns [`ResultFile`] and its JSON. Scenarios fill it, [`crate::report`] reads it. The JSON schema
-//! for other readers is `bench/schema/result.schema.json`; a test keeps the two together.
+//! Owns [`ResultFile`] and its JSON. Measurements fill it, reports read it. The JSON schema for other
+//! readers is `pktgen/schema/result.schema.json`; a test keeps the two together.
 
 use std::fs;
 use std::io::{self, Write};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mpip_bench::result::{Event, Goal, ResultFile, Row, Series};
+use mpip_pktgen::result::{Event, Goal, ResultFile, Row, Series};
 use serde_json::{Value, json};
 
 /// Checks a value against the part of JSON Schema 2020-12 that the schema file uses.
