@@ -6,6 +6,7 @@
 
 use super::clock::Clock;
 use super::draw::Draw;
+use arrayvec::ArrayVec;
 use mpip_core::buf::{PacketBuf, VecBuf};
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::{Command, Engine, Env, Origin, SessionInfo, SessionQuery, steer};
@@ -201,7 +202,8 @@ impl Gateway {
                 .first()
                 .map_or(0, |r| usize::from(steer(r.get(), port, Origin::Wire, &frame)));
             if let Some(engine) = life.engines.get_mut(worker) {
-                engine.rx(local, port, Origin::Wire, VecBuf::new(&frame), &mut life.desk);
+                let mut one = ArrayVec::from_iter([VecBuf::new(&frame)]);
+                engine.rx_burst(local, port, Origin::Wire, &mut one, &mut life.desk);
             } else {
                 self.wrong.push(format!("frame steered to worker {worker}, which there is not"));
             }

@@ -6,7 +6,7 @@
 //! happens on a worker (quiescent-state reclamation).
 
 use crate::cells::MAX_PATHS;
-use crate::ids::{NodeId, PathId, PeerIx, PortIx};
+use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
 use crate::schedule::{PathInput, Scheduler};
 use arrayvec::ArrayVec;
@@ -98,6 +98,15 @@ pub struct PathView {
     pub weight: u32,
     /// What the adaptive scheduler knows of the path; its `index` is the slot.
     pub input: PathInput,
+}
+
+impl PathView {
+    /// The peer's UDP port for packets of `lane`.
+    #[inline]
+    #[must_use]
+    pub const fn remote_port(&self, lane: Lane) -> u16 {
+        self.remote_base_port.wrapping_add(lane.0 as u16)
+    }
 }
 
 /// A configured or discovered peer.

@@ -21,7 +21,7 @@ use mpip_core::verdict::VerdictCounts;
 use std::sync::Arc;
 
 /// Packets moved by one call.
-pub(crate) const BURST: usize = 32;
+pub(crate) const BURST: usize = mpip_core::engine::BURST;
 
 /// Bursts taken from one ring in one round, so that no ring starves the others.
 const BURSTS_A_ROUND: usize = 4;

@@ -62,6 +62,18 @@ impl RxStage {
             return 0;
         }
         self.burst.iter().for_each(Mbuf::prefetch);
+        if !matches!(self.targets[..], [Target::Here]) {
+            self.spread(snapshot, rings);
+        }
+        if let Some(worker) = &mut worker {
+            worker.take(now, (self.port, self.origin), &mut self.burst, tx);
+        }
+        received
+    }
+
+    /// Puts what workers of other lcores own into their rings; what stays is this lcore's.
+    fn spread(&mut self, snapshot: &Snapshot, rings: &mut [OutRing]) {
+        let mut here = Burst::new();
         for mut mbuf in self.burst.drain() {
             let owner = if self.targets.len() == 1 {
                 0
@@ -76,14 +88,11 @@ impl RxStage {
                         ring.push(mbuf);
                     }
                 }
-                _ => {
-                    if let Some(worker) = &mut worker {
-                        worker.take(now, self.port, self.origin, mbuf, tx);
-                    }
-                }
+                // A burst has room for what a burst held.
+                _ => drop(here.push(mbuf)),
             }
         }
-        received
+        self.burst = here;
     }
 }
 

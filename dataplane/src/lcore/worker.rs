@@ -5,6 +5,7 @@ use super::tx::{OutRing, TxStage};
 use super::{BURST, BURSTS_A_ROUND};
 use crate::buf::MbufBuf;
 use crate::stats::{LcoreCounts, RingCells};
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Burst, Consumer, Mbuf, Mempool, Producer};
 use mpip_core::engine::{Command, Engine, Env, Origin};
@@ -20,6 +21,8 @@ pub(crate) struct WorkerStage {
     engine: Engine<MbufBuf>,
     inbound: Vec<Inbound>,
     burst: Burst<BURST>,
+    /// Frames on their way into the engine; empty between calls.
+    batch: ArrayVec<MbufBuf, BURST>,
     commands: Arc<ArrayQueue<Command>>,
     io: WorkerIo,
 }
@@ -148,7 +151,7 @@ impl WorkerStage {
         commands: Arc<ArrayQueue<Command>>,
         io: WorkerIo,
     ) -> Self {
-        Self { index, engine, inbound, burst: Burst::new(), commands, io }
+        Self { index, engine, inbound, burst: Burst::new(), batch: ArrayVec::new(), commands, io }
     }
 
     pub const fn index(&self) -> u8 {
@@ -163,21 +166,24 @@ impl WorkerStage {
         self.engine.deadline()
     }
 
-    /// Gives one frame to the engine.
+    /// Gives frames of one queue to the engine; `frames` is left empty.
     #[inline]
     pub fn take(
         &mut self,
         now: Nanos,
-        port: PortIx,
-        origin: Origin,
-        frame: Mbuf,
+        (port, origin): (PortIx, Origin),
+        frames: &mut Burst<BURST>,
         tx: &mut [TxStage],
     ) {
-        if !frame.is_flat() {
-            self.engine.refuse(DropReason::MultiSegment);
-            return;
+        let Self { engine, io, batch, .. } = self;
+        for frame in frames.drain() {
+            if frame.is_flat() {
+                batch.push(MbufBuf(frame));
+            } else {
+                engine.refuse(DropReason::MultiSegment);
+            }
         }
-        self.engine.rx(now, port, origin, MbufBuf(frame), &mut Shell { io: &mut self.io, tx });
+        engine.rx_burst(now, port, origin, batch, &mut Shell { io, tx });
     }
 
     /// Works on what came through rings, on commands, and on what is due; returns the packets.
@@ -196,7 +202,7 @@ impl WorkerStage {
     }
 
     fn drain(&mut self, now: Nanos, tx: &mut [TxStage]) -> usize {
-        let Self { engine, inbound, burst, io, .. } = self;
+        let Self { engine, inbound, burst, batch, io, .. } = self;
         let mut packets = 0;
         for from in inbound {
             // What the ring had no room for was this worker's: its drops are counted here.
@@ -209,13 +215,21 @@ impl WorkerStage {
                 let n = from.ring.pop(burst);
                 packets += n;
                 burst.iter().for_each(Mbuf::prefetch);
+                // What one receive stage pushes at once comes from one queue.
+                let mut source = None;
                 for frame in burst.drain() {
                     if !frame.is_flat() {
                         engine.refuse(DropReason::MultiSegment);
                         continue;
                     }
-                    let (port, origin) = untag(frame.tag());
-                    engine.rx(now, port, origin, MbufBuf(frame), &mut Shell { io, tx });
+                    let from = untag(frame.tag());
+                    if let Some((port, origin)) = source.replace(from).filter(|s| *s != from) {
+                        engine.rx_burst(now, port, origin, batch, &mut Shell { io, tx });
+                    }
+                    batch.push(MbufBuf(frame));
+                }
+                if let Some((port, origin)) = source {
+                    engine.rx_burst(now, port, origin, batch, &mut Shell { io, tx });
                 }
                 if n < BURST {
                     break;

@@ -439,6 +439,25 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
     sum
 }
 
+/// Reads what [`encode_data`] writes at the end of `payload`. Nothing when it is anything else, sound
+/// or not: [`Cm::parse_tail`] says what.
+#[inline]
+#[must_use]
+pub fn decode_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
+    const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
+    let bytes = payload.last_chunk::<DATA_LEN>()?;
+    let (seq, base) = bytes.split_first_chunk::<SEQ_LEN>()?;
+    let view = BaseView::at_tail(base).ok()?;
+    let (summed, check) = bytes.split_last_chunk::<2>()?;
+    let (base, seq) = (view.base(), SeqBlock::from_bytes(seq));
+    let legal = bytes[SEQ_LEN + 21] == SHAPE
+        && base.flags.is_data()
+        && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE)
+        && !base.session.is_path_level()
+        && usize::from(seq.lane.0) < Lane::MAX;
+    (legal && Sum::of(summed).checksum() == u16::from_be_bytes(*check)).then_some((base, seq))
+}
+
 /// Fingerprint of an address list that [`tlv::Tlv::AddressConfirm`] confirms: FNV-1a (32 bit) over
 /// the address bytes in the order of the list.
 #[must_use]

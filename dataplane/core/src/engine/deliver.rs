@@ -8,7 +8,7 @@
 use super::wan::Heard;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
-use crate::cm::Cm;
+use crate::cm::SeqBlock;
 use crate::ids::{PeerIx, PortIx};
 use crate::reorder::{Dedup, Flags as OrderFlags, Incoming, Out, Pushed};
 use crate::seq::Seq;
@@ -16,7 +16,7 @@ use crate::session::{Arrival, OrderKey, Row};
 use crate::snapshot::{KERNEL_NEXT_HOP, PeerView, Role};
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::Parsed;
+use crate::wire::TcpMeta;
 use crate::wire::ethernet::{self, Mac};
 use std::time::Duration;
 
@@ -28,20 +28,18 @@ const HOLD_MARGIN_US: u64 = 10_000;
 const WAITING_PER_POLL: usize = 256;
 
 impl<B: PacketBuf> Worker<B> {
-    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     pub(super) fn deliver(
         &mut self,
         ctx: &Ctx<'_>,
         h: Heard<'_>,
         row: Row,
-        cm: &Cm,
+        p: &Arrived,
         frame: B,
-        p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
         let params = &ctx.snapshot.params;
         let full = self.held >= params.reorder_budget;
-        let at = self.table.get(row).and_then(|s| place(&s.arrival, cm, p));
+        let at = self.table.get(row).and_then(|s| place(&s.arrival, p));
         let hold = match at {
             Some(at) if !full && !at.is_next => self.hold(ctx, h),
             _ => Duration::ZERO,
@@ -49,9 +47,15 @@ impl<B: PacketBuf> Worker<B> {
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
+        if let (Some(at), Arrival::InOrder(_, reorder)) = (at, &mut session.arrival)
+            && params.reorder
+            && reorder.pass(at.seq, at.len, at.flags)
+        {
+            return self.hand_over(ctx, row, frame, env);
+        }
         let reorder = match &mut session.arrival {
             Arrival::Datagrams(window) => {
-                if let Some(seq) = cm.seq {
+                if let Some(seq) = p.seq {
                     let window = window.get_or_insert_default();
                     if window.check(Seq(seq.session_seq)) != Dedup::New {
                         session.stats.duplicates += 1;
@@ -68,7 +72,7 @@ impl<B: PacketBuf> Worker<B> {
             seq: at.seq,
             len: at.len,
             flags: at.flags,
-            sent_at: cm.timestamp,
+            sent_at: p.sent_at,
             hold,
             bytes: frame.data().len() as u32,
         };
@@ -295,6 +299,16 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
+/// What delivery needs to know of a restored packet.
+pub(super) struct Arrived {
+    /// Sender's timestamp, µs mod 2^32.
+    pub sent_at: u32,
+    /// The sequence block.
+    pub seq: Option<SeqBlock>,
+    /// What TCP says, where order goes by it.
+    pub tcp: Option<TcpMeta>,
+}
+
 /// Where a packet stands in its session.
 #[derive(Clone, Copy)]
 struct Place {
@@ -306,12 +320,12 @@ struct Place {
 }
 
 /// Nothing for sessions that are not put in order, and for packets that cannot be of the session.
-fn place<B>(arrival: &Arrival<B>, cm: &Cm, p: &Parsed) -> Option<Place> {
+fn place<B>(arrival: &Arrival<B>, p: &Arrived) -> Option<Place> {
     let Arrival::InOrder(key, reorder) = arrival else { return None };
-    let tcp = p.tcp?;
     let (seq, len, flags) = match key {
-        OrderKey::SessionSequence => (Seq(cm.seq?.session_seq), 1, OrderFlags::default()),
+        OrderKey::SessionSequence => (Seq(p.seq?.session_seq), 1, OrderFlags::default()),
         OrderKey::TcpSequence => {
+            let tcp = p.tcp?;
             let len = tcp.seq_len();
             let (syn, rst) = (tcp.flags.syn(), tcp.flags.rst());
             (tcp.seq, len, OrderFlags { syn, rst, bypass: len == 0 && !rst })

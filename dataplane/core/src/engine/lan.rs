@@ -1,5 +1,6 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
+use super::peer::PeerState;
 use super::{Ctx, Engine, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
@@ -147,12 +148,8 @@ impl<B: PacketBuf> Worker<B> {
         let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
             return Verdict::Drop(DropReason::NoPath);
         };
-        let slot = match ctx.snapshot.params.scheduler {
-            Scheduler::Adaptive if session.stats.tx_bytes < SMALL_FLOW => {
-                state.dispatcher.pick_first_arrival(ctx.now, p.l3_len() as u32)
-            }
-            s => state.dispatcher.pick(s, ctx.now, p.l3_len() as u32),
-        };
+        let scheduler = ctx.snapshot.params.scheduler;
+        let slot = pick(state, scheduler, session.stats.tx_bytes, ctx.now, p.l3_len());
         let Some(path) = slot.and_then(|s| view.path_in(s)).filter(|path| path.live) else {
             return Verdict::Drop(DropReason::NoPath);
         };
@@ -279,6 +276,23 @@ impl<B: PacketBuf> Worker<B> {
         }
         env.transmit(path.port, frame);
         Verdict::Forward
+    }
+}
+
+/// The path for the next packet, of `len` bytes, of a flow that has sent `sent` bytes.
+#[inline]
+pub(super) fn pick(
+    state: &mut PeerState,
+    scheduler: Scheduler,
+    sent: u64,
+    now: Nanos,
+    len: usize,
+) -> Option<u8> {
+    match scheduler {
+        Scheduler::Adaptive if sent < SMALL_FLOW => {
+            state.dispatcher.pick_first_arrival(now, len as u32)
+        }
+        s => state.dispatcher.pick(s, now, len as u32),
     }
 }
 

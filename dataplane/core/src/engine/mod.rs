@@ -5,6 +5,7 @@
 //! workers, so nothing is locked. What leaves goes through [`Env`]; every packet that comes in gets
 //! exactly one [`Verdict`], counted here and nowhere else.
 //!
+//! * `express`: established IPv4 sessions, in stages over a burst
 //! * `lan`: LAN → path (P §3.7.2 "TX")
 //! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
@@ -16,6 +17,7 @@
 mod deliver;
 mod discover;
 mod encap;
+mod express;
 mod lan;
 mod message;
 mod peer;
@@ -27,7 +29,7 @@ pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
 use crate::cells::WorkerCells;
-use crate::ids::{Lane, PeerIx, PortIx};
+use crate::ids::{Lane, NodeId, PeerIx, PortIx};
 use crate::random::splitmix;
 use crate::session::{Row, SessionTable};
 use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView, PortView, Role, Snapshot};
@@ -35,6 +37,8 @@ use crate::time::Nanos;
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict, VerdictCounts};
 use crate::wire::{L3, Parsed, parse_frame};
+use arrayvec::ArrayVec;
+use express::Ready;
 use peer::PeerState;
 use std::sync::Arc;
 
@@ -50,6 +54,9 @@ pub trait Env<B> {
     /// was dropped.
     fn punt(&mut self, port: PortIx, frame: B) -> bool;
 }
+
+/// Most frames of one call of [`Engine::rx_burst`].
+pub const BURST: usize = 32;
 
 /// Where a frame came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,14 +92,13 @@ impl<'a> Ctx<'a> {
     /// Wire addresses of `path` towards the peer for a packet of `lane`, `udp` encapsulation.
     /// `None` while the next hop is unknown.
     fn udp_ends(&self, path: &PathView, lane: Lane) -> Option<Ends> {
-        let lane = u16::from(lane.0);
         Some(Ends {
             src_mac: self.port(path.port)?.mac,
             dst_mac: path.next_hop?,
             src: path.local,
             dst: path.remote,
-            sport: self.snapshot.params.base_port.wrapping_add(lane),
-            dport: path.remote_base_port.wrapping_add(lane),
+            sport: self.snapshot.params.base_port.wrapping_add(u16::from(lane.0)),
+            dport: path.remote_port(lane),
         })
     }
 
@@ -118,6 +124,8 @@ struct Worker<B> {
     index: u8,
     /// Counts snapshots taken; cached lookups carry the stamp they were made under.
     stamp: u64,
+    /// The peer of the node id looked up last, and the stamp it was looked up under.
+    last_peer: Option<(u64, NodeId, PeerIx)>,
     cells: Vec<Arc<WorkerCells>>,
     table: SessionTable<B>,
     peers: Vec<PeerState>,
@@ -157,6 +165,7 @@ impl<B: PacketBuf> Engine<B> {
         let mut worker = Worker {
             index,
             stamp: 1,
+            last_peer: None,
             cells,
             table: SessionTable::new(snapshot.params.max_sessions, seed),
             peers: Vec::new(),
@@ -195,7 +204,7 @@ impl<B: PacketBuf> Engine<B> {
         self.worker.table.len()
     }
 
-    /// Processes one frame that arrived at `now` (the burst's time).
+    /// Processes one frame that arrived at `now` (the burst's time), the general way.
     pub fn rx(
         &mut self,
         now: Nanos,
@@ -208,6 +217,42 @@ impl<B: PacketBuf> Engine<B> {
         self.worker.counts.rx += 1;
         let verdict = self.worker.classify(&ctx, port, origin, frame, env);
         self.worker.counts.count(verdict);
+    }
+
+    /// Processes a burst of frames that arrived at `now`, in their order; `frames` is left empty.
+    ///
+    /// The outcome is that of [`Self::rx`] for each, sooner: see `express`.
+    #[inline]
+    pub fn rx_burst(
+        &mut self,
+        now: Nanos,
+        port: PortIx,
+        origin: Origin,
+        frames: &mut ArrayVec<B, BURST>,
+        env: &mut impl Env<B>,
+    ) {
+        let ctx = Ctx { now, snapshot: &self.snapshot };
+        let worker = &mut self.worker;
+        let mut ready = [Ready::No; BURST];
+        if origin == Origin::Wire {
+            for (ready, frame) in ready.iter_mut().zip(&*frames) {
+                *ready = worker.read(&ctx, port, frame.data());
+            }
+            for ready in ready.iter().take(frames.len()) {
+                worker.seek(ready);
+            }
+        }
+        for (frame, ready) in frames.drain(..).zip(&ready) {
+            worker.counts.rx += 1;
+            let verdict = match ready {
+                Ready::Lan(p, hash) => worker.express_lan(&ctx, p, *hash, frame, env),
+                Ready::Wan(p, hash) => worker.express_wan(&ctx, port, p, *hash, frame, env),
+                Ready::No => Err(frame),
+            };
+            let verdict =
+                verdict.unwrap_or_else(|frame| worker.classify(&ctx, port, origin, frame, env));
+            worker.counts.count(verdict);
+        }
     }
 
     /// Counts a frame that the shell had to drop before the engine could see it.
@@ -250,7 +295,7 @@ impl<B: PacketBuf> Worker<B> {
                 self.peers.push(PeerState::new(seed));
             }
             if let Some(state) = self.peers.get_mut(i) {
-                state.sync(view, ctx.now);
+                state.sync(ctx, view);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What one worker keeps per peer: dispatch, feedback still to be reported, counters per lane.
 
+use super::Ctx;
+use super::express::{self, Head};
 use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, PathId};
 use crate::measure::FeedbackTable;
@@ -40,6 +42,8 @@ struct LaneRx {
 pub(super) struct PathState {
     generation: u32,
     pub arrivals: Arrivals,
+    /// Header of packets that take the express lane.
+    pub head: Option<Head>,
     tx: [u64; Lane::MAX],
     rx: [LaneRx; Lane::MAX],
 }
@@ -49,6 +53,7 @@ impl PathState {
         Self {
             generation,
             arrivals: Arrivals::default(),
+            head: None,
             tx: [0; Lane::MAX],
             rx: [LaneRx::default(); Lane::MAX],
         }
@@ -83,6 +88,8 @@ impl PathState {
 pub(super) struct PeerState {
     pub dispatcher: Dispatcher,
     pub feedback: FeedbackTable,
+    /// Longest packet of a host that takes the express lane, IP bytes; 0 when none does.
+    pub express_limit: usize,
     /// By slot; made when the slot is first seen.
     paths: Vec<Option<Box<PathState>>>,
     /// Next counter part of a session id made here.
@@ -101,6 +108,7 @@ impl PeerState {
         Self {
             dispatcher: Dispatcher::new(seed),
             feedback: FeedbackTable::new(),
+            express_limit: 0,
             paths: (0..MAX_PATHS).map(|_| None).collect(),
             // A random start keeps ids of an earlier life of this gateway apart (G-17).
             next_id: (seed >> 32) as u32,
@@ -110,10 +118,20 @@ impl PeerState {
     }
 
     /// Brings the state in line with a new view of the peer.
-    pub fn sync(&mut self, view: &PeerView, now: Nanos) {
-        if self.version == view.version {
-            return;
+    pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
+        if self.version != view.version {
+            self.sync_paths(ctx.now, view);
         }
+        // Of what the headers are made, not all is the peer's.
+        for p in &view.paths {
+            if let Some(state) = self.path(p.slot) {
+                state.head = Head::of(ctx, p);
+            }
+        }
+        self.express_limit = express::limit(view, self);
+    }
+
+    fn sync_paths(&mut self, now: Nanos, view: &PeerView) {
         self.version = view.version;
         for p in &view.paths {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
@@ -136,6 +154,10 @@ impl PeerState {
 
     pub fn path(&mut self, slot: u8) -> Option<&mut PathState> {
         self.paths.get_mut(usize::from(slot))?.as_deref_mut()
+    }
+
+    pub fn head(&self, slot: u8) -> Option<&Head> {
+        self.paths.get(usize::from(slot))?.as_ref()?.head.as_ref()
     }
 
     pub fn arrivals(&self, slot: u8) -> Option<Arrivals> {

@@ -1,9 +1,10 @@
 //! Path → LAN (P §3.7.2 "RX"): control message, peer, path, session, measurement, restore.
 
+use super::deliver::Arrived;
 use super::lan::{clamp, is_host, lane_of, mss_limit, new_session, track_tcp};
 use super::{Ctx, Env, Worker, encap};
 use crate::buf::PacketBuf;
-use crate::cm::{Cm, CmView, Flags};
+use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
 use crate::session::{InsertError, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
@@ -91,7 +92,7 @@ impl<B: PacketBuf> Worker<B> {
         if cm.session.is_path_level() {
             // Probes come before the path is known; the control thread judges them.
             if let Some(h) = heard {
-                self.measure(ctx, h, &cm);
+                self.measure(ctx, h, &cm.base(), cm.seq);
             }
             return if peer.is_none() && !cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
                 Verdict::Drop(DropReason::UnknownPeer)
@@ -109,7 +110,7 @@ impl<B: PacketBuf> Worker<B> {
             // On a port of another lane: its session, if there is one, is another worker's.
             return Verdict::Drop(DropReason::UnknownPath);
         }
-        self.measure(ctx, h, &cm);
+        self.measure(ctx, h, &cm.base(), cm.seq);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
             cell.received(p.l3_len(), ctx.now.as_micros());
         }
@@ -164,7 +165,8 @@ impl<B: PacketBuf> Worker<B> {
                 clamp(&mut frame, &inner, mss_limit(h.view, inner.src.is_ipv6()));
             }
         }
-        self.deliver(ctx, h, row, &cm, frame, &inner, env)
+        let arrived = Arrived { sent_at: cm.timestamp, seq: cm.seq, tcp: inner.tcp };
+        self.deliver(ctx, h, row, &arrived, frame, env)
     }
 
     /// Whether sessions of `lane` are this worker's.
@@ -173,11 +175,17 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// One-way delay, path counter, and the delay the peer reports for one of our paths.
-    fn measure(&mut self, ctx: &Ctx<'_>, h: Heard<'_>, cm: &Cm) {
+    pub(super) fn measure(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        cm: &Base,
+        seq: Option<SeqBlock>,
+    ) {
         let raw = ctx.now.wire_timestamp().wrapping_sub(cm.timestamp).cast_signed();
         let Some(state) = self.peers.get_mut(usize::from(h.peer.0)) else { return };
         state.delay_sample(h.path.slot, cm.path, raw, ctx.now);
-        let covered = match (cm.seq, state.path(h.path.slot)) {
+        let covered = match (seq, state.path(h.path.slot)) {
             (Some(s), Some(path)) if s.lane != Lane::PATH_LEVEL => path.cover(s.lane, s.counter26),
             _ => 0,
         };

@@ -255,12 +255,23 @@ impl<T> Reorder<T> {
         item: T,
         out: &mut impl FnMut(Out<T>),
     ) -> Pushed {
-        if self.started && p.seq == self.next && p.flags == Flags::default() && self.held() == 0 {
-            self.next += p.len;
+        if self.pass(p.seq, p.len, p.flags) {
             out(Out::Deliver(item));
             return Pushed::Passed;
         }
         self.push_slow(now, p, item, out)
+    }
+
+    /// Takes a packet that is next, with nothing waiting behind it; the caller delivers it. Returns
+    /// false, and changes nothing, for any other.
+    #[inline]
+    pub fn pass(&mut self, seq: Seq, len: u32, flags: Flags) -> bool {
+        let next =
+            self.started && seq == self.next && flags == Flags::default() && self.held() == 0;
+        if next {
+            self.next += len;
+        }
+        next
     }
 
     fn push_slow(

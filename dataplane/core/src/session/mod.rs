@@ -14,7 +14,7 @@ use crate::tuple::FlowTuple;
 mod index;
 mod table;
 
-pub use table::{InsertError, SessionTable};
+pub use table::{Hash, InsertError, SessionTable};
 
 /// How far a session is agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,11 +9,12 @@
 
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+use arrayvec::ArrayVec;
 use mpip_core::buf::{PacketBuf, VecBuf};
 use mpip_core::cells::WorkerCells;
 use mpip_core::cm::Cm;
 use mpip_core::engine::{
-    Command, Engine, Env, Origin, SessionBatch, SessionInfo, SessionQuery, steer,
+    BURST, Command, Engine, Env, Origin, SessionBatch, SessionInfo, SessionQuery, steer,
 };
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::prefix::Prefix;
@@ -84,7 +85,7 @@ pub fn wan_address(side: usize, path: usize, v6: bool) -> IpAddr {
 }
 
 /// What the two gateways have in common.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     pub encapsulation: [Encapsulation; 2],
     pub path_v6: [bool; 2],
@@ -235,6 +236,8 @@ pub struct World {
     pub sides: [Side; 2],
     /// Check every WAN frame's outer checksum; off where hosts send wrong ones.
     pub strict: bool,
+    /// Frames go the general way, one by one.
+    pub general: bool,
 }
 
 impl World {
@@ -249,7 +252,7 @@ impl World {
             let engines = (0..workers).map(engine).collect();
             Side { snapshot, engines, env: TestEnv::default() }
         };
-        Self { now, sides: [side(A), side(B)], strict: true }
+        Self { now, sides: [side(A), side(B)], strict: true, general: false }
     }
 
     pub fn advance(&mut self, d: Duration) {
@@ -269,9 +272,26 @@ impl World {
     /// A frame at a port; the books must balance afterwards.
     #[track_caller]
     pub fn rx(&mut self, side: usize, port: PortIx, origin: Origin, frame: &[u8]) {
+        self.rx_burst(side, port, origin, &[frame.to_vec()]);
+    }
+
+    /// At most [`BURST`] frames at a port at once.
+    #[track_caller]
+    pub fn rx_burst(&mut self, side: usize, port: PortIx, origin: Origin, frames: &[Vec<u8>]) {
         let s = &mut self.sides[side];
-        let worker = steer(&s.snapshot, port, origin, frame);
-        s.engines[usize::from(worker)].rx(self.now, port, origin, VecBuf::new(frame), &mut s.env);
+        for (w, engine) in s.engines.iter_mut().enumerate() {
+            let own = |f: &&Vec<u8>| usize::from(steer(&s.snapshot, port, origin, f)) == w;
+            let mut burst: ArrayVec<_, BURST> =
+                frames.iter().filter(own).map(|f| VecBuf::new(f)).collect();
+            if self.general {
+                for frame in burst {
+                    engine.rx(self.now, port, origin, frame, &mut s.env);
+                }
+            } else {
+                engine.rx_burst(self.now, port, origin, &mut burst, &mut s.env);
+                assert!(burst.is_empty());
+            }
+        }
         self.check_books(side);
     }
 
