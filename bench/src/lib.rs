@@ -7,6 +7,7 @@
 //! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
 //! | [`agent`] | small traffic programs that run inside the namespaces |
 //! | [`sim`] | gateways, links and hosts in virtual time, with faults drawn from a seed |
+//! | [`speed`] | the gateway against `dpdk-testpmd` on virtual devices, per core |
 //! | [`demo`] | all demo scenarios in one go |
 
 pub mod agent;
@@ -15,5 +16,6 @@ pub mod lab;
 pub mod progress;
 pub mod report;
 pub mod sim;
+pub mod speed;
 
 pub use mpip_pktgen::result;

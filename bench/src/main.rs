@@ -10,7 +10,7 @@ use mpip_bench::lab::error::LabError;
 use mpip_bench::lab::{self, Options, gateway, netns, scenarios};
 use mpip_bench::progress::Progress;
 use mpip_bench::result::{self, ResultFile};
-use mpip_bench::{demo, report, sim};
+use mpip_bench::{demo, report, sim, speed};
 
 /// Experiments with the MPIP gateway on real Linux hosts.
 #[derive(Parser)]
@@ -43,6 +43,14 @@ enum Command {
         /// Report.
         #[arg(short, long)]
         out: PathBuf,
+    },
+    /// Measure the gateway's speed against dpdk-testpmd on this machine. No NIC needed.
+    Speed(speed::SpeedArgs),
+    /// The gateway under test, for `speed` itself.
+    #[command(hide = true)]
+    SpeedGateway {
+        /// What to set up, JSON.
+        spec: String,
     },
     /// Simulate gateways, links and hosts in virtual time, with faults drawn from a seed.
     Sim(sim::cli::SimArgs),
@@ -96,6 +104,8 @@ fn main() -> ExitCode {
         Command::Report { file, out } => {
             report::write(&file, &out).map(|()| true).map_err(|e| e.to_string())
         }
+        Command::Speed(args) => speed::run(&args),
+        Command::SpeedGateway { spec } => speed::run_gateway(&spec),
         Command::Sim(args) => sim::cli::run(&args),
         Command::Agent(agent) => agent::run(&agent).map(|()| true).map_err(|e| e.to_string()),
     };
