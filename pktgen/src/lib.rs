@@ -6,3 +6,4 @@
 pub mod cli;
 pub mod link;
 pub mod result;
+pub mod search;
