@@ -3,7 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`result`] | the one shape of every result file, shared with the traffic tools |
-//! | [`report`] | HTML made from result files and nothing else |
+//! | [`report`] | HTML made from result files and nothing else, shared as well |
 //! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
 //! | [`agent`] | small traffic programs that run inside the namespaces |
 //! | [`sim`] | gateways, links and hosts in virtual time, with faults drawn from a seed |
@@ -13,9 +13,7 @@
 pub mod agent;
 pub mod demo;
 pub mod lab;
-pub mod progress;
-pub mod report;
 pub mod sim;
 pub mod speed;
 
-pub use mpip_pktgen::result;
+pub use mpip_pktgen::{progress, report, result};

@@ -5,5 +5,7 @@
 
 pub mod cli;
 pub mod link;
+pub mod progress;
+pub mod report;
 pub mod result;
 pub mod search;

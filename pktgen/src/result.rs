@@ -3,6 +3,8 @@
 //! Owns [`ResultFile`] and its JSON. Measurements fill it, reports read it. The JSON schema for other
 //! readers is `pktgen/schema/result.schema.json`; a test keeps the two together.
 
+mod chart;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,6 +12,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use chart::{Axis, Chart, Curve, Scale, Style};
 
 /// How a measured value is compared with its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +217,9 @@ pub struct ResultFile {
     /// Curves for plots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<Series>,
+    /// Charts over other axes than time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charts: Vec<Chart>,
     /// Anything that explains the numbers: settings, counters, single measurements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
@@ -249,6 +256,7 @@ impl ResultFile {
             machine: machine(),
             rows: Vec::new(),
             series: Vec::new(),
+            charts: Vec::new(),
             details: None,
         }
     }

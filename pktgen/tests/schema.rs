@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mpip_pktgen::result::{Event, Goal, ResultFile, Row, Series};
+use mpip_pktgen::result::{Axis, Chart, Curve, Event, Goal, ResultFile, Row, Scale, Series, Style};
 use serde_json::{Value, json};
 
 /// Checks a value against the part of JSON Schema 2020-12 that the schema file uses.
@@ -74,6 +74,15 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                     return fail(format!("{value} is not one of {rule}"));
                 }
             }
+            "minItems" | "maxItems" => {
+                let length = value.as_array().map_or(0, Vec::len) as u64;
+                let limit = rule.as_u64().ok_or(format!("{at}: {keyword} is no number"))?;
+                if (keyword == "minItems" && length < limit)
+                    || (keyword == "maxItems" && length > limit)
+                {
+                    return fail(format!("{length} items, {keyword} is {limit}"));
+                }
+            }
             "minimum" => {
                 if value.as_f64() < rule.as_f64() {
                     return fail(format!("{value} is below {rule}"));
@@ -110,6 +119,16 @@ fn full_result() -> ResultFile {
         value: vec![39.0, 40.0],
         events: vec![Event { t_s: 0.1, what: "down".into() }],
     });
+    r.charts.push(Chart {
+        title: "latency".into(),
+        x: Axis::new("percentile", Scale::Quantile),
+        y: Axis::new("latency, µs", Scale::Log),
+        curves: vec![Curve {
+            name: "at NDR".into(),
+            style: Style::Dots,
+            points: vec![[0.5, 10.0], [0.99, 80.0]],
+        }],
+    });
     r.details = Some(json!({"anything": [1, 2]}));
     r
 }
@@ -135,12 +154,14 @@ fn the_schema_refuses_what_the_program_would_not_read() {
     let schema = schema();
     let good = serde_json::to_value(full_result()).expect("JSON");
     type Spoil = (&'static str, fn(&mut Value));
-    let spoil: [Spoil; 6] = [
+    let spoil: [Spoil; 8] = [
         ("no commit", |v| drop(v.as_object_mut().map(|o| o.remove("commit")))),
         ("unknown field", |v| v["rows"][0]["colour"] = json!("red")),
         ("goal as a number", |v| v["rows"][0]["goal"] = json!(93)),
         ("unknown comparison", |v| v["rows"][0]["goal"]["op"] = json!(">")),
         ("negative repeats", |v| v["rows"][0]["repeats"] = json!(-1)),
+        ("three coordinates", |v| v["charts"][0]["curves"][0]["points"][0] = json!([1, 2, 3])),
+        ("unknown scale", |v| v["charts"][0]["x"]["scale"] = json!("cubic")),
         ("text in a curve", |v| v["series"][0]["value"][0] = json!("39")),
     ];
     check(&schema, &schema, &good, "").expect("good file");

@@ -1,4 +1,4 @@
-//! HTML reports: one self-contained page per result file, with its table and a plot for each arm.
+//! HTML reports: one self-contained page per result file, with its table, its charts and a plot for each arm.
 //! Reads a [`ResultFile`] and nothing else.
 
 mod plot;
@@ -14,7 +14,15 @@ use crate::result::{ResultError, ResultFile, Row, Series, number};
 /// # Errors
 /// The result cannot be read, or the report cannot be written.
 pub fn write(result: &Path, html: &Path) -> Result<(), ResultError> {
-    let page = render(&ResultFile::read(result)?);
+    save(&ResultFile::read(result)?, html)
+}
+
+/// Makes a report file of a result.
+///
+/// # Errors
+/// The report cannot be written.
+pub fn save(result: &ResultFile, html: &Path) -> Result<(), ResultError> {
+    let page = render(result);
     let io = |source| ResultError::Io { path: html.display().to_string(), source };
     if let Some(dir) = html.parent() {
         fs::create_dir_all(dir).map_err(io)?;
@@ -74,6 +82,7 @@ pub fn render(result: &ResultFile) -> String {
         let _ = write!(page, "<h2 id=\"{0}\">{0}</h2>", escape(id));
         table(&mut page, &rows);
     }
+    charts(&mut page, result);
     let arms = distinct(result.series.iter().map(|s| (s.scenario.as_str(), s.arm.as_str())));
     if !arms.is_empty() {
         page.push_str("<h2>Throughput per path over time</h2><div class=\"plots\">");
@@ -85,7 +94,7 @@ pub fn render(result: &ResultFile) -> String {
                 "<figure><figcaption>{} · {}</figcaption>{}</figure>",
                 escape(scenario),
                 escape(arm),
-                plot::svg(&curves)
+                plot::over_time(&curves)
             );
         }
         page.push_str("</div>");
@@ -95,6 +104,22 @@ pub fn render(result: &ResultFile) -> String {
          rows without a goal are shown for comparison.</footer></main></body></html>\n",
     );
     page
+}
+
+fn charts(page: &mut String, result: &ResultFile) {
+    if result.charts.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Charts</h2><div class=\"plots\">");
+    for chart in &result.charts {
+        let _ = write!(
+            page,
+            "<figure><figcaption>{}</figcaption>{}</figure>",
+            escape(&chart.title),
+            plot::chart(chart)
+        );
+    }
+    page.push_str("</div>");
 }
 
 fn tiles(page: &mut String, result: &ResultFile) {
@@ -179,11 +204,21 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::{Event, Goal};
+    use crate::result::{Axis, Chart, Curve, Event, Goal, Scale, Style};
 
     fn sample() -> ResultFile {
         let mut r = ResultFile::new("x<y");
         r.rows.push(Row::new("a", "w & v", "mpip", "%", Some(Goal::at_least(9.0)), &[8.0]));
+        r.charts.push(Chart {
+            title: "p & q".into(),
+            x: Axis::new("percentile", Scale::Quantile),
+            y: Axis::new("latency, µs", Scale::Log),
+            curves: vec![Curve {
+                name: "at NDR".into(),
+                style: Style::Line,
+                points: vec![[0.5, 10.0], [0.99, 80.0], [0.9999, 300.0]],
+            }],
+        });
         for name in ["path 1", "path 2"] {
             r.series.push(Series {
                 scenario: "s".into(),
@@ -203,7 +238,8 @@ mod tests {
         let page = render(&sample());
         assert!(page.contains("x&lt;y") && page.contains("w &amp; v"));
         assert!(page.contains("✗ missed") && page.contains("0 of 1"));
-        assert_eq!(page.matches("<svg").count(), 1);
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert!(page.contains("p &amp; q") && page.contains("99.9 %"));
         assert!(page.contains("path 2") && page.contains("Mbit/s"));
         assert!(!page.contains("http-equiv") && !page.contains("<script"));
     }
@@ -212,6 +248,7 @@ mod tests {
     fn a_result_without_curves_has_no_plot() {
         let mut r = sample();
         r.series.clear();
+        r.charts.clear();
         assert!(!render(&r).contains("<svg"));
     }
 }
