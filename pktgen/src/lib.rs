@@ -1,7 +1,9 @@
-//! Traffic tools of the MPIP gateway: the link emulator, and the shape of everybody's results.
+//! Traffic tools of the MPIP gateway: the link emulator, the traffic generator, searches for its limits,
+//! and the shape of everybody's results.
 //!
 //! [`link::model`] is one direction of a link as a function of its parameters, the packets and
-//! `now`; it knows no DPDK, so a simulator runs the same links in virtual time.
+//! `now`; it knows no DPDK, so a simulator runs the same links in virtual time. So are [`traffic`] and
+//! [`search`].
 
 pub mod cli;
 pub mod link;
@@ -9,3 +11,4 @@ pub mod progress;
 pub mod report;
 pub mod result;
 pub mod search;
+pub mod traffic;
