@@ -15,6 +15,7 @@ use super::error::{LabError, Result};
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
+use super::nat;
 use super::topology::{LAN_A, LAN_B, PATHS, Side, wan};
 
 /// UDP port of lane 0 on both gateways.
@@ -54,6 +55,10 @@ pub struct Settings {
     pub behind_b: Vec<&'static str>,
     /// Destinations gateway A may ask whether they speak MPIP.
     pub discovery: Vec<&'static str>,
+    /// Gateway A's uplinks are behind the boxes of [`nat::add`]: B does not know where A is, A calls.
+    pub behind_nat: bool,
+    /// Encapsulations in the order they are tried, on both sides. Empty: the product's default.
+    pub encapsulation: Vec<&'static str>,
 }
 
 impl Default for Settings {
@@ -63,6 +68,8 @@ impl Default for Settings {
             mpip: Overrides::new(),
             behind_b: vec!["10.2.0.0/24"],
             discovery: Vec::new(),
+            behind_nat: false,
+            encapsulation: Vec::new(),
         }
     }
 }
@@ -127,6 +134,8 @@ struct Port {
     device: String,
     role: &'static str,
     addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
     kernel: &'static str,
 }
 
@@ -134,8 +143,11 @@ struct Port {
 struct Peer {
     name: String,
     id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     endpoints: Vec<String>,
     prefixes: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    encapsulation: Vec<&'static str>,
 }
 
 fn node_id(side: Side) -> String {
@@ -168,12 +180,23 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
         name,
         role,
         addresses: vec![format!("{address}/24")],
+        gateway: None,
         kernel: "on",
     };
     let mut ports = vec![port("lan0".to_owned(), "lan", lan, 0)];
     for path in PATHS {
-        ports.push(port(format!("wan{path}"), "wan", wan(side, path), usize::from(path)));
+        let name = format!("wan{path}");
+        ports.push(if settings.behind_nat && side == Side::A {
+            let gateway = Some(nat::router(path).to_string());
+            Port { gateway, ..port(name, "wan", nat::inside(path), usize::from(path)) }
+        } else {
+            port(name, "wan", wan(side, path), usize::from(path))
+        });
     }
+    // Behind a NAT nobody can be called.
+    let called = |p: u8| {
+        (side == Side::A || !settings.behind_nat).then(|| format!("{}:{BASE_PORT}", wan(peer, p)))
+    };
     // A CPU for each gateway where there are two.
     let several = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
     let cpu = u32::from(side == Side::B && several);
@@ -201,8 +224,9 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
             vec![Peer {
                 name: peer.gateway().to_owned(),
                 id: node_id(peer),
-                endpoints: PATHS.iter().map(|&p| format!("{}:{BASE_PORT}", wan(peer, p))).collect(),
+                endpoints: PATHS.iter().filter_map(|&p| called(p)).collect(),
                 prefixes,
+                encapsulation: settings.encapsulation.clone(),
             }]
         },
     }
@@ -260,6 +284,16 @@ impl Gateway {
             .run()?;
         serde_json::from_str(&text)
             .map_err(|e| LabError::unexpected(format!("mpipctl show {what}: {e}")))
+    }
+
+    /// Its rows of `mpipctl show paths` whose state is `live`.
+    ///
+    /// # Errors
+    /// As [`Gateway::show`].
+    pub fn live_paths(&self) -> Result<Vec<Value>> {
+        let shown = self.show("paths")?;
+        let live = |p: &&Value| p.get("state").and_then(Value::as_str) == Some("live");
+        Ok(rows(&shown).iter().filter(live).cloned().collect())
     }
 
     /// Waits until as many paths as given are live.
@@ -390,6 +424,7 @@ mod tests {
             },
             Settings { behind_b: vec!["0.0.0.0/0"], ..Settings::default() },
             Settings { discovery: vec!["10.11.0.0/24"], ..Settings::default() },
+            Settings { behind_nat: true, encapsulation: vec!["udp"], ..Settings::default() },
         ];
         let machine = mpip_conf::Machine::detect();
         for settings in all {

@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("mptcpize", "mptcpize"),
     ("nft", "nftables"),
+    ("conntrack", "conntrack"),
     ("ping", "iputils-ping"),
     ("curl", "curl"),
     ("nginx", "nginx"),

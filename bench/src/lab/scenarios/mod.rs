@@ -2,6 +2,7 @@
 
 mod cut;
 mod many;
+mod nat;
 mod reorder;
 mod restart;
 mod tcp;
@@ -120,6 +121,14 @@ pub static ALL: &[Scenario] = &[
         seconds: 18,
         paths: [path(40, 5), path(20, 5)],
         run: many::conservation,
+    },
+    Scenario {
+        name: "nat-udp",
+        ids: &["nat-udp"],
+        about: "both uplinks of the edge behind strict NATs, paths wrapped in UDP: TCP and UDP over 40 + 20 Mbit/s",
+        seconds: 46,
+        paths: [path(40, 5), path(20, 5)],
+        run: nat::udp,
     },
 ];
 

@@ -11,7 +11,7 @@ use crate::lab::emulator::Way;
 use crate::lab::error::{LabError, Result};
 use crate::lab::gateway::Settings;
 use crate::lab::process::{Cmd, Proc};
-use crate::lab::sampler::Sampler;
+use crate::lab::sampler::{Sampler, Samples};
 use crate::lab::signal;
 use crate::lab::topology::{HOST_B, PATHS, Side};
 use crate::result::{Goal, Row};
@@ -28,24 +28,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let (mut late, mut shares) = (Vec::new(), [Vec::new(), Vec::new()]);
     let pair = lab.gateways(&Settings::default())?;
     for round in 0..lab.repeats {
-        lab.step(&format!("UDP at {} Mbit/s", offered / 1_000_000));
-        let sampler = Sampler::start(&lab.emulator)?;
-        let receiver = receiver(lab, Side::B.host(), HOST_B)?;
-        let sent: Sent = report(
-            &agent(
-                lab,
-                Side::A.host(),
-                "udp-send",
-                &format!("udp-send --to {HOST_B}:{PORT} --rate {offered} --seconds {SECONDS}"),
-            )?
-            .finish(Duration::from_secs(u64::from(SECONDS) + 10))?,
-        )?;
-        signal::sleep(Duration::from_millis(500))?;
-        let got: Received = report(&receiver.stop()?)?;
-        let samples = sampler.finish()?;
-        if sent.datagrams == 0 {
-            return Err(LabError::unexpected("the sender sent no datagram"));
-        }
+        let (sent, got, samples) = stream(lab, offered)?;
         delivered.push(ratio(got.unique, sent.datagrams));
         twice.push(count(got.twice));
         broken.push(count(got.broken));
@@ -74,6 +57,23 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         lab.row(Row::new(ID, format!("share of path {path}"), "mpip", "%", None, share));
     }
     lab.end_gateways("mpip", pair)
+}
+
+/// Datagrams at `offered` bit/s (IP bytes) from host A to host B for some seconds.
+pub(super) fn stream(lab: &Lab<'_>, offered: u64) -> Result<(Sent, Received, Samples)> {
+    lab.step(&format!("UDP at {} Mbit/s", offered / 1_000_000));
+    let sampler = Sampler::start(&lab.emulator)?;
+    let receiver = receiver(lab, Side::B.host(), HOST_B)?;
+    let line = format!("udp-send --to {HOST_B}:{PORT} --rate {offered} --seconds {SECONDS}");
+    let sender = agent(lab, Side::A.host(), "udp-send", &line)?;
+    let sent: Sent = report(&sender.finish(Duration::from_secs(u64::from(SECONDS) + 10))?)?;
+    signal::sleep(Duration::from_millis(500))?;
+    let got: Received = report(&receiver.stop()?)?;
+    let samples = sampler.finish()?;
+    if sent.datagrams == 0 {
+        return Err(LabError::unexpected("the sender sent no datagram"));
+    }
+    Ok((sent, got, samples))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a lab are far below 2^53")]
