@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{LabError, Result};
+use super::nat;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
-use super::nat;
 use super::topology::{LAN_A, LAN_B, PATHS, Side, wan};
 
 /// UDP port of lane 0 on both gateways.

@@ -148,6 +148,7 @@ fn path(port: u16) -> PathView {
         local: wan(1, port).into(),
         remote: wan(2, port).into(),
         remote_base_port: Params::default().base_port,
+        ends: None,
         encapsulation: Encapsulation::Udp,
         next_hop: Some(port_mac(2, port)),
         mtu: PATH_MTU,

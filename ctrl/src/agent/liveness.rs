@@ -226,7 +226,7 @@ impl Agent {
             let pace = if busy || p.idle_announced < PACE_ANNOUNCEMENTS {
                 t.heartbeat
             } else {
-                t.heartbeat_idle
+                idle_pace(p, &t)
             };
             // A tick early rather than late.
             let due = |since: Nanos, pace| now.since(since) + t.heartbeat / 10 >= pace;
@@ -255,8 +255,11 @@ impl Agent {
             }
         }
         for (slot, busy) in beats {
-            let pace = if busy { t.heartbeat } else { t.heartbeat_idle };
+            let mut pace = t.heartbeat;
             if let Some(p) = self.peers.get_mut(i).and_then(|peer| peer.path_mut(slot)) {
+                if !busy {
+                    pace = idle_pace(p, &t);
+                }
                 p.beat_at = now;
                 if busy {
                     p.idle_announced = 0;
@@ -288,6 +291,11 @@ impl Agent {
 fn limit(promise: Duration, jitter_us: u64, t: &super::Timers) -> Duration {
     let sigma = Duration::from_micros(jitter_us.saturating_mul(4).min(200_000));
     t.silence.max(promise * 3).max(sigma + t.heartbeat)
+}
+
+/// Time between heartbeats of an idle path: short enough to keep a NAT's mapping.
+fn idle_pace(p: &super::path::Path, t: &super::Timers) -> Duration {
+    p.mapping.keep().map_or(t.heartbeat_idle, |keep| keep.min(t.heartbeat_idle))
 }
 
 fn report_due(now: Nanos, p: &super::path::Path) -> bool {

@@ -1,6 +1,7 @@
 //! Path-level messages: composing, taking in. Every one is a UDP packet between lane-0 ports whose
 //! user data is a TLV list, with HB (and IP_CHANGE when it carries addresses) set.
 
+use super::mapping::To;
 use super::path::Path;
 use super::peer::Announcement;
 use super::{Agent, PathPhase};
@@ -23,14 +24,21 @@ const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
 impl Agent {
     /// Sends `tlvs` on path `slot` of peer `i`; returns whether it could.
     pub(super) fn send(&mut self, now: Nanos, i: usize, slot: u8, tlvs: &[Tlv]) -> bool {
-        self.send_with(now, i, slot, tlvs, Flags::HB, &[])
+        self.send_with(now, i, slot, To::BASE, tlvs, Flags::HB, &[])
     }
 
+    /// The same on another lane, or to a source that is not on record.
+    pub(super) fn send_to(&mut self, now: Nanos, i: usize, slot: u8, to: To, tlvs: &[Tlv]) -> bool {
+        self.send_with(now, i, slot, to, tlvs, Flags::HB, &[])
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one message's whole context")]
     fn send_with(
         &mut self,
         now: Nanos,
         i: usize,
         slot: u8,
+        to: To,
         tlvs: &[Tlv],
         flags: Flags,
         addresses: &[IpAddr],
@@ -41,7 +49,9 @@ impl Agent {
         let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else {
             return false;
         };
-        let Some(mac) = path.next_hop else { return false };
+        let end = to.end.unwrap_or_else(|| path.mapping.end(path.remote, to.lane));
+        let hop = self.resolved.get(&(path.port, end.ip())).copied().flatten();
+        let Some(mac) = hop.or(path.next_hop) else { return false };
         let Some(port) = self.ports.get(usize::from(path.port.0)) else { return false };
         let mut payload = Vec::with_capacity(256);
         for t in tlvs {
@@ -67,9 +77,10 @@ impl Agent {
         if cm.append_to(&mut payload).is_err() {
             return false;
         }
-        let mut link = Link::new(Mac(port.mac), Mac(mac), path.local, path.remote.ip());
+        let mut link = Link::new(Mac(port.mac), Mac(mac), path.local, end.ip());
         link.tos = CS6;
-        let Ok(frame) = build::udp_frame(&link, base_port, path.remote.port(), &payload) else {
+        let sport = base_port.wrapping_add(u16::from(to.lane.0));
+        let Ok(frame) = build::udp_frame(&link, sport, end.port(), &payload) else {
             return false;
         };
         path.counter = path.counter.wrapping_add(1);
@@ -85,7 +96,7 @@ impl Agent {
     }
 
     /// What every message says of the path it travels on.
-    fn path_info(&self, path: &Path) -> Vec<Tlv> {
+    pub(super) fn path_info(&self, path: &Path) -> Vec<Tlv> {
         vec![
             Tlv::BootEpoch(self.cfg.epoch),
             Tlv::LaneMap { lanes: self.cfg.lanes, workers: self.cfg.workers },
@@ -100,6 +111,7 @@ impl Agent {
                 mtu: path.mtu,
             },
             Tlv::Generation { path: path.id, generation: path.generation as u8 },
+            Tlv::OwnEnd(SocketAddr::new(path.local, self.cfg.params.base_port)),
         ]
     }
 
@@ -120,17 +132,26 @@ impl Agent {
         self.send(now, i, slot, &tlvs)
     }
 
-    fn send_response(&mut self, now: Nanos, i: usize, slot: u8, nonce: u64) {
+    /// Answers a challenge where it came from.
+    fn send_response(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        slot: u8,
+        (lane, source): (Lane, SocketAddr),
+        nonce: u64,
+    ) {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
         let mut tlvs = self.path_info(path);
         // First: what the response starts depends on the round trip.
         tlvs.extend(Self::echo(path, now));
         tlvs.push(Tlv::PathResponse(nonce));
-        if !path.is_live() {
+        tlvs.push(Tlv::SeenEnd(source));
+        if !path.is_live() && lane == Lane(0) {
             // Both ends must see it work; one round trip is enough for both.
             tlvs.push(Tlv::PathChallenge(path.nonce));
         }
-        self.send(now, i, slot, &tlvs);
+        self.send_to(now, i, slot, To { lane, end: Some(source) }, &tlvs);
     }
 
     /// A heartbeat with the pace the peer may count on.
@@ -205,7 +226,8 @@ impl Agent {
         let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
         for list in due {
             for slot in &live {
-                self.send_with(now, i, *slot, &[], Flags::HB | Flags::IP_CHANGE, &list);
+                let flags = Flags::HB | Flags::IP_CHANGE;
+                self.send_with(now, i, *slot, To::BASE, &[], flags, &list);
             }
         }
     }
@@ -243,10 +265,14 @@ impl Agent {
         if !self.check_epoch(now, i, &tlvs) {
             return None;
         }
-        let slot = self.path_for(now, i, port, &p, &tlvs)?;
+        let lane = p.dport.wrapping_sub(self.cfg.params.base_port);
+        let lane = Lane(u8::try_from(lane).ok().filter(|l| usize::from(*l) < Lane::MAX)?);
+        let from = (lane, SocketAddr::new(p.src, p.sport));
+        let slot = self.path_for(now, i, port, (&p, from), cm.path, &tlvs)?;
         self.learn(now, i, slot, &cm, &tlvs);
+        self.heard_from(now, i, slot, from);
         for t in &tlvs {
-            self.take_tlv(now, i, slot, cm.timestamp, t);
+            self.take_tlv(now, i, slot, from, cm.timestamp, t);
         }
         if cm.flags.contains(Flags::IP_CHANGE) {
             self.take_addresses(now, i, slot, &cm, p.sport);
@@ -286,19 +312,24 @@ impl Agent {
         now: Nanos,
         i: usize,
         port: PortIx,
-        p: &Parsed,
+        (p, (lane, remote)): (&Parsed, (Lane, SocketAddr)),
+        id: PathId,
         tlvs: &[Tlv],
     ) -> Option<u8> {
         let peer = self.peers.get(i)?;
-        if let Some(path) = peer.find(port, p.dst, p.src) {
+        let own = tlvs.iter().find_map(|t| match t {
+            Tlv::OwnEnd(end) => Some(*end),
+            _ => None,
+        });
+        if let Some(path) = peer.find_told((port, p.dst), id, own, remote) {
             return Some(path.slot);
         }
         let probing = tlvs.iter().any(|t| matches!(t, Tlv::PathChallenge(_)));
         let ours = self.ports.get(usize::from(port.0))?;
-        if !probing || ours.role != Role::Wan || !ours.addresses.contains(&p.dst) {
+        let ours = ours.role == Role::Wan && ours.addresses.contains(&p.dst);
+        if !probing || !ours || lane != Lane(0) {
             return None;
         }
-        let remote = SocketAddr::new(p.src, p.sport);
         // A pair that half works is worth more than one that nothing comes from.
         self.peers.get_mut(i)?.make_room(now, Duration::ZERO, true);
         self.add_path(now, i, port, p.dst, remote)
@@ -327,7 +358,15 @@ impl Agent {
         }
     }
 
-    fn take_tlv(&mut self, now: Nanos, i: usize, slot: u8, sent: u32, t: &Tlv) {
+    fn take_tlv(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        slot: u8,
+        from: (Lane, SocketAddr),
+        sent: u32,
+        t: &Tlv,
+    ) {
         match t {
             Tlv::LaneMap { lanes, .. } => {
                 let Some(peer) = self.peers.get_mut(i) else { return };
@@ -339,13 +378,19 @@ impl Agent {
                     self.out.push_back(super::Output::ForgetPeer(ix));
                 }
             }
-            Tlv::PathChallenge(nonce) => self.send_response(now, i, slot, *nonce),
+            Tlv::PathChallenge(nonce) => self.send_response(now, i, slot, from, *nonce),
             Tlv::PathResponse(nonce) => {
-                let ours = self.peers.get(i).and_then(|p| p.path(slot)).map(|p| p.nonce);
-                if ours == Some(*nonce) {
+                self.answered_from(i, slot, from, *nonce);
+                let path = self.peers.get(i).and_then(|p| p.path(slot));
+                let works = path.is_some_and(|p| {
+                    p.nonce == *nonce && from == (Lane(0), p.mapping.end(p.remote, Lane(0)))
+                });
+                if works {
                     self.path_works(now, i, slot);
                 }
             }
+            Tlv::OwnEnd(end) => self.take_own_end(i, slot, *end),
+            Tlv::SeenEnd(end) => self.take_seen_end(now, i, slot, from.0, *end),
             Tlv::EchoReply { timestamp, hold_us } => {
                 if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
                     path.rtt.on_echo(now, *timestamp, *hold_us);
@@ -405,6 +450,9 @@ impl Agent {
         let ipv6 = first.is_ipv6();
         let list: Vec<IpAddr> = cm.addresses.to_vec();
         let hash = address_list_hash(&list);
+        // Its lane 0 is where it says; where a NAT shows it is this path's own matter.
+        let told = self.peers.get(i).and_then(|p| p.path(slot)?.mapping.peer_own);
+        let port = told.map_or(port, |own| own.port());
         let usable: Vec<SocketAddr> = list
             .iter()
             .filter(|a| !a.is_unspecified())

@@ -9,11 +9,13 @@
 //! * [`path`]: one path: estimators, liveness, counters (P Table 5)
 //! * `discovery`: gateways in front of hosts that no peer is configured for (P §3.2)
 //! * `message`: path-level messages in and out (P §3.4.1, §3.4.2, §3.4.4)
+//! * `mapping`: the peer's lanes behind a NAT, and ours
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
 mod discovery;
 mod liveness;
+mod mapping;
 mod message;
 mod path;
 mod peer;
@@ -343,6 +345,7 @@ impl Agent {
             self.read_cells(now, i, cells);
             self.check_paths(now, i);
             self.send_due(now, i);
+            self.keep_lanes(now, i);
         }
         if now.since(self.pairs_at) >= PAIR_TURN {
             self.pairs_at = now;
@@ -426,7 +429,7 @@ impl Agent {
         }
     }
 
-    /// Adds one path unless it exists or the peer has as many as it may. Returns its slot.
+    /// Adds one path unless the peer has as many as it may. Returns its slot.
     fn add_path(
         &mut self,
         now: Nanos,
@@ -440,9 +443,6 @@ impl Agent {
         let hop = self.resolved.get(&(port, remote.ip())).copied();
         let estimator = self.cfg.estimator;
         let peer = self.peers.get_mut(i)?;
-        if let Some(p) = peer.find(port, local, remote.ip()) {
-            return Some(p.slot);
-        }
         let slot = peer.add(now, (port, local, remote), (mtu, rate), estimator, nonce)?;
         if let Some(path) = peer.path_mut(slot) {
             path.next_hop = hop.flatten();

@@ -1,5 +1,6 @@
 //! One path as the control thread keeps it (P Table 5): identity, estimators, liveness.
 
+use super::mapping::Mapping;
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
 use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
@@ -27,7 +28,9 @@ pub(super) struct Path {
     pub remote_id: PathId,
     pub port: PortIx,
     pub local: IpAddr,
+    /// Where the peer's lane 0 is, as seen from here.
     pub remote: SocketAddr,
+    pub mapping: Mapping,
     pub next_hop: Option<[u8; 6]>,
     pub mtu: u16,
     /// Configured capacity, bytes per second; 0 = not given.
@@ -157,6 +160,7 @@ impl Path {
             port,
             local,
             remote,
+            mapping: Mapping::new(),
             next_hop: None,
             mtu,
             configured_rate,
@@ -218,6 +222,7 @@ impl Path {
         self.least_delay = None;
         self.loss = (0, 0);
         self.data_at = None;
+        self.mapping.renew();
     }
 
     pub fn is_live(&self) -> bool {

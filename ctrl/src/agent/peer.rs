@@ -130,9 +130,20 @@ impl Peer {
         // list itself comes from works, whatever the peer calls it (NAT).
         let announced = self.announced[usize::from(ipv6)].iter().flatten();
         let known = announced.chain(&self.cfg.endpoints).map(SocketAddr::ip);
-        let known = known.chain(self.paths.iter().map(|p| p.remote.ip()));
+        // Behind a NAT the peer's list has what it calls its ends, not what is seen from here.
+        let own = |p: &Path| p.mapping.peer_own.map_or(p.remote.ip(), |o| o.ip());
+        let known = known.chain(self.paths.iter().map(own));
+        let translated: Vec<IpAddr> = self
+            .paths
+            .iter()
+            .filter(|p| own(p) != p.remote.ip() && list.iter().any(|n| n.ip() == own(p)))
+            .map(|p| p.remote.ip())
+            .collect();
         let gone = |a: &IpAddr| {
-            a.is_ipv6() == ipv6 && Some(*a) != from && !list.iter().any(|n| n.ip() == *a)
+            a.is_ipv6() == ipv6
+                && Some(*a) != from
+                && !translated.contains(a)
+                && !list.iter().any(|n| n.ip() == *a)
         };
         let mut withdrawn: Vec<IpAddr> = Vec::new();
         for a in known.filter(gone) {
@@ -143,7 +154,7 @@ impl Peer {
         self.withdrawn.retain(|a| a.is_ipv6() != ipv6);
         self.withdrawn.extend(&withdrawn);
         let before = self.paths.len();
-        self.remove_where(|p| withdrawn.contains(&p.remote.ip()));
+        self.remove_where(|p| withdrawn.contains(&own(p)));
         let slot = &mut self.announced[usize::from(ipv6)];
         let changed = slot.as_ref() != Some(&list) || self.paths.len() != before;
         *slot = Some(list);
@@ -193,6 +204,11 @@ impl Peer {
         self.paths.iter_mut()
     }
 
+    /// Every path, for changes that the workers need not know of.
+    pub fn each_path_mut(&mut self) -> impl Iterator<Item = &mut Path> {
+        self.paths.iter_mut()
+    }
+
     pub fn path(&self, slot: u8) -> Option<&Path> {
         self.paths.iter().find(|p| p.slot == slot)
     }
@@ -201,8 +217,31 @@ impl Peer {
         self.paths.iter_mut().find(|p| p.slot == slot)
     }
 
+    /// The path between these addresses: the peer's as it calls it itself, or as it is seen from here.
     pub fn find(&self, port: PortIx, local: IpAddr, remote: IpAddr) -> Option<&Path> {
-        self.paths.iter().find(|p| p.port == port && p.local == local && p.remote.ip() == remote)
+        let here = || self.paths.iter().filter(|p| p.port == port && p.local == local);
+        here()
+            .find(|p| p.mapping.peer_own.is_some_and(|own| own.ip() == remote))
+            .or_else(|| here().find(|p| p.remote.ip() == remote))
+    }
+
+    /// The path that a message of the peer came over, which calls it `id` and its own end `own`: by
+    /// the id, else by the end, else by the source, unless that path is known to have another end.
+    pub fn find_told(
+        &self,
+        (port, local): (PortIx, IpAddr),
+        id: PathId,
+        own: Option<SocketAddr>,
+        source: SocketAddr,
+    ) -> Option<&Path> {
+        let here = || self.paths.iter().filter(|p| p.port == port && p.local == local);
+        let known_end = |p: &&Path| own.is_some() && p.mapping.peer_own == own;
+        let other_end =
+            |p: &Path| own.is_some() && p.mapping.peer_own.is_some_and(|o| Some(o) != own);
+        here()
+            .find(|p| id != PathId::NONE && p.remote_id == id && !other_end(p))
+            .or_else(|| here().find(known_end))
+            .or_else(|| here().find(|p| p.remote.ip() == source.ip() && !other_end(p)))
     }
 
     pub fn add(

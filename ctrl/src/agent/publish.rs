@@ -93,6 +93,7 @@ impl Agent {
                             local: p.local,
                             remote: p.remote.ip(),
                             remote_base_port: p.remote.port(),
+                            ends: p.mapping.ends(),
                             encapsulation,
                             next_hop: p.next_hop,
                             mtu: p.mtu,

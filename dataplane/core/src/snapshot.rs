@@ -11,7 +11,7 @@ use crate::prefix::PrefixTable;
 use crate::schedule::{PathInput, Scheduler};
 use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -67,6 +67,32 @@ impl Encapsulation {
     }
 }
 
+/// Where the peer's lanes are reached: its address and port for each, as a NAT shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneEnds([SocketAddr; Lane::MAX]);
+
+impl LaneEnds {
+    /// Lane *i* at `base`'s port + *i*: as the peer itself has it, and as a NAT that keeps ports shows it.
+    #[must_use]
+    pub fn from_base(base: SocketAddr) -> Self {
+        let at = |i: usize| SocketAddr::new(base.ip(), base.port().wrapping_add(i as u16));
+        Self(std::array::from_fn(at))
+    }
+
+    /// Where `lane` is; nothing for what is no lane.
+    #[must_use]
+    pub fn get(&self, lane: Lane) -> Option<SocketAddr> {
+        self.0.get(usize::from(lane.0)).copied()
+    }
+
+    /// Moves one lane.
+    pub fn set(&mut self, lane: Lane, end: SocketAddr) {
+        if let Some(e) = self.0.get_mut(usize::from(lane.0)) {
+            *e = end;
+        }
+    }
+}
+
 /// One path to a peer.
 #[derive(Clone, Debug)]
 pub struct PathView {
@@ -84,8 +110,10 @@ pub struct PathView {
     pub local: IpAddr,
     /// The peer's address as seen from here.
     pub remote: IpAddr,
-    /// The peer's lane-0 UDP port; lane *i* is at `+ i`.
+    /// The peer's lane-0 port; lane *i* is at `+ i` unless `ends` says otherwise.
     pub remote_base_port: u16,
+    /// The peer's lanes where they are not at `remote` and the base port + *i*: it is behind a NAT.
+    pub ends: Option<Arc<LaneEnds>>,
     /// Encapsulation of data packets.
     pub encapsulation: Encapsulation,
     /// MAC address of the next hop; `None` while unresolved.
@@ -101,11 +129,14 @@ pub struct PathView {
 }
 
 impl PathView {
-    /// The peer's UDP port for packets of `lane`.
+    /// Where the peer's end of `lane` is: what packets of the lane go to, and come from.
     #[inline]
     #[must_use]
-    pub const fn remote_port(&self, lane: Lane) -> u16 {
-        self.remote_base_port.wrapping_add(lane.0 as u16)
+    pub fn remote_end(&self, lane: Lane) -> (IpAddr, u16) {
+        match self.ends.as_ref().and_then(|e| e.get(lane)) {
+            Some(end) => (end.ip(), end.port()),
+            None => (self.remote, self.remote_base_port.wrapping_add(u16::from(lane.0))),
+        }
     }
 }
 

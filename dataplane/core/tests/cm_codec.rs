@@ -427,6 +427,9 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
             .prop_map(|(p, generation)| Tlv::Generation { path: PathId(p), generation }),
         any::<u16>().prop_map(|interval_ms| Tlv::Promise { interval_ms }),
         any::<u16>().prop_map(Tlv::BasePort),
+        any::<(std::net::Ipv4Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
+        any::<(std::net::Ipv6Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
+        any::<(std::net::IpAddr, u16)>().prop_map(|e| Tlv::SeenEnd(e.into())),
         any::<u32>().prop_map(|timestamp| Tlv::EchoRequest { timestamp }),
         any::<(u32, u32)>().prop_map(|(timestamp, hold_us)| Tlv::EchoReply { timestamp, hold_us }),
         (any::<(u8, u8, u16)>(), prop::sample::select(states.to_vec())).prop_map(
@@ -454,7 +457,7 @@ proptest! {
             prop_assert_eq!((out[at], usize::from(out[at + 1])), (t.kind(), n - 2));
             if junk {
                 // Unknown types, one empty, are skipped.
-                out.extend_from_slice(&[0, 0, 18, 0, 255, 3, 1, 2, 3]);
+                out.extend_from_slice(&[0, 0, 99, 0, 255, 3, 1, 2, 3]);
             }
         }
         let back: Vec<_> = tlv::parse(&out).collect::<Result<_, _>>().expect("our own list");
@@ -464,7 +467,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=17).contains(&out[at]));
+                whole += usize::from((1..=19).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();

@@ -125,8 +125,8 @@ fn each_fault_has_its_reason() {
         ("the other path's id", data(id, |cm| cm.path = path_id(A, 1)), UnknownPath),
         ("our own id of the path", data(id, |cm| cm.path = path_id(B, 0)), UnknownPath),
         (
-            "another source address",
-            build::udp_frame(&other_net, DATA.0, DATA.1, &payload).expect("a frame"),
+            "another source address, where no NAT maps",
+            build::udp_frame(&other_net, 40_001, 40_002, &payload).expect("a frame"),
             UnknownPath,
         ),
         ("an unknown session", data(SessionId(id.0 ^ 1), |_| {}), UnknownSession),

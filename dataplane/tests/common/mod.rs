@@ -150,6 +150,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
             local: side.wan(wan),
             remote: other.wan(wan),
             remote_base_port: Params::default().base_port,
+            ends: None,
             encapsulation: Encapsulation::Udp,
             next_hop: Some(other.port_mac(port)),
             mtu: 1500,

@@ -35,7 +35,7 @@ struct Cut {
     up: WallNanos,
 }
 
-fn wall() -> WallNanos {
+pub(super) fn wall() -> WallNanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -130,6 +130,14 @@ pub static ALL: &[Scenario] = &[
         paths: [path(40, 5), path(20, 5)],
         run: nat::udp,
     },
+    Scenario {
+        name: "nat-rebind",
+        ids: &["nat-rebind"],
+        about: "the NATs of both uplinks lose their tables and choose other ports, during a flow each way",
+        seconds: 40,
+        paths: [path(40, 5), path(20, 5)],
+        run: nat::rebind,
+    },
 ];
 
 /// A scenario by name.

@@ -1,22 +1,31 @@
-//! [nat-udp], [nat-faketcp] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
+//! [nat-udp], [nat-faketcp], [nat-rebind] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
 //! UDP get of the two paths, and what the boxes' conntrack thinks of it.
 //!
 //! The far gateway knows no address of the edge: the edge calls, and every mapping is learned. The boxes
 //! give ports of their own choice, so that an answer to the configured ports would reach nobody.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use super::cut::wall;
 use super::{gateway_transfer, plain_transfer, udp};
 use crate::lab::Lab;
+use crate::lab::capture::{Capture, WallNanos, longest_gap_ms};
 use crate::lab::emulator::Way;
-use crate::lab::error::Result;
+use crate::lab::error::{LabError, Result};
 use crate::lab::gateway::{Pair, Settings};
 use crate::lab::nat::{self, Filter};
-use crate::lab::topology::PATHS;
-use crate::result::{Goal, Row};
+use crate::lab::sampler::Sampler;
+use crate::lab::signal;
+use crate::lab::tools::{IPERF_PORT, IperfRun};
+use crate::lab::topology::{HOST_A, HOST_B, PATHS, Side};
+use crate::result::{Event, Goal, Row};
 
-/// Ports the boxes give.
+/// Ports the boxes give; and after they forgot.
 const PORTS: (u16, u16) = (20_000, 29_999);
+const OTHER_PORTS: (u16, u16) = (30_000, 39_999);
+const LANES: i64 = 4;
 
 pub(super) fn udp(lab: &mut Lab<'_>) -> Result<()> {
     aggregate(lab, "nat-udp", "udp")
@@ -29,7 +38,9 @@ fn behind_boxes(lab: &mut Lab<'_>, encapsulation: &[&'static str]) -> Result<Pai
         nat::set(&lab.ns, path, Some(PORTS), Filter::None)?;
     }
     let encapsulation = encapsulation.to_vec();
-    lab.gateways(&Settings { behind_nat: true, encapsulation, ..Settings::default() })
+    // Several lanes, each with a mapping of its own.
+    let mpip = [("lanes".to_owned(), LANES.into())].into();
+    lab.gateways(&Settings { behind_nat: true, encapsulation, mpip, ..Settings::default() })
 }
 
 fn aggregate(lab: &mut Lab<'_>, id: &'static str, encapsulation: &'static str) -> Result<()> {
@@ -109,4 +120,105 @@ fn mapping_rows(
     lab.row(Row::new(id, what, "mpip", "paths", Some(Goal::exactly(2.0)), &n).judged_by_worst());
     lab.detail("mappings", json!({ "boxes": known, "far gateway": remotes }));
     Ok(())
+}
+
+/// Before a box forgets, and after.
+const CALM: Duration = Duration::from_secs(3);
+/// Times the boxes forget, in turn.
+const REBINDS: u32 = 4;
+
+/// A flow each way; the boxes lose their tables in turn and give other ports than before.
+pub(super) fn rebind(lab: &mut Lab<'_>) -> Result<()> {
+    const ID: &str = "nat-rebind";
+    let mut pair = behind_boxes(lab, &["udp"])?;
+    let (mut survived, mut invalid) = (Vec::new(), 0);
+    let mut silences = [Vec::new(), Vec::new()];
+    let mut rates = [Vec::new(), Vec::new()];
+    let before = died(&pair)?;
+    for round in 0..lab.repeats {
+        let flows = [
+            (Side::A.host(), Side::B.host(), HOST_B, "towards the hub"),
+            (Side::B.host(), Side::A.host(), HOST_A, "towards the edge"),
+        ];
+        for (n, (from, to, address, way)) in flows.into_iter().enumerate() {
+            lab.step(&format!("TCP {way}"));
+            let filter = format!("tcp dst port {IPERF_PORT} and greater 200");
+            let capture = Capture::start(&lab.ns, to, "eth0", 60, &filter)?;
+            let sampler = Sampler::start(&lab.emulator)?;
+            let seconds = u32::try_from((CALM * (REBINDS + 1)).as_secs()).unwrap_or(u32::MAX);
+            let run = IperfRun { from, to, address, seconds, omit: 0, mptcp: false };
+            let flow = run.start(&lab.ns)?;
+            let (mut moments, mut events) = (Vec::new(), Vec::new());
+            for k in 0..REBINDS {
+                signal::sleep(CALM)?;
+                let path = PATHS[k as usize % PATHS.len()];
+                let other = (k as usize / PATHS.len()).is_multiple_of(2);
+                lab.step(&format!("TCP {way}: the box of path {path} forgets"));
+                invalid += nat::invalid(&lab.ns, path)?;
+                let ports = if other { OTHER_PORTS } else { PORTS };
+                nat::set(&lab.ns, path, Some(ports), Filter::None)?;
+                moments.push(wall());
+                events.push(Event { t_s: sampler.seconds(), what: format!("path {path}") });
+                nat::forget(&lab.ns, path)?;
+            }
+            let iperf = flow.finish();
+            let samples = sampler.finish()?;
+            let times: Vec<WallNanos> = capture.finish()?.iter().map(|f| f.at).collect();
+            let Some(&last) = times.last() else {
+                return Err(LabError::unexpected("the flow did not reach the receiving host"));
+            };
+            for &at in &moments {
+                let until = at + 1_000_000_000;
+                // A flow that never speaks again is silent for as long as anyone looked.
+                silences[n].push(longest_gap_ms(&times, at, until.min(last)).unwrap_or(3_000.0));
+            }
+            survived.push(if iperf.is_ok() { 1.0 } else { 0.0 });
+            if let Ok(i) = &iperf {
+                rates[n].push(i.mbit_s);
+            }
+            if round == 0 {
+                let dir = if n == 0 { Way::Ab } else { Way::Ba };
+                lab.series(samples.series(ID, way, dir, &events));
+            }
+        }
+    }
+    for path in PATHS {
+        invalid += nat::invalid(&lab.ns, path)?;
+    }
+    let goal = Some(Goal::exactly(1.0));
+    let what = "flows that went on to their end";
+    lab.row(Row::new(ID, what, "mpip", "flows", goal, &survived).judged_by_worst());
+    // With a full queue before the box, a challenge takes longer than a path may be silent.
+    let what = "times a path was left for it, both gateways";
+    let dead = [udp::count(died(&pair)? - before)];
+    lab.row(Row::new(ID, what, "mpip", "times", None, &dead));
+    for (n, way) in ["towards the hub", "towards the edge"].into_iter().enumerate() {
+        let what = format!("longest silence of the flow {way} when a box forgets");
+        let goal = Some(Goal::at_most(200.0));
+        lab.row(Row::new(ID, what, "mpip", "ms", goal, &silences[n]));
+        lab.row(Row::new(ID, format!("goodput {way}"), "mpip", "Mbit/s", None, &rates[n]));
+    }
+    let what = "paths that the far gateway was ever called on: no ghosts";
+    let paths = pair.b.show("paths")?;
+    let called = |p: &&Value| p.get("remote_id").is_some_and(|id| !id.is_null());
+    let n = [udp::count(crate::lab::gateway::rows(&paths).iter().filter(called).count() as u64)];
+    lab.row(Row::new(ID, what, "mpip", "paths", Some(Goal::exactly(2.0)), &n).judged_by_worst());
+    let what = "packets that the boxes' conntrack calls invalid";
+    lab.row(Row::new(ID, what, "mpip", "packets", None, &[udp::count(invalid)]));
+    lab.detail("far gateway's paths", paths);
+    pair.a.check()?;
+    lab.end_gateways("mpip", pair)
+}
+
+/// Deaths of paths so far, both gateways.
+fn died(pair: &Pair) -> Result<u64> {
+    let mut all = 0;
+    for g in [&pair.a, &pair.b] {
+        let shown = g.show("paths")?;
+        let deaths = crate::lab::gateway::rows(&shown)
+            .iter()
+            .filter_map(|p| p.get("died").and_then(Value::as_u64));
+        all += deaths.sum::<u64>();
+    }
+    Ok(all)
 }

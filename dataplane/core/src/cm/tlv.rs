@@ -9,6 +9,7 @@
 //! element gets a type number of its own. Type numbers and layouts: `docs/wire.md`.
 
 use arrayvec::ArrayVec;
+use std::net::{IpAddr, SocketAddr};
 
 use super::COUNTER_MASK;
 use crate::ids::{Lane, PathId, SessionId};
@@ -192,6 +193,10 @@ pub enum Tlv {
     },
     /// 17: UDP port of the sender's lane 0, where its paths end.
     BasePort(u16),
+    /// 18: the sender's own end of this path: its address and the port of lane 0, before any NAT.
+    OwnEnd(SocketAddr),
+    /// 19: where what this answers came from, behind any NAT, on the lane this travels on.
+    SeenEnd(SocketAddr),
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -238,6 +243,8 @@ impl Tlv {
             Self::LaneCounters { .. } => 15,
             Self::Generation { .. } => 16,
             Self::BasePort(_) => 17,
+            Self::OwnEnd(_) => 18,
+            Self::SeenEnd(_) => 19,
         }
     }
 
@@ -290,6 +297,13 @@ impl Tlv {
                 w.put(&[path.0, *generation]);
             }
             Self::Promise { interval_ms: v } | Self::BasePort(v) => w.put(&v.to_be_bytes()),
+            Self::OwnEnd(end) | Self::SeenEnd(end) => {
+                match end.ip() {
+                    IpAddr::V4(a) => w.put(&a.octets()),
+                    IpAddr::V6(a) => w.put(&a.octets()),
+                }
+                w.put(&end.port().to_be_bytes());
+            }
             Self::EchoRequest { timestamp } => w.put(&timestamp.to_be_bytes()),
             Self::EchoReply { timestamp, hold_us } => {
                 w.put(&timestamp.to_be_bytes());
@@ -434,6 +448,8 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
         }
         16 => Tlv::Generation { path: PathId(r.u8()?), generation: r.u8()? },
         17 => Tlv::BasePort(r.u16()?),
+        18 => Tlv::OwnEnd(r.end()?),
+        19 => Tlv::SeenEnd(r.end()?),
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }
@@ -465,6 +481,16 @@ impl Reader<'_> {
 
     fn u64(&mut self) -> Result<u64, TlvError> {
         self.take().map(u64::from_be_bytes)
+    }
+
+    /// An address, of the family its length tells, and a port.
+    fn end(&mut self) -> Result<SocketAddr, TlvError> {
+        let ip = match self.rest.len() {
+            6 => IpAddr::from(self.take::<4>()?),
+            18 => IpAddr::from(self.take::<16>()?),
+            _ => return Err(self.error),
+        };
+        Ok(SocketAddr::new(ip, self.u16()?))
     }
 
     fn lane(&mut self, kind: u8) -> Result<Lane, TlvError> {

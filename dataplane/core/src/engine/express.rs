@@ -23,7 +23,7 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, SeqBlock};
-use crate::ids::{NodeId, PathId, PeerIx, PortIx};
+use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::session::{Arrival, Hash, OrderKey, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Role};
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
@@ -64,8 +64,11 @@ pub(super) struct FromLan {
 #[derive(Clone, Copy)]
 pub(super) struct FromWan {
     peer: PeerIx,
-    src: Ipv4Addr,
+    /// Source address and port.
+    src: (Ipv4Addr, u16),
     dst: Ipv4Addr,
+    /// Lane of the port it came to.
+    lane: Lane,
     end: usize,
     base: Base,
     seq: SeqBlock,
@@ -98,6 +101,21 @@ impl Head {
         let addresses = Sum::dword(src.to_bits()).plus(Sum::dword(dst.to_bits()));
         let sport = ctx.snapshot.params.base_port;
         Some(Self { eth, src, dst, addresses, sport, port: path.port, id: path.id })
+    }
+}
+
+impl Head {
+    /// Where packets of `lane` go, and the sum of both addresses.
+    #[inline]
+    fn towards(&self, path: &PathView, lane: Lane) -> (Ipv4Addr, u16, Sum) {
+        match path.remote_end(lane) {
+            // Behind a NAT lanes may have addresses of their own.
+            (IpAddr::V4(dst), port) if dst != self.dst => {
+                let sum = Sum::dword(self.src.to_bits()).plus(Sum::dword(dst.to_bits()));
+                (dst, port, sum)
+            }
+            (_, port) => (self.dst, port, self.addresses),
+        }
     }
 }
 
@@ -249,8 +267,8 @@ impl<B: PacketBuf> Worker<B> {
 
     fn read_wan(&mut self, ctx: &Ctx<'_>, frame: &[u8], mac: &[u8; 6]) -> Option<FromWan> {
         let (h, end) = plain_v4(frame, mac)?;
-        let on_lane = be16(h, L4 + 2).wrapping_sub(ctx.snapshot.params.base_port)
-            < crate::ids::Lane::MAX as u16;
+        let lane = be16(h, L4 + 2).wrapping_sub(ctx.snapshot.params.base_port);
+        let on_lane = lane < Lane::MAX as u16;
         if h[ETH_LEN + 9] != IPPROTO_UDP || !on_lane || usize::from(be16(h, L4 + 4)) != end - L4 {
             return None;
         }
@@ -260,8 +278,8 @@ impl<B: PacketBuf> Worker<B> {
         }
         let peer = self.peer_of(ctx, base.node)?;
         let (src, dst) = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
-        let (src, dst) = (Ipv4Addr::from_bits(src), Ipv4Addr::from_bits(dst));
-        Some(FromWan { peer, src, dst, end, base, seq })
+        let (src, dst) = ((Ipv4Addr::from_bits(src), be16(h, L4)), Ipv4Addr::from_bits(dst));
+        Some(FromWan { peer, src, dst, lane: Lane(lane as u8), end, base, seq })
     }
 
     /// The peer of a node id; the last one asked for is remembered.
@@ -332,9 +350,9 @@ impl<B: PacketBuf> Worker<B> {
         let sum = cm::encode_data(tail, &base, &seq);
         let inner_len = p.end - L4;
         let udp_len = (inner_len + GROWTH) as u16;
-        let (sport, dport) = (head.sport.wrapping_add(u16::from(lane.0)), path.remote_port(lane));
-        let sum = head
-            .addresses
+        let sport = head.sport.wrapping_add(u16::from(lane.0));
+        let (dst, dport, addresses) = head.towards(path, lane);
+        let sum = addresses
             .plus(Sum::word(u16::from(IPPROTO_UDP)))
             .plus(Sum::word(udp_len))
             .plus(Sum::word(udp_len))
@@ -352,12 +370,7 @@ impl<B: PacketBuf> Worker<B> {
         let ttl = h[UDP_LEN + ETH_LEN + 8] - 1;
         let ip = Ip { tos, id, frag, ttl, len: udp_len + IP_LEN as u16 };
         h[..ETH_LEN].copy_from_slice(&head.eth);
-        ip.write(
-            h[ETH_LEN..L4].first_chunk_mut(),
-            IPPROTO_UDP,
-            (head.src, head.dst),
-            head.addresses,
-        );
+        ip.write(h[ETH_LEN..L4].first_chunk_mut(), IPPROTO_UDP, (head.src, dst), addresses);
         h[L4..L4 + 2].copy_from_slice(&sport.to_be_bytes());
         h[L4 + 2..L4 + 4].copy_from_slice(&dport.to_be_bytes());
         h[L4 + 4..L4 + 6].copy_from_slice(&udp_len.to_be_bytes());
@@ -387,7 +400,9 @@ impl<B: PacketBuf> Worker<B> {
     ) -> Result<Verdict, B> {
         let Some(view) = ctx.peer(p.peer) else { return Err(frame) };
         let Some(path) = view.path_of_peer(p.base.path) else { return Err(frame) };
-        let fits = path.port == port && path.local == p.dst && path.remote == p.src;
+        // A source that is not on record is the general way's matter.
+        let mapped = path.remote_end(p.lane) == (IpAddr::V4(p.src.0), p.src.1);
+        let fits = path.port == port && path.local == p.dst && mapped;
         let Some(row) = self.table.find_id_hashed(hash, p.peer, p.base.session).filter(|_| fits)
         else {
             return Err(frame);

@@ -459,6 +459,7 @@ mod tests {
             local,
             remote: local,
             remote_base_port: 4500,
+            ends: None,
             encapsulation: Encapsulation::Native,
             next_hop: None,
             mtu,

@@ -10,6 +10,7 @@
 //! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
 //! * `discover`: destinations to ask about, and queries for hosts behind us
+//! * `mapping`: sources that a NAT moved
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
 //! * `poll`: what is due without a packet; commands of the control thread
 //! * `encap`: the rewriting itself
@@ -19,6 +20,7 @@ mod discover;
 mod encap;
 mod express;
 mod lan;
+mod mapping;
 mod message;
 mod peer;
 mod poll;
@@ -92,13 +94,14 @@ impl<'a> Ctx<'a> {
     /// Wire addresses of `path` towards the peer for a packet of `lane`, `udp` encapsulation.
     /// `None` while the next hop is unknown.
     fn udp_ends(&self, path: &PathView, lane: Lane) -> Option<Ends> {
+        let (dst, dport) = path.remote_end(lane);
         Some(Ends {
             src_mac: self.port(path.port)?.mac,
             dst_mac: path.next_hop?,
             src: path.local,
-            dst: path.remote,
+            dst,
             sport: self.snapshot.params.base_port.wrapping_add(u16::from(lane.0)),
-            dport: path.remote_port(lane),
+            dport,
         })
     }
 

@@ -44,6 +44,8 @@ pub(super) struct PathState {
     pub arrivals: Arrivals,
     /// Header of packets that take the express lane.
     pub head: Option<Head>,
+    /// Lanes whose new source the control thread was told of, and since when.
+    pub noted: (Nanos, u32),
     tx: [u64; Lane::MAX],
     rx: [LaneRx; Lane::MAX],
 }
@@ -54,6 +56,7 @@ impl PathState {
             generation,
             arrivals: Arrivals::default(),
             head: None,
+            noted: (Nanos(0), 0),
             tx: [0; Lane::MAX],
             rx: [LaneRx::default(); Lane::MAX],
         }

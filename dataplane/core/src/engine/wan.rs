@@ -86,9 +86,10 @@ impl<B: PacketBuf> Worker<B> {
         let heard = peer.and_then(|peer| {
             let view = ctx.peer(peer)?;
             let path = view.path_of_peer(cm.path)?;
-            let fits = path.port == port && path.local == p.dst && path.remote == p.src;
+            let fits = path.port == port && path.local == p.dst && ctx.may_come_from(path, p);
             fits.then_some(Heard { peer, view, path })
         });
+        let moved = heard.filter(|h| !ctx.is_mapped(h.path, p));
         if cm.session.is_path_level() {
             // Probes come before the path is known; the control thread judges them.
             if let Some(h) = heard {
@@ -109,6 +110,9 @@ impl<B: PacketBuf> Worker<B> {
         if !self.owns(ctx, lane_of(cm.session, h.view.lanes)) {
             // On a port of another lane: its session, if there is one, is another worker's.
             return Verdict::Drop(DropReason::UnknownPath);
+        }
+        if moved.is_some() {
+            self.note_source(ctx, h, port, p, &cm, env);
         }
         self.measure(ctx, h, &cm.base(), cm.seq);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
