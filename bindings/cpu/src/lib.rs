@@ -38,6 +38,30 @@ fn line(at: *const u8) {
     let _ = at;
 }
 
+/// Which of eight tags are `wanted`: bit i for tag i.
+#[inline(always)]
+#[must_use]
+pub fn matches(tags: &[u16; 8], wanted: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+            _mm_setzero_si128,
+        };
+        // SAFETY: SSE2 is part of x86-64; the load reads the array's 16 bytes and needs no alignment.
+        let mask = unsafe {
+            let all = _mm_loadu_si128(tags.as_ptr().cast());
+            let same = _mm_cmpeq_epi16(all, _mm_set1_epi16(wanted.cast_signed()));
+            _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128()))
+        };
+        mask.cast_unsigned()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        tags.iter().enumerate().fold(0, |m, (i, t)| m | u32::from(*t == wanted) << i)
+    }
+}
+
 /// Asks the kernel to back a table's whole capacity with huge pages as it is filled (Linux
 /// `madvise(MADV_HUGEPAGE)`). Returns whether the kernel agreed; it may have none to give later all
 /// the same. Tables under 2 MiB are left alone.
@@ -74,6 +98,15 @@ mod tests {
         prefetch::<[u64]>(&[]);
         v.extend(1000..1 << 20);
         assert!(v.iter().copied().eq(0..1 << 20));
+    }
+
+    #[test]
+    fn matches_are_found_in_every_place() {
+        for mask in 0..=255u32 {
+            let tags = std::array::from_fn(|i| if mask >> i & 1 == 1 { 0xbeef } else { i as u16 });
+            assert_eq!(matches(&tags, 0xbeef), mask);
+        }
+        assert_eq!(matches(&[0; 8], 0), 255);
     }
 
     #[test]

@@ -12,8 +12,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 
 /// A partial ones' complement sum, not yet folded, of words in network order.
-///
-/// Every part adds at most 0xffff, so 2^48 parts fit.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Sum(u64);
 
@@ -63,15 +61,17 @@ impl Sum {
     }
 
     /// A single word.
+    #[inline]
     #[must_use]
     pub const fn word(w: u16) -> Self {
         Self(w as u64)
     }
 
     /// A 32-bit number as two words.
+    #[inline]
     #[must_use]
     pub const fn dword(w: u32) -> Self {
-        Self((w >> 16) as u64 + (w & 0xffff) as u64)
+        Self(w as u64)
     }
 
     /// An address, IPv4 or IPv6.
@@ -107,52 +107,58 @@ impl Sum {
     }
 
     /// Both sums together.
+    #[inline]
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
-        // Only sums of more than 2^48 parts could pass this bound; folding keeps it exact.
-        match self.0.checked_add(other.0) {
-            Some(s) => Self(s),
-            None => Self(fold64(self.0) as u64 + fold64(other.0) as u64),
-        }
+        // The carry comes around at the end: 2^64 is 1 modulo 0xffff.
+        let (s, carry) = self.0.overflowing_add(other.0);
+        Self(s + carry as u64)
     }
 
     /// This sum without `other`, which must be part of it.
+    #[inline]
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         self.plus(Self((!fold64(other.0)) as u64))
     }
 
     /// The same bytes one position further: the sum's bytes swap (RFC 1071 §2 B).
+    #[inline]
     #[must_use]
     pub const fn swapped(self) -> Self {
         Self(fold64(self.0).swap_bytes() as u64)
     }
 
     /// The same bytes `offset` positions further.
+    #[inline]
     #[must_use]
     pub const fn shifted(self, offset: usize) -> Self {
         if offset.is_multiple_of(2) { self } else { self.swapped() }
     }
 
     /// The 16-bit ones' complement sum. It is 0 only when every word summed is 0.
+    #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
         fold64(self.0)
     }
 
     /// The checksum: complement of the folded sum.
+    #[inline]
     #[must_use]
     pub const fn checksum(self) -> u16 {
         !self.fold()
     }
 
     /// The checksum as UDP sends it: a result of 0 becomes 0xffff, since 0 means "none" (RFC 768).
+    #[inline]
     #[must_use]
     pub const fn checksum_udp(self) -> u16 {
         udp_nonzero(self.checksum())
     }
 
     /// Whether this sum, which includes the checksum field, proves the data intact.
+    #[inline]
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.fold() == 0xffff
@@ -166,12 +172,12 @@ fn halves(w: [u8; 8]) -> u64 {
     (w >> 32) + (w & 0xffff_ffff)
 }
 
+/// Halves are added until 16 bits are left. Added to itself half around, a number has the sum of its
+/// halves in its upper one, with the carry of the lower one, which is the one that comes around.
+#[inline]
 const fn fold64(s: u64) -> u16 {
-    let s = (s >> 32) + (s & 0xffff_ffff);
-    let s = (s >> 32) + (s & 0xffff_ffff);
-    let s = (s >> 16) + (s & 0xffff);
-    let s = (s >> 16) + (s & 0xffff);
-    ((s >> 16) + (s & 0xffff)) as u16
+    let s = (s.wrapping_add(s.rotate_left(32)) >> 32) as u32;
+    (s.wrapping_add(s.rotate_left(16)) >> 16) as u16
 }
 
 /// UDP's rule: a checksum of 0 is sent as 0xffff, the other ones' complement zero (RFC 768).
@@ -204,12 +210,14 @@ impl Delta {
     pub const NONE: Self = Self(Sum::ZERO);
 
     /// A word at an even offset.
+    #[inline]
     #[must_use]
     pub const fn word(self, old: u16, new: u16) -> Self {
         self.change(Sum::word(old), Sum::word(new))
     }
 
     /// A 32-bit field at an even offset.
+    #[inline]
     #[must_use]
     pub const fn dword(self, old: u32, new: u32) -> Self {
         self.change(Sum::dword(old), Sum::dword(new))

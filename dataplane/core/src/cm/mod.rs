@@ -136,15 +136,6 @@ impl SeqBlock {
         b
     }
 
-    /// Sum of the block's bytes.
-    fn sum(self) -> Sum {
-        let lane = u32::from(self.lane.0) << 26;
-        Sum::dword(self.session_seq)
-            .plus(Sum::dword(lane | (self.counter26 & COUNTER_MASK)))
-            .plus(Sum::dword((self.tag >> 32) as u32))
-            .plus(Sum::dword(self.tag as u32))
-    }
-
     fn from_bytes(b: &[u8; SEQ_LEN]) -> Self {
         let [a0, a1, a2, a3, c0, c1, c2, c3, tag @ ..] = *b;
         let counter = u32::from_be_bytes([c0, c1, c2, c3]);
@@ -389,20 +380,6 @@ fn push_tuple<'a>(out: &'a mut [u8], t: &FlowTuple) -> Option<&'a mut [u8]> {
     push(out, &[if t.is_ipv6() { 6 } else { 4 }])
 }
 
-/// Sum of the base with checksum 0, counted from its first byte.
-fn base_sum(b: &Base, shape: u8) -> Sum {
-    let [n0, n1, n2, n3, n4, n5] = b.node.to_bytes();
-    let (feedback, delay) = b.report();
-    Sum::dword(u32::from_be_bytes([n0, n1, n2, n3]))
-        .plus(Sum::word(u16::from_be_bytes([n4, n5])))
-        .plus(Sum::dword(b.session.0))
-        .plus(Sum::word(u16::from_be_bytes([b.path.0, feedback])))
-        .plus(Sum::dword(b.timestamp))
-        .plus(Sum::dword(delay.cast_unsigned()))
-        .plus(Sum::word(u16::from_be_bytes([b.flags.0, shape])))
-        .plus(Sum::word(u16::from_be_bytes([MAGIC, 0])))
-}
-
 /// The base.
 fn base_bytes(b: &Base, shape: u8, checksum: u16) -> [u8; BASE_LEN] {
     let [n0, n1, n2, n3, n4, n5] = b.node.to_bytes();
@@ -431,11 +408,37 @@ fn seal(sum: Sum) -> (u16, Sum) {
 pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum {
     debug_assert!(base.flags.is_data() && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE));
     const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
-    // Summed from the fields: reading back what was just stored in other widths would stall.
-    let (c, sum) = seal(seq.sum().plus(base_sum(base, SHAPE)));
-    let (head, tail) = out.split_at_mut(SEQ_LEN);
-    head.copy_from_slice(&seq.to_bytes());
-    tail.copy_from_slice(&base_bytes(base, SHAPE, c));
+    let [n0, n1, n2, n3, n4, n5] = base.node.to_bytes();
+    let node = u64::from_be_bytes([0, 0, n0, n1, n2, n3, n4, n5]);
+    let (feedback, delay) = base.report();
+    let session = u64::from(base.session.0);
+    // Built and summed in words of eight bytes: reading back what was just stored in other widths
+    // would stall.
+    let mut words = [
+        u64::from(seq.session_seq) << 32
+            | u64::from(u32::from(seq.lane.0) << 26 | (seq.counter26 & COUNTER_MASK)),
+        seq.tag,
+        node << 16 | session >> 16,
+        session << 48
+            | u64::from(base.path.0) << 40
+            | u64::from(feedback) << 32
+            | u64::from(base.timestamp),
+        u64::from(delay.cast_unsigned()) << 32
+            | u64::from(base.flags.0) << 24
+            | u64::from(SHAPE) << 16
+            | u64::from(MAGIC) << 8,
+    ];
+    let sum = words
+        .iter()
+        .fold(Sum::ZERO, |s, w| s.plus(Sum::dword((w >> 32) as u32)).plus(Sum::dword(*w as u32)));
+    let (c, sum) = seal(sum);
+    let [c0, c1] = c.to_be_bytes();
+    words[4] |= u64::from(c0);
+    let (chunks, end) = out.as_chunks_mut::<8>();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = word.to_be_bytes();
+    }
+    end.fill(c1);
     sum
 }
 
@@ -446,16 +449,23 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
 pub fn decode_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
     const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
     let bytes = payload.last_chunk::<DATA_LEN>()?;
-    let (seq, base) = bytes.split_first_chunk::<SEQ_LEN>()?;
-    let view = BaseView::at_tail(base).ok()?;
     let (summed, check) = bytes.split_last_chunk::<2>()?;
-    let (base, seq) = (view.base(), SeqBlock::from_bytes(seq));
+    let (base, seq) = read_data(bytes)?;
     let legal = bytes[SEQ_LEN + 21] == SHAPE
         && base.flags.is_data()
         && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE)
         && !base.session.is_path_level()
         && usize::from(seq.lane.0) < Lane::MAX;
     (legal && Sum::of(summed).checksum() == u16::from_be_bytes(*check)).then_some((base, seq))
+}
+
+/// Reads again what [`decode_data`] has found sound.
+#[inline]
+#[must_use]
+pub fn read_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
+    let (seq, base) = payload.last_chunk::<DATA_LEN>()?.split_first_chunk::<SEQ_LEN>()?;
+    let base = BaseView::at_tail(base).ok()?.base();
+    Some((base, SeqBlock::from_bytes(seq)))
 }
 
 /// Fingerprint of an address list that [`tlv::Tlv::AddressConfirm`] confirms: FNV-1a (32 bit) over

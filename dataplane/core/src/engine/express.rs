@@ -23,7 +23,7 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, SeqBlock};
-use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
+use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx, SessionId};
 use crate::session::{Arrival, Hash, OrderKey, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Role};
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
@@ -41,7 +41,7 @@ const FRONT: usize = L4 + UDP_LEN;
 /// What the wrapper adds to a packet, bytes.
 const GROWTH: usize = UDP_LEN + DATA_LEN;
 
-/// What was read of a frame, when it qualifies.
+/// What was read of a frame, when it qualifies. Small: 32 of them lie between two stages.
 #[derive(Clone, Copy)]
 pub(super) enum Ready {
     /// It does not: the general way.
@@ -50,28 +50,36 @@ pub(super) enum Ready {
     Wan(FromWan, Hash),
 }
 
-/// A host's packet.
+/// A host's packet. The packet ends at `end` in the frame.
 #[derive(Clone, Copy)]
 pub(super) struct FromLan {
-    tuple: FlowTuple,
-    /// End of the IP packet in the frame.
-    end: usize,
-    /// Sum of the inner pseudo header.
-    pseudo: Sum,
+    src: u32,
+    dst: u32,
+    sport: u16,
+    dport: u16,
+    end: u16,
+    protocol: u8,
 }
 
-/// A wrapped packet of a known peer.
+impl FromLan {
+    const fn tuple(&self) -> FlowTuple {
+        FlowTuple {
+            protocol: self.protocol,
+            src: IpAddr::V4(Ipv4Addr::from_bits(self.src)),
+            sport: self.sport,
+            dst: IpAddr::V4(Ipv4Addr::from_bits(self.dst)),
+            dport: self.dport,
+        }
+    }
+}
+
+/// A wrapped packet of a known peer, its control message found sound.
 #[derive(Clone, Copy)]
 pub(super) struct FromWan {
     peer: PeerIx,
-    /// Source address and port.
-    src: (Ipv4Addr, u16),
-    dst: Ipv4Addr,
     /// Lane of the port it came to.
     lane: Lane,
-    end: usize,
-    base: Base,
-    seq: SeqBlock,
+    end: u16,
 }
 
 /// Header of a path's packets, prepared.
@@ -172,7 +180,6 @@ fn read_lan(frame: &[u8], mac: &[u8; 6]) -> Option<FromLan> {
     let (h, end) = plain_v4(frame, mac)?;
     let (protocol, ttl) = (h[ETH_LEN + 9], h[ETH_LEN + 8]);
     let len = (end - L4) as u16;
-    // A segment whose own checksum covers it all sums to what its pseudo header lacks.
     let steady = match protocol {
         IPPROTO_UDP => be16(h, L4 + 4) == len && be16(h, L4 + 6) != 0,
         IPPROTO_TCP => is_steady_tcp(frame.get(L4..end)?),
@@ -181,19 +188,14 @@ fn read_lan(frame: &[u8], mac: &[u8; 6]) -> Option<FromLan> {
     if !steady || ttl <= 1 {
         return None;
     }
-    let (src, dst) = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
-    let pseudo = Sum::dword(src)
-        .plus(Sum::dword(dst))
-        .plus(Sum::word(u16::from(protocol)))
-        .plus(Sum::word(len));
-    let tuple = FlowTuple {
-        protocol,
-        src: Ipv4Addr::from_bits(src).into(),
+    Some(FromLan {
+        src: be32(h, ETH_LEN + 12),
+        dst: be32(h, ETH_LEN + 16),
         sport: be16(h, L4),
-        dst: Ipv4Addr::from_bits(dst).into(),
         dport: be16(h, L4 + 2),
-    };
-    Some(FromLan { tuple, end, pseudo })
+        end: end as u16,
+        protocol,
+    })
 }
 
 /// Fields of an IPv4 header to be written.
@@ -218,17 +220,18 @@ impl Ip {
         addresses: Sum,
     ) {
         let Some(h) = h else { return };
+        let front = u64::from(u16::from_be_bytes([0x45, self.tos])) << 48
+            | u64::from(self.len) << 32
+            | u64::from(u16::from_be_bytes(self.id)) << 16
+            | u64::from(u16::from_be_bytes(self.frag));
+        let rest = u16::from_be_bytes([self.ttl, protocol]);
         let sum = addresses
-            .plus(Sum::word(u16::from_be_bytes([0x45, self.tos])))
-            .plus(Sum::word(self.len))
-            .plus(Sum::word(u16::from_be_bytes(self.id)))
-            .plus(Sum::word(u16::from_be_bytes(self.frag)))
-            .plus(Sum::word(u16::from_be_bytes([self.ttl, protocol])));
-        let [l0, l1] = self.len.to_be_bytes();
-        let [c0, c1] = sum.checksum().to_be_bytes();
-        let ([i0, i1], [f0, f1]) = (self.id, self.frag);
-        let front = [0x45, self.tos, l0, l1, i0, i1, f0, f1, self.ttl, protocol, c0, c1];
-        h[..12].copy_from_slice(&front);
+            .plus(Sum::dword((front >> 32) as u32))
+            .plus(Sum::dword(front as u32))
+            .plus(Sum::word(rest));
+        let rest = u32::from(rest) << 16 | u32::from(sum.checksum());
+        h[..8].copy_from_slice(&front.to_be_bytes());
+        h[8..12].copy_from_slice(&rest.to_be_bytes());
         h[12..16].copy_from_slice(&src.octets());
         h[16..].copy_from_slice(&dst.octets());
     }
@@ -242,13 +245,13 @@ impl<B: PacketBuf> Worker<B> {
         match view.role {
             Role::Lan => {
                 let Some(p) = read_lan(frame, &view.mac) else { return Ready::No };
-                let hash = self.table.hash_tuple(&p.tuple);
+                let hash = self.table.hash_tuple(&p.tuple());
                 self.table.prefetch_tuple(hash);
                 Ready::Lan(p, hash)
             }
             Role::Wan => {
-                let Some(p) = self.read_wan(ctx, frame, &view.mac) else { return Ready::No };
-                let hash = self.table.hash_id(p.peer, p.base.session);
+                let Some((p, id)) = self.read_wan(ctx, frame, &view.mac) else { return Ready::No };
+                let hash = self.table.hash_id(p.peer, id);
                 self.table.prefetch_id(hash);
                 Ready::Wan(p, hash)
             }
@@ -265,21 +268,24 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    fn read_wan(&mut self, ctx: &Ctx<'_>, frame: &[u8], mac: &[u8; 6]) -> Option<FromWan> {
+    fn read_wan(
+        &mut self,
+        ctx: &Ctx<'_>,
+        frame: &[u8],
+        mac: &[u8; 6],
+    ) -> Option<(FromWan, SessionId)> {
         let (h, end) = plain_v4(frame, mac)?;
         let lane = be16(h, L4 + 2).wrapping_sub(ctx.snapshot.params.base_port);
         let on_lane = lane < Lane::MAX as u16;
         if h[ETH_LEN + 9] != IPPROTO_UDP || !on_lane || usize::from(be16(h, L4 + 4)) != end - L4 {
             return None;
         }
-        let (base, seq) = cm::decode_data(frame.get(FRONT..end)?)?;
+        let (base, _) = cm::decode_data(frame.get(FRONT..end)?)?;
         if base.flags != Flags::WRAP {
             return None;
         }
         let peer = self.peer_of(ctx, base.node)?;
-        let (src, dst) = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
-        let (src, dst) = ((Ipv4Addr::from_bits(src), be16(h, L4)), Ipv4Addr::from_bits(dst));
-        Some(FromWan { peer, src, dst, lane: Lane(lane as u8), end, base, seq })
+        Some((FromWan { peer, lane: Lane(lane as u8), end: end as u16 }, base.session))
     }
 
     /// The peer of a node id; the last one asked for is remembered.
@@ -305,13 +311,14 @@ impl<B: PacketBuf> Worker<B> {
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Result<Verdict, B> {
-        let Some(row) = self.table.find_tuple_hashed(hash, &p.tuple) else { return Err(frame) };
+        let Some(row) = self.table.find_tuple_hashed(hash, &p.tuple()) else { return Err(frame) };
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
         let Some(view) = ctx.peer(session.peer) else { return Err(frame) };
         let Some(state) = self.peers.get_mut(usize::from(session.peer.0)) else {
             return Err(frame);
         };
-        let l3_len = p.end - ETH_LEN;
+        let end = usize::from(p.end);
+        let l3_len = end - ETH_LEN;
         let steady = session.state == State::Confirmed
             && session.epoch == view.epoch
             && session.fin != (true, true);
@@ -339,7 +346,7 @@ impl<B: PacketBuf> Worker<B> {
             flags: Flags::WRAP,
         };
         let seq = SeqBlock { session_seq: session.tx_seq, lane, counter26, tag: 0 };
-        frame.truncate(p.end);
+        frame.truncate(end);
         if !frame.append(DATA_LEN) || !frame.prepend(UDP_LEN) {
             return Ok(Verdict::Drop(DropReason::NoBuffer));
         }
@@ -348,7 +355,12 @@ impl<B: PacketBuf> Worker<B> {
             return Ok(Verdict::Drop(DropReason::BadL4));
         };
         let sum = cm::encode_data(tail, &base, &seq);
-        let inner_len = p.end - L4;
+        let inner_len = end - L4;
+        // A segment whose own checksum covers it all sums to what its pseudo header lacks.
+        let pseudo = Sum::dword(p.src)
+            .plus(Sum::dword(p.dst))
+            .plus(Sum::word(u16::from(p.protocol)))
+            .plus(Sum::word(inner_len as u16));
         let udp_len = (inner_len + GROWTH) as u16;
         let sport = head.sport.wrapping_add(u16::from(lane.0));
         let (dst, dport, addresses) = head.towards(path, lane);
@@ -358,7 +370,7 @@ impl<B: PacketBuf> Worker<B> {
             .plus(Sum::word(udp_len))
             .plus(Sum::word(sport))
             .plus(Sum::word(dport))
-            .plus(Sum::word(p.pseudo.checksum()))
+            .plus(Sum::word(pseudo.checksum()))
             .plus(sum.shifted(inner_len));
         // The old IP header begins where 8 bytes were put in front.
         let Some(h) = bytes.first_chunk_mut::<FRONT>() else {
@@ -371,10 +383,11 @@ impl<B: PacketBuf> Worker<B> {
         let ip = Ip { tos, id, frag, ttl, len: udp_len + IP_LEN as u16 };
         h[..ETH_LEN].copy_from_slice(&head.eth);
         ip.write(h[ETH_LEN..L4].first_chunk_mut(), IPPROTO_UDP, (head.src, dst), addresses);
-        h[L4..L4 + 2].copy_from_slice(&sport.to_be_bytes());
-        h[L4 + 2..L4 + 4].copy_from_slice(&dport.to_be_bytes());
-        h[L4 + 4..L4 + 6].copy_from_slice(&udp_len.to_be_bytes());
-        h[L4 + 6..].copy_from_slice(&sum.checksum_udp().to_be_bytes());
+        let udp = u64::from(sport) << 48
+            | u64::from(dport) << 32
+            | u64::from(udp_len) << 16
+            | u64::from(sum.checksum_udp());
+        h[L4..].copy_from_slice(&udp.to_be_bytes());
         session.tx_seq = session.tx_seq.wrapping_add(1);
         session.last_used = ctx.now;
         session.stats.tx_packets += 1;
@@ -398,12 +411,20 @@ impl<B: PacketBuf> Worker<B> {
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Result<Verdict, B> {
+        let end = usize::from(p.end);
+        let Some((base, seq)) = frame.data().get(FRONT..end).and_then(cm::read_data) else {
+            return Err(frame);
+        };
+        let Some(h) = frame.data().first_chunk::<FRONT>() else { return Err(frame) };
+        let (src, dst) = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
+        let (src, dst) = (Ipv4Addr::from_bits(src), Ipv4Addr::from_bits(dst));
+        let sport = be16(h, L4);
         let Some(view) = ctx.peer(p.peer) else { return Err(frame) };
-        let Some(path) = view.path_of_peer(p.base.path) else { return Err(frame) };
+        let Some(path) = view.path_of_peer(base.path) else { return Err(frame) };
         // A source that is not on record is the general way's matter.
-        let mapped = path.remote_end(p.lane) == (IpAddr::V4(p.src.0), p.src.1);
-        let fits = path.port == port && path.local == p.dst && mapped;
-        let Some(row) = self.table.find_id_hashed(hash, p.peer, p.base.session).filter(|_| fits)
+        let mapped = path.remote_end(p.lane) == (IpAddr::V4(src), sport);
+        let fits = path.port == port && path.local == dst && mapped;
+        let Some(row) = self.table.find_id_hashed(hash, p.peer, base.session).filter(|_| fits)
         else {
             return Err(frame);
         };
@@ -411,7 +432,7 @@ impl<B: PacketBuf> Worker<B> {
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (session.tuple.dst, session.tuple.src) else {
             return Err(frame);
         };
-        let inner = FRONT..p.end - DATA_LEN;
+        let inner = FRONT..end - DATA_LEN;
         let Some(l4) = frame.data().get(inner) else { return Err(frame) };
         let Some([s0, s1, d0, d1, l0, l1]) = l4.first_chunk::<6>().copied() else {
             return Err(frame);
@@ -435,8 +456,8 @@ impl<B: PacketBuf> Worker<B> {
         {
             return Err(frame);
         }
-        let len = p.end - DATA_LEN - FRONT + IP_LEN;
-        frame.truncate(p.end - DATA_LEN);
+        let len = end - DATA_LEN - FRONT + IP_LEN;
+        frame.truncate(end - DATA_LEN);
         frame.trim_front(UDP_LEN);
         let bytes = frame.data_mut();
         // Eight bytes further: where the outer header's fields were.
@@ -458,11 +479,11 @@ impl<B: PacketBuf> Worker<B> {
         session.stats.rx_packets += 1;
         session.stats.rx_bytes += len as u64;
         let h = Heard { peer: p.peer, view, path };
-        self.measure(ctx, h, &p.base, Some(p.seq));
+        self.measure(ctx, h, &base, Some(seq));
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
-            cell.received(p.end - ETH_LEN, ctx.now.as_micros());
+            cell.received(end - ETH_LEN, ctx.now.as_micros());
         }
-        let arrived = Arrived { sent_at: p.base.timestamp, seq: Some(p.seq), tcp: None };
+        let arrived = Arrived { sent_at: base.timestamp, seq: Some(seq), tcp: None };
         Ok(self.deliver(ctx, h, row, &arrived, frame, env))
     }
 }

@@ -41,11 +41,8 @@ impl Bucket {
     /// Bit i: slot i has the tag.
     #[inline]
     fn matches(&self, tag: u16) -> u32 {
-        let mut found = 0;
-        for (i, t) in self.tags.iter().enumerate() {
-            found |= u32::from(*t == tag) << i;
-        }
-        found
+        let [first @ .., a, b] = &self.tags;
+        mpip_cpu::matches(first, tag) | u32::from(*a == tag) << 8 | u32::from(*b == tag) << 9
     }
 }
 
