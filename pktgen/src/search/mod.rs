@@ -8,6 +8,7 @@
 //! | [`mlr`] | the search for all goals at once: NDR, PDR (RFC 9971, which was draft-ietf-bmwg-mlrsearch) |
 //! | [`rfc2544`] | throughput, latency, frame loss rate, back-to-back frames per frame size |
 //! | [`sweep`] | rate ramps, and soaks at constant load |
+//! | [`present`] | all of these as result files with charts |
 //!
 //! Nothing here does I/O or reads a clock: whoever owns ports implements [`Trial`], tests implement it
 //! as a model of a device. Loads are packets per second over all ports together.
@@ -15,6 +16,7 @@
 pub mod classify;
 pub mod goal;
 pub mod mlr;
+pub mod present;
 #[cfg(test)]
 mod properties;
 pub mod rfc2544;
