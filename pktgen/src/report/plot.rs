@@ -35,6 +35,7 @@ pub(super) fn over_time(series: &[&Series]) -> String {
             to: (top * 1.3).max(1.0),
         },
         shades: outages(series, end),
+        legend: SeriesLabelPosition::UpperRight,
         curves,
     })
 }
@@ -65,6 +66,8 @@ pub(super) fn chart(chart: &Chart) -> String {
         // Room for the legend.
         y: Direction { label: &chart.y.label, scale: sy, from: y0, to: y1 + (y1 - y0) * 0.25 },
         shades: Vec::new(),
+        // What such charts show tends to grow to the right.
+        legend: SeriesLabelPosition::UpperLeft,
         curves,
     })
 }
@@ -90,6 +93,7 @@ struct Plot<'a> {
     curves: Vec<Drawn>,
     /// Times to shade.
     shades: Vec<(f64, f64)>,
+    legend: SeriesLabelPosition,
 }
 
 /// Where a value goes; nowhere, if it has no place on such an axis.
@@ -161,7 +165,7 @@ fn svg(plot: &Plot<'_>) -> String {
 }
 
 fn draw(plot: &Plot<'_>, text: &mut String) -> Result<(), String> {
-    let Plot { x, y, curves, shades } = plot;
+    let Plot { x, y, curves, shades, legend } = plot;
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     let e = |e: &dyn std::fmt::Display| e.to_string();
     let mut chart = ChartBuilder::on(&root)
@@ -212,7 +216,7 @@ fn draw(plot: &Plot<'_>, text: &mut String) -> Result<(), String> {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(legend.clone())
         .background_style(WHITE.mix(0.85))
         .label_font((FONT, 12, &SOFT))
         .draw()

@@ -42,7 +42,10 @@ pub fn search(report: &SearchReport, latency: &[LatencyAt], wanted: &[Wanted]) -
     }
     file.charts.extend(trials_chart(&report.trials));
     file.charts.extend(loss_chart(
-        report.trials.iter().map(|t| (t.goal.clone().unwrap_or("warm-up".into()), &t.measured)),
+        report
+            .trials
+            .iter()
+            .filter_map(|t| Some((format!("trials for {}", t.goal.as_ref()?), &t.measured))),
     ));
     file.charts.extend(Chart::latency(
         "Latency",
@@ -100,14 +103,17 @@ pub(super) fn goal_rows(arm: &str, goal: &GoalReport, least: Option<Goal>) -> Ve
     rows
 }
 
-/// Loads in the order they were tried.
+/// Loads in the order they were tried, the warm-up left out: it is far from the others.
 fn trials_chart(trials: &[SearchTrial]) -> Option<Chart> {
     let class = |ratio: f64| match ratio {
         0.0 => "no loss",
         r if r <= 0.005 => "up to 0.5 % lost",
         _ => "more lost",
     };
-    let numbered = || trials.iter().map(|t| &t.measured).zip(1_u32..);
+    let numbered = || {
+        let all = trials.iter().zip(1_u32..);
+        all.filter(|(t, _)| t.goal.is_some()).map(|(t, n)| (&t.measured, n))
+    };
     let curves: Vec<Curve> = ["no loss", "up to 0.5 % lost", "more lost"]
         .iter()
         .map(|&name| Curve {
@@ -119,7 +125,8 @@ fn trials_chart(trials: &[SearchTrial]) -> Option<Chart> {
                 .collect(),
         })
         .collect();
-    (!trials.is_empty()).then(|| Chart {
+    numbered().next()?;
+    Some(Chart {
         title: "Trials".to_owned(),
         x: Axis::new("trial", Scale::Linear),
         y: Axis::new("load, packets/s", Scale::Linear),
