@@ -404,6 +404,7 @@ fn seal(sum: Sum) -> (u16, Sum) {
 /// The CM of a data packet in steady state (sequence block and base), written into `out` with its
 /// checksum; returns the sum of all 41 bytes for the outer checksum. The caller vouches for the
 /// flags: data only, no [`Flags::OPEN`], no [`Flags::IP_CHANGE`].
+#[inline(always)]
 #[must_use]
 pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum {
     debug_assert!(base.flags.is_data() && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE));

@@ -83,7 +83,6 @@ pub(super) struct FromWan {
 }
 
 /// Header of a path's packets, prepared.
-#[derive(Clone, Copy)]
 pub(super) struct Head {
     eth: [u8; ETH_LEN],
     src: Ipv4Addr,
@@ -114,7 +113,7 @@ impl Head {
 
 impl Head {
     /// Where packets of `lane` go, and the sum of both addresses.
-    #[inline]
+    #[inline(always)]
     fn towards(&self, path: &PathView, lane: Lane) -> (Ipv4Addr, u16, Sum) {
         match path.remote_end(lane) {
             // Behind a NAT lanes may have addresses of their own.
@@ -153,7 +152,7 @@ const fn be32(b: &[u8; L4 + UDP_LEN], at: usize) -> u32 {
 
 /// The first bytes of a frame to `mac` that is a whole IPv4 packet without options, sound so far, and
 /// where the packet ends.
-#[inline]
+#[inline(always)]
 fn plain_v4<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Option<(&'a [u8; FRONT], usize)> {
     let h = frame.first_chunk::<FRONT>()?;
     let whole = be16(h, ETH_LEN + 6) & 0x3fff == 0;
@@ -211,7 +210,7 @@ struct Ip {
 
 impl Ip {
     /// Writes header and checksum; `addresses` is the sum of the two.
-    #[inline]
+    #[inline(always)]
     fn write(
         &self,
         h: Option<&mut [u8; IP_LEN]>,
@@ -332,11 +331,11 @@ impl<B: PacketBuf> Worker<B> {
         };
         let lane = session.lane;
         let feedback = state.feedback.next_report();
-        let Some((head, counter26)) =
-            state.path(slot).and_then(|s| Some((s.head?, s.next_counter(lane))))
-        else {
+        let Some(of_path) = state.path(slot) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
+        let counter26 = of_path.next_counter(lane);
+        let Some(head) = &of_path.head else { return Ok(Verdict::Drop(DropReason::NoPath)) };
         let base = Base {
             node: ctx.snapshot.node,
             session: session.id,
@@ -392,11 +391,11 @@ impl<B: PacketBuf> Worker<B> {
         session.last_used = ctx.now;
         session.stats.tx_packets += 1;
         session.stats.tx_bytes += l3_len as u64;
-        let peer = session.peer;
+        let (peer, port) = (session.peer, head.port);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
             cell.sent(usize::from(ip.len));
         }
-        env.transmit(head.port, frame);
+        env.transmit(port, frame);
         Ok(Verdict::Forward)
     }
 
