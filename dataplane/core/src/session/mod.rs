@@ -93,35 +93,50 @@ impl Once {
     }
 }
 
-/// One session.
+/// One session, four cache lines. The first holds what every packet needs, the second what it changes,
+/// the third what a delivery needs; what opening a session needs comes last.
+#[repr(C, align(64))]
 pub struct Session<T> {
-    /// The id both ends use.
-    pub id: SessionId,
-    /// The id of the other side's simultaneous OPEN, still accepted.
-    pub alias: Option<SessionId>,
-    /// Where the session goes.
-    pub peer: PeerIx,
     /// The tuple as our LAN sends it.
     pub tuple: FlowTuple,
+    /// The id both ends use.
+    pub id: SessionId,
+    /// Next session sequence number to send.
+    pub tx_seq: u32,
+    /// The peer's restart count this session's sequence numbers belong to.
+    pub epoch: u64,
+    /// Where the session goes.
+    pub peer: PeerIx,
     /// Lane, from the tuple's hash.
     pub lane: Lane,
     /// How far it is agreed.
     pub state: State,
+    /// FIN seen from our LAN, from the peer; both end the session.
+    pub fin: (bool, bool),
     /// Whether this side made the id.
     pub opener: bool,
     /// Whether the peer asked for the row: it then counts into the peer's share of the table. Never
     /// changes.
     pub accepted: bool,
-    /// The peer's restart count this session's sequence numbers belong to.
-    pub epoch: u64,
-    /// When it was made.
-    pub created: Nanos,
+
     /// Last user packet in either direction.
     pub last_used: Nanos,
-    /// Next session sequence number to send.
-    pub tx_seq: u32,
-    /// FIN seen from our LAN, from the peer; both end the session.
-    pub fin: (bool, bool),
+    /// Counters for `mpipctl show sessions`.
+    pub stats: SessionStats,
+    /// Stamp of the snapshot that `next_hop` was taken from.
+    pub next_hop_stamp: u64,
+
+    /// Receive side.
+    pub arrival: Arrival<T>,
+    /// Whether the row is in the worker's list of sessions with held packets.
+    pub waiting: bool,
+    /// Cached next hop on the LAN and the snapshot it came from.
+    pub next_hop: Option<(PortIx, [u8; 6])>,
+
+    /// When it was made.
+    pub created: Nanos,
+    /// The id of the other side's simultaneous OPEN, still accepted.
+    pub alias: Option<SessionId>,
     /// Paths (bit = slot) on which a stand-alone OPEN went out since `opened_at`.
     pub opened_on: u32,
     /// When `opened_on` was last cleared.
@@ -130,16 +145,6 @@ pub struct Session<T> {
     pub confirmed_at: Nanos,
     /// When the peer sent the newest OPEN of its that made `id`, by its clock, µs mod 2^32.
     pub open_sent: Option<u32>,
-    /// Receive side.
-    pub arrival: Arrival<T>,
-    /// Whether the row is in the worker's list of sessions with held packets.
-    pub waiting: bool,
-    /// Cached next hop on the LAN and the snapshot it came from.
-    pub next_hop: Option<(PortIx, [u8; 6])>,
-    /// Stamp of the snapshot that `next_hop` was taken from.
-    pub next_hop_stamp: u64,
-    /// Counters for `mpipctl show sessions`.
-    pub stats: SessionStats,
 }
 
 /// Per-session counters.
@@ -200,6 +205,16 @@ mod tests {
             next_hop_stamp: 0,
             stats: SessionStats::default(),
         }
+    }
+
+    #[test]
+    fn rows_lie_on_cache_lines_as_announced() {
+        use std::mem::offset_of;
+        type Boxed = Session<Box<()>>;
+        assert_eq!((size_of::<Boxed>(), size_of::<Option<Boxed>>()), (256, 256));
+        let lines = [offset_of!(Boxed, last_used), offset_of!(Boxed, arrival)];
+        assert_eq!(lines, [64, 128]);
+        assert!(offset_of!(Boxed, accepted) < 64 && offset_of!(Boxed, next_hop_stamp) < 128);
     }
 
     #[test]

@@ -161,19 +161,19 @@ impl<T> SessionTable<T> {
     /// Asks for the row that a tuple of this hash is most likely in.
     #[inline]
     pub fn prefetch_row_of_tuple(&self, hash: Hash) {
-        self.prefetch_row(self.by_tuple.candidate(hash.0));
+        self.prefetch_row(self.by_tuple.candidate(hash.0), 2);
     }
 
     /// Asks for the row that an id of this hash is most likely in.
     #[inline]
     pub fn prefetch_row_of_id(&self, hash: Hash) {
-        self.prefetch_row(self.by_id.candidate(hash.0));
+        self.prefetch_row(self.by_id.candidate(hash.0), 3);
     }
 
     #[inline]
-    fn prefetch_row(&self, row: Option<Row>) {
+    fn prefetch_row(&self, row: Option<Row>, lines: usize) {
         if let Some(row) = row.and_then(|r| self.rows.get(r as usize)) {
-            mpip_cpu::prefetch_lines(row, 3);
+            mpip_cpu::prefetch_lines(row, lines);
         }
     }
 
