@@ -10,5 +10,6 @@ pub mod link;
 pub mod progress;
 pub mod report;
 pub mod result;
+pub mod run;
 pub mod search;
 pub mod traffic;

@@ -1,6 +1,7 @@
 //! The command line of `mpip-pktgen`.
 
 mod link;
+mod run;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Command {
     LinkShow(link::ShowArgs),
     /// Measure the emulator against what is asked of it; needs no privileges and no devices
     LinkTest(link::TestArgs),
+    /// Send traffic and measure what comes back: loss, order, latency
+    Run(Box<run::RunArgs>),
 }
 
 /// Runs the command line of this process. What goes wrong is said on standard error.
@@ -34,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::LinkSet(args) => link::set(args),
         Command::LinkShow(args) => link::show(&args),
         Command::LinkTest(args) => link::test(&args),
+        Command::Run(args) => run::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -39,6 +39,20 @@ pub struct ControlCounts {
     pub unfollowed: u64,
 }
 
+impl ControlCounts {
+    /// Adds another thread's.
+    pub fn add(&mut self, o: &Self) {
+        self.data += o.data;
+        self.consumed += o.consumed;
+        self.missing += o.missing;
+        self.wrong_session += o.wrong_session;
+        self.wrong_lane += o.wrong_lane;
+        self.counter_gaps += o.counter_gaps;
+        self.counter_behind += o.counter_behind;
+        self.unfollowed += o.unfollowed;
+    }
+}
+
 /// What a message says about its packet.
 #[derive(Clone, Copy)]
 pub(super) struct Message {

@@ -72,7 +72,7 @@ pub enum SourceError {
 }
 
 /// The next packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Pick {
     /// Bytes of the frame, without FCS.
     pub len: u16,
