@@ -20,6 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
+    "rte_eth_add_rx_callback",
     "rte_eth_dev_close",
     "rte_eth_dev_count_avail",
     "rte_eth_dev_get_mtu",
@@ -32,8 +33,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_promiscuous_disable",
     "rte_eth_promiscuous_enable",
     "rte_eth_promiscuous_get",
+    "rte_eth_remove_rx_callback",
     "rte_eth_stats_get",
     "rte_eth_stats_reset",
+    "rte_free",
     "rte_log_set_level_pattern",
     "rte_mempool_avail_count",
     "rte_mempool_free",
@@ -49,7 +52,8 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Structures the wrapper only holds pointers to: nothing may depend on their layout.
-const HANDLES: &[&str] = &["rte_mempool", "rte_ring", "rte_device", "rte_mbuf_ext_shared_info"];
+const HANDLES: &[&str] =
+    &["rte_mempool", "rte_ring", "rte_device", "rte_eth_rxtx_callback", "rte_mbuf_ext_shared_info"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

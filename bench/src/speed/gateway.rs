@@ -1,5 +1,5 @@
 //! The gateway under test, in a process of its own: the real dataplane with a snapshot that does not
-//! change, fed by a device or by a second thread, measured on request.
+//! change, fed by a device, measured on request.
 //!
 //! Input: one command per line (`measure <ms>`, `quit`; the end of input is `quit`). Output: one JSON
 //! object per line, [`Ready`] once and a [`Reading`] per measurement. The lcore never pauses by
@@ -12,10 +12,13 @@
 //! so all that is measured happens on one lcore, as in `dpdk-testpmd` over the same devices.
 
 use std::io::{self, BufRead};
-use std::sync::mpsc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use dpdk::{Burst, Clock, Eal, Memory, Mempool, MempoolConfig, Port, RingEnd, pin_current_thread};
+use dpdk::{
+    Burst, Clock, Eal, Mbuf, Memory, Mempool, MempoolConfig, Port, RingEnd, pin_current_thread,
+};
 use mpip_core::engine::{Command, SessionQuery};
 use mpip_core::ids::SessionId;
 use mpip_core::session::State;
@@ -25,24 +28,29 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::place::{self, PATH_MTU, PATHS, Shape};
-use super::source::{Ingress, Sessions, Source};
+use super::source::{Cells, Ingress, Numbering, Sessions};
 use crate::result::say;
 
 /// Where packets come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Feed {
-    /// The LAN port is this device.
-    Device(String),
-    /// The LAN port is a ring; a second thread sends packets of flows drawn at random.
-    Random,
-    /// The LAN port is a ring; a second thread sends packets of known flows at `known_mpps` and, as
-    /// fast as they are taken, first packets of new ones.
+    /// The LAN ports are these devices, one at least; what they receive is what is forwarded.
+    Devices(Vec<String>),
+    /// The LAN port is this device; its packets become those of flows drawn at random.
+    Random(String),
+    /// The same, and while it is measured only `known_mpps` of the packets are of known flows; the
+    /// others are first packets of new ones.
     Setup {
+        /// Devargs.
+        device: String,
         /// Million packets of known flows a second.
         known_mpps: f64,
     },
-    /// The WAN ports are rings; a second thread is the far gateway, its sessions in order over both.
+    /// The WAN ports are these devices; their packets become the far gateway's, its sessions in order
+    /// over both.
     FromFar {
+        /// Devargs, one for each path.
+        devices: Vec<String>,
         /// Bytes of the frame inside.
         len: u16,
     },
@@ -78,6 +86,8 @@ pub struct Ready {
     pub memory: String,
     /// Seconds it took to make the sessions.
     pub opened_in_s: f64,
+    /// Seconds it took to confirm them.
+    pub confirmed_in_s: f64,
 }
 
 /// One measurement.
@@ -85,7 +95,7 @@ pub struct Ready {
 pub struct Reading {
     /// Packets that entered the engine.
     pub rx: u64,
-    /// Packets forwarded or delivered.
+    /// Packets that left on a port.
     pub out: u64,
     /// CPU time of the lcores' threads, ns.
     pub cpu_ns: u64,
@@ -95,14 +105,16 @@ pub struct Reading {
     pub busy: f64,
     /// Packets per round with packets.
     pub per_round: f64,
+    /// Time in which packets were made, of `cpu_ns`.
+    pub feed_ns: u64,
     /// Drops by reason, those that happened.
     pub drops: Vec<(String, u64)>,
     /// Sessions in the tables at the end.
     pub sessions: u64,
     /// Sessions made meanwhile.
     pub opened: u64,
-    /// Packets of the feed that found no room in the ring and that were due: a loss.
-    pub refused: u64,
+    /// Packets of known flows that were due and that the gateway did not fetch in time: a loss.
+    pub late: u64,
     /// Memory of the process at the end, hugepages included, bytes.
     pub memory_bytes: u64,
     /// Packet buffers that are neither in the pool nor accounted for, as far as can be told while
@@ -112,12 +124,14 @@ pub struct Reading {
 
 /// Packets per device queue.
 const DESCRIPTORS: u16 = 512;
-/// Packets in the rings of the feeding thread; small enough to stay in the second-level cache.
+/// Packets in the ring of answers.
 const RING: u32 = 511;
 const POOL: u32 = 16_383;
 /// Rows asked for at a time.
 const BATCH: u32 = 2048;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often all sessions are asked whether they wait for an answer.
+const PASSES: u32 = 50;
 
 /// Runs the process.
 ///
@@ -132,8 +146,9 @@ pub fn run(spec: &Spec) -> Result<(), String> {
         .init()
         .map_err(|e| text(&e))?;
     let clock = Clock::calibrate().map_err(|e| text(&e))?;
-    let mut ends = Vec::new();
-    let ports = ports(&eal, spec, &mut ends)?;
+    let cells = Arc::new(Cells::default());
+    let mut maker = Maker { eal: &eal, spec, clock, cells: &cells };
+    let (ports, answers) = maker.ports()?;
     let workers: Vec<usize> = (0..usize::from(spec.workers)).collect();
     let mut config = DataplaneConfig::new(clock, ports, workers.clone());
     config.affinity = workers
@@ -150,12 +165,18 @@ pub fn run(spec: &Spec) -> Result<(), String> {
         workers: spec.workers,
         max_sessions: spec.max_sessions,
         answers: !matches!(spec.feed, Feed::FromFar { .. }),
+        more_lans: match &spec.feed {
+            Feed::Devices(all) => all.len().saturating_sub(1) as u16,
+            _ => 0,
+        },
     };
+    // Before the tables are made.
+    let before = memory_bytes();
     let dataplane = devices.start(place::snapshot(&shape)).map_err(|e| text(&e))?;
     pin_current_thread(&[spec.helper_cpu]).map_err(|e| text(&e))?;
-    let mut gateway = Gateway { dataplane, clock, eal, spec: spec.clone(), source: None };
-    let served = gateway.serve(ends);
-    let report = gateway.end();
+    let mut gateway = Gateway { dataplane, clock, eal, spec: spec.clone(), cells };
+    let served = gateway.serve(before, answers);
+    let report = gateway.dataplane.stop();
     served?;
     if !report.is_clean() {
         return Err(format!("the gateway did not end clean: {report:?}"));
@@ -163,39 +184,87 @@ pub fn run(spec: &Spec) -> Result<(), String> {
     Ok(())
 }
 
-fn ports(eal: &Eal, spec: &Spec, ends: &mut Vec<RingEnd>) -> Result<Vec<PortSetup>, String> {
-    let mut ring = |name: &str| -> Result<Device, String> {
-        let (port, mut far) = Port::from_rings(eal, name, 1, RING).map_err(|e| e.to_string())?;
-        ends.extend(far.pop());
-        Ok(Device::Open(port))
-    };
-    let sink = |i: u16| Device::Probe(format!("net_null{i},no-rx=1"));
-    // With several workers, ports are dealt to the lcores in turn.
-    let lcore = |port: u16| usize::from(port) % usize::from(spec.workers.max(1));
-    let setup = |port: u16, device, mtu| PortSetup {
-        device,
-        mtu: Some(mtu),
-        rx_lcore: lcore(port),
-        tx_lcore: lcore(port),
-        twin: None,
-        promiscuous: false,
-    };
-    let mut ports = vec![match &spec.feed {
-        Feed::Device(devargs) => setup(0, Device::Probe(devargs.clone()), 1500),
-        Feed::Random | Feed::Setup { .. } => setup(0, ring("lan")?, 1500),
-        Feed::FromFar { .. } => setup(0, sink(0), 1500),
-    }];
-    for p in 1..=PATHS {
-        let device = match spec.feed {
-            Feed::FromFar { .. } => ring(&format!("wan{p}"))?,
-            _ => sink(p),
+/// Makes the ports.
+struct Maker<'a> {
+    eal: &'a Eal,
+    spec: &'a Spec,
+    clock: Clock,
+    cells: &'a Arc<Cells>,
+}
+
+impl Maker<'_> {
+    /// The ports by index, and the far end of that for answers.
+    fn ports(&mut self) -> Result<(Vec<PortSetup>, Option<RingEnd>), String> {
+        let sink = |i: u16| Device::Probe(format!("net_null{i},no-rx=1"));
+        let workers = usize::from(self.spec.workers.max(1));
+        // With several workers, ports are dealt to the lcores in turn.
+        let setup = |port: u16, device, mtu| PortSetup {
+            device,
+            mtu: Some(mtu),
+            rx_lcore: usize::from(port) % workers,
+            tx_lcore: usize::from(port) % workers,
+            twin: None,
+            promiscuous: false,
         };
-        ports.push(setup(p, device, PATH_MTU));
+        let mut ports = Vec::new();
+        if let Feed::FromFar { devices, len } = &self.spec.feed {
+            ports.push(setup(0, sink(0), 1500));
+            let numbering = Numbering::new(self.spec.sessions);
+            for (p, devargs) in (1..=PATHS).zip(devices) {
+                let device = self.far(devargs, p, usize::from(*len), &numbering)?;
+                ports.push(setup(p, device, PATH_MTU));
+            }
+            return Ok((ports, None));
+        }
+        let (first, more) = match &self.spec.feed {
+            Feed::Devices(all) => {
+                let (first, more) = all.split_first().ok_or("no device to feed the gateway")?;
+                (Device::Probe(first.clone()), more)
+            }
+            Feed::Random(devargs) => (self.sessions(devargs, None)?, &[][..]),
+            Feed::Setup { device, known_mpps } => {
+                (self.sessions(device, Some(*known_mpps))?, &[][..])
+            }
+            Feed::FromFar { .. } => return Err("no LAN port".to_owned()),
+        };
+        ports.push(setup(0, first, 1500));
+        ports.extend((1..=PATHS).map(|p| setup(p, sink(p), PATH_MTU)));
+        let (answers, mut end) =
+            Port::from_rings(self.eal, "answers", 1, RING).map_err(|e| e.to_string())?;
+        ports.push(setup(PATHS + 1, Device::Open(answers), PATH_MTU));
+        for (i, devargs) in (PATHS + 2..).zip(more) {
+            ports.push(setup(i, Device::Probe(devargs.clone()), 1500));
+        }
+        Ok((ports, end.pop()))
     }
-    if !matches!(spec.feed, Feed::FromFar { .. }) {
-        ports.push(setup(PATHS + 1, ring("answers")?, PATH_MTU));
+
+    fn sessions(&self, devargs: &str, known_mpps: Option<f64>) -> Result<Device, String> {
+        let cells = Arc::clone(self.cells);
+        let mut feed = Sessions::new(cells, self.spec.sessions, known_mpps)?;
+        self.probe(devargs, move |burst| feed.apply(burst))
     }
-    Ok(ports)
+
+    fn far(
+        &self,
+        devargs: &str,
+        port: u16,
+        len: usize,
+        numbering: &Arc<Numbering>,
+    ) -> Result<Device, String> {
+        let (cells, numbering) = (Arc::clone(self.cells), Arc::clone(numbering));
+        let mut feed = Ingress::new(cells, numbering, port, self.spec.sessions, len, self.clock)?;
+        self.probe(devargs, move |burst| feed.apply(burst))
+    }
+
+    fn probe(
+        &self,
+        devargs: &str,
+        apply: impl FnMut(&mut [Mbuf]) -> usize + Send + 'static,
+    ) -> Result<Device, String> {
+        let mut port = Port::probe(self.eal, devargs).map_err(|e| e.to_string())?;
+        port.on_receive(apply).map_err(|e| e.to_string())?;
+        Ok(Device::Open(port))
+    }
 }
 
 struct Gateway {
@@ -203,59 +272,46 @@ struct Gateway {
     clock: Clock,
     eal: Eal,
     spec: Spec,
-    source: Option<Source>,
+    cells: Arc<Cells>,
 }
 
 /// Everything that is counted, at one moment.
 #[derive(Clone, Default)]
 struct Mark {
     verdicts: VerdictCounts,
+    sent: u64,
     cpu_ns: u64,
     wall_ns: u64,
     busy_ns: u64,
     total_ns: u64,
     packets: u64,
     busy_rounds: u64,
-    refused: u64,
+    feed_ticks: u64,
+    late: u64,
     sessions: u64,
 }
 
 impl Gateway {
-    fn serve(&mut self, mut ends: Vec<RingEnd>) -> Result<(), String> {
-        let before = memory_bytes();
+    fn serve(&mut self, before: u64, answers: Option<RingEnd>) -> Result<(), String> {
         let started = Instant::now();
         let n = self.spec.sessions;
-        let pool = MempoolConfig { size: POOL, cache: 256, data_room: 2048, socket: None };
-        let pool = Mempool::new(&self.eal, "feed", &pool).map_err(|e| e.to_string())?;
-        let answers = match self.spec.feed {
-            Feed::FromFar { len } => {
-                let source = Ingress::new(ends, n, usize::from(len), self.clock, pool.clone())?;
-                self.source = Some(Source::start(&self.eal, source, self.spec.helper_cpu)?);
-                None
-            }
-            Feed::Random | Feed::Setup { .. } => {
-                let answers = ends.pop();
-                let lan = ends.pop().ok_or("no ring to feed")?;
-                let known = match self.spec.feed {
-                    Feed::Setup { known_mpps } => Some(known_mpps),
-                    _ => None,
-                };
-                let source = Sessions::new(lan, n, known, self.clock, pool.clone())?;
-                self.source = Some(Source::start(&self.eal, source, self.spec.helper_cpu)?);
-                answers
-            }
-            Feed::Device(_) => ends.pop(),
-        };
         self.wait("the sessions to be made", |g| g.sessions() >= u64::from(n))?;
         let opened_in_s = started.elapsed().as_secs_f64();
+        let started = Instant::now();
         if let Some(mut answers) = answers {
+            let pool = MempoolConfig { size: 2047, cache: 0, data_room: 2048, socket: None };
+            let pool = Mempool::new(&self.eal, "answers", &pool).map_err(|e| e.to_string())?;
+            // Answers alone, so that they do not have to wait behind what is in no hurry.
+            self.cells.hold.store(true, Relaxed);
             self.confirm_all(&mut answers, &pool)?;
+            self.cells.hold.store(false, Relaxed);
         }
         let ready = Ready {
             sessions: self.sessions(),
             memory_bytes: (before, memory_bytes()),
             memory: format!("{:?}", self.eal.memory()),
             opened_in_s,
+            confirmed_in_s: started.elapsed().as_secs_f64(),
         };
         print_json(&ready)?;
         for line in io::stdin().lock().lines() {
@@ -271,11 +327,6 @@ impl Gateway {
             }
         }
         Ok(())
-    }
-
-    fn end(mut self) -> mpip_dataplane::StopReport {
-        drop(self.source.take());
-        self.dataplane.stop()
     }
 
     fn sessions(&self) -> u64 {
@@ -297,9 +348,6 @@ impl Gateway {
             if progress > last {
                 (last, end) = (progress, Instant::now() + PATIENCE);
             }
-            if let Some(why) = self.source.as_ref().and_then(Source::failed) {
-                return Err(format!("{what}: {why}"));
-            }
             if Instant::now() > end {
                 return Err(format!("{what}: not within {PATIENCE:?}: {seen:?}"));
             }
@@ -308,94 +356,116 @@ impl Gateway {
         Ok(())
     }
 
-    /// Answers every OPEN, until no session is left that waits for it.
+    /// Answers every OPEN, until no session is left that waits for it. Answers may be lost where
+    /// lcores hand packets to one another and their source never pauses.
     fn confirm_all(&mut self, answers: &mut RingEnd, pool: &Mempool) -> Result<(), String> {
-        for worker in 0..self.spec.workers {
-            let mut from = Some(0);
-            while let Some(row) = from {
-                let (tx, rx) = mpsc::channel();
-                let query = SessionQuery { from: row, rows: BATCH };
-                if !self.dataplane.command_to(worker, Command::Sessions(query, tx)) {
-                    std::thread::sleep(Duration::from_micros(100));
-                    continue;
-                }
-                let batch = rx.recv_timeout(PATIENCE).map_err(|e| format!("sessions: {e}"))?;
-                for s in batch.sessions.iter().filter(|s| s.state == State::Opening) {
-                    push(answers, pool, s.id)?;
-                }
-                from = batch.next;
+        for _ in 0..PASSES {
+            let mut waiting = 0;
+            for worker in 0..self.spec.workers {
+                waiting += self.confirm(worker, answers, pool)?;
             }
+            if waiting == 0 {
+                return Ok(());
+            }
+            // What is in the ring has to arrive before it is asked again.
+            let end = Instant::now() + PATIENCE;
+            while !answers.inject.is_empty() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let (n, sent) = (u64::from(self.spec.sessions), self.verdicts());
-        self.wait("the confirmations", |g| g.verdicts().consume >= n)?;
-        let after = self.verdicts();
-        if after.dropped() > sent.dropped() {
-            return Err(format!("confirmations were dropped: {:?}", drops(&after)));
+        Err(format!("sessions stay unconfirmed: {:?}", self.verdicts()))
+    }
+
+    /// Answers the sessions of one worker that wait for it, and says how many they were.
+    fn confirm(
+        &mut self,
+        worker: u8,
+        answers: &mut RingEnd,
+        pool: &Mempool,
+    ) -> Result<u64, String> {
+        let (mut waiting, mut from) = (0, Some(0));
+        while let Some(row) = from {
+            let (tx, rx) = mpsc::channel();
+            let query = SessionQuery { from: row, rows: BATCH };
+            if !self.dataplane.command_to(worker, Command::Sessions(query, tx)) {
+                std::thread::sleep(Duration::from_micros(100));
+                continue;
+            }
+            let batch = rx.recv_timeout(PATIENCE).map_err(|e| format!("sessions: {e}"))?;
+            for s in batch.sessions.iter().filter(|s| s.state == State::Opening) {
+                push(answers, pool, s.id)?;
+                waiting += 1;
+            }
+            from = batch.next;
         }
-        Ok(())
+        Ok(waiting)
     }
 
     fn mark(&self) -> Result<Mark, String> {
         // The lcores publish about once a millisecond; just then the counters are right.
-        let (seen, patience) = (self.verdicts().rx, Instant::now() + Duration::from_millis(20));
+        let seen = self.verdicts().rx;
+        let patience = Instant::now() + Duration::from_millis(20);
         while self.verdicts().rx == seen && Instant::now() < patience {
             std::hint::spin_loop();
         }
         let lcores = self.dataplane.lcores();
         let sum = |f: fn(&mpip_dataplane::LcoreReading) -> u64| lcores.iter().map(f).sum();
+        let ports = self.dataplane.ports().map_err(|e| e.to_string())?;
         Ok(Mark {
             verdicts: self.verdicts(),
+            sent: ports.iter().map(|p| p.tx.sent).sum(),
             cpu_ns: lcore_cpu_ns()?,
             wall_ns: self.clock.now(),
             busy_ns: sum(|l| l.busy_ns),
             total_ns: sum(|l| l.total_ns),
             packets: sum(|l| l.packets),
             busy_rounds: sum(|l| l.busy_rounds),
-            refused: self.source.as_ref().map_or(0, Source::refused),
+            feed_ticks: self.cells.ticks.load(Relaxed),
+            late: self.cells.late.load(Relaxed),
             sessions: self.sessions(),
         })
     }
 
     fn measure(&self, time: Duration) -> Result<Reading, String> {
-        if let Some(source) = &self.source {
-            source.go(true);
-        }
+        self.cells.go.store(true, Relaxed);
         // The caches are another process's.
         std::thread::sleep(Duration::from_millis(30));
-        let a = self.mark()?;
+        let first = self.mark()?;
         std::thread::sleep(time);
-        let b = self.mark()?;
-        if let Some(source) = &self.source {
-            source.go(false);
-            if let Some(why) = source.failed() {
-                return Err(why);
-            }
-        }
+        let last = self.mark()?;
+        self.cells.go.store(false, Relaxed);
         if let [dead, ..] = self.dataplane.dead_lcores()[..] {
             return Err(format!("lcore {dead} has died"));
         }
-        let drop_diff =
+        Ok(self.reading(&first, &last))
+    }
+
+    fn reading(&self, a: &Mark, b: &Mark) -> Reading {
+        let dropped =
             |r: &DropReason| b.verdicts.drops[*r as usize] - a.verdicts.drops[*r as usize];
         let pool = self.dataplane.pool();
-        Ok(Reading {
+        Reading {
             rx: b.verdicts.rx - a.verdicts.rx,
-            out: b.verdicts.forward + b.verdicts.deliver - a.verdicts.forward - a.verdicts.deliver,
+            out: b.sent - a.sent,
             cpu_ns: b.cpu_ns - a.cpu_ns,
             wall_ns: b.wall_ns - a.wall_ns,
             busy: (b.busy_ns - a.busy_ns) as f64 / (b.total_ns - a.total_ns).max(1) as f64,
             per_round: (b.packets - a.packets) as f64
                 / (b.busy_rounds - a.busy_rounds).max(1) as f64,
+            feed_ns: (u128::from(b.feed_ticks - a.feed_ticks) * 1_000_000_000
+                / u128::from(self.clock.hz().max(1))) as u64,
             drops: DropReason::ALL
                 .iter()
-                .filter(|r| drop_diff(r) > 0)
-                .map(|r| (r.name().to_owned(), drop_diff(r)))
+                .filter(|r| dropped(r) > 0)
+                .map(|r| (r.name().to_owned(), dropped(r)))
                 .collect(),
             sessions: b.sessions,
             opened: b.sessions.saturating_sub(a.sessions),
-            refused: b.refused - a.refused,
+            late: b.late - a.late,
             memory_bytes: memory_bytes(),
             buffers_in_use: pool.size - pool.free,
-        })
+        }
     }
 }
 
@@ -415,11 +485,6 @@ fn push(end: &mut RingEnd, pool: &Mempool, id: SessionId) -> Result<(), String> 
         dpdk::pause();
     }
     Err("the gateway takes no more confirmations".to_owned())
-}
-
-fn drops(counts: &VerdictCounts) -> Vec<(&'static str, u64)> {
-    let all = DropReason::ALL.iter().map(|r| (r.name(), counts.drops[*r as usize]));
-    all.filter(|(_, n)| *n > 0).collect()
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), String> {

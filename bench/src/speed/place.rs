@@ -92,6 +92,8 @@ pub struct Shape {
     pub max_sessions: usize,
     /// Whether there is the port for answers.
     pub answers: bool,
+    /// LAN ports beside the first; behind all others. With them there is the port for answers.
+    pub more_lans: u16,
 }
 
 /// The snapshot of the gateway under test.
@@ -107,6 +109,11 @@ pub fn snapshot(shape: &Shape) -> Snapshot {
     let mut ports = vec![port(Role::Lan, 0, LAN_ADDRESS, 1500)];
     let wans = PATHS + u16::from(shape.answers);
     ports.extend((1..=wans).map(|p| port(Role::Wan, p, wan(1, p), PATH_MTU)));
+    let others = (wans + 1..).take(usize::from(shape.more_lans));
+    ports.extend(others.map(|p| port(Role::Lan, p, LAN_ADDRESS, 1500)));
+    // Frames are for the first LAN port, whichever of them receives them.
+    let first = ports.first().map(|p| p.mac).unwrap_or_default();
+    ports.iter_mut().filter(|p| p.role == Role::Lan).for_each(|p| p.mac = first);
     let paths = (1..=wans).map(path).collect();
     let peer = PeerView::new(far_node(), 1, 1, LANES, true, paths);
     let mut prefixes = PrefixTable::default();
@@ -297,18 +304,21 @@ impl Mix {
     }
 }
 
-/// Writes one frame of each of `flows` flows as a capture file, in order.
+/// Writes frames as a capture file.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn write_pcap(path: &Path, flows: u32, mix: Mix) -> Result<(), String> {
+/// A frame cannot be made, or the file not be written.
+pub fn write_pcap(
+    path: &Path,
+    frames: impl Iterator<Item = Result<Vec<u8>, String>>,
+) -> Result<(), String> {
     let mut out = Vec::new();
     // Magic, version 2.4, zone, accuracy, longest frame, Ethernet.
     for v in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
         out.extend_from_slice(&v.to_le_bytes());
     }
-    for i in 0..flows {
-        let frame = lan_frame(i, mix.len(i))?;
+    for frame in frames {
+        let frame = frame?;
         let len = u32::try_from(frame.len()).map_err(|e| e.to_string())?;
         for v in [0, 0, len, len] {
             out.extend_from_slice(&v.to_le_bytes());

@@ -1,101 +1,47 @@
-//! Packets made by a second thread, for what no capture file can hold: millions of flows, new flows,
-//! and the far gateway's packets, whose numbers and time advance.
+//! Packets that no capture file can hold: of millions of flows, of new flows, and the far gateway's,
+//! whose numbers and time advance.
 //!
-//! Owner of each feed: its thread. The control thread sees two cells: whether to send, and what
-//! was refused. First every session is opened, in order and whether or not it is told
-//! to send; nothing is lost doing so, because a full ring is waited for.
+//! A port receives the same packets again and again (`net_pcap` with `infinite_rx`), and a function
+//! between the device and the gateway writes into each what makes it this flow's, or the next. It runs
+//! on the lcore that is measured: no packet comes from another CPU's caches, as none does in the
+//! program that the gateway is compared with. The time it takes is measured, and taken off.
+//!
+//! Owner of each feed: the lcore that receives. The control thread sees [`Cells`]. First every session
+//! is opened, in order; the gateway loses none of them, because it receives no faster than it works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use dpdk::{Burst, Clock, Eal, Mempool, Producer, RingEnd, Worker, spawn_worker};
+use dpdk::{Clock, Mbuf, rdtsc};
 use mpip_core::checksum::Sum;
 use mpip_core::tuple::IPPROTO_TCP;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 
 use super::place::{self, Numbers, PATHS, near_end};
 
-const BURST: usize = 32;
-
-#[derive(Default)]
-struct Cells {
-    go: AtomicBool,
-    quit: AtomicBool,
-    refused: AtomicU64,
+/// What a feed and the control thread tell each other.
+#[derive(Debug, Default)]
+pub struct Cells {
+    /// New flows are wanted. Written by the control thread.
+    pub go: AtomicBool,
+    /// No packets are wanted once every session is opened. Written by the control thread.
+    pub hold: AtomicBool,
+    /// Packets that were due and that the gateway did not come to fetch.
+    pub late: AtomicU64,
+    /// Time spent making packets, ticks.
+    pub ticks: AtomicU64,
 }
 
-/// A running feed. Dropping it ends the thread.
-pub struct Source {
-    cells: Arc<Cells>,
-    thread: Option<Worker<()>>,
-}
-
-/// What a feed does in one go.
-pub trait Feed: Send + 'static {
-    /// Opens some more sessions; false when all are.
-    fn open(&mut self) -> bool;
-    /// Sends some packets; returns those that were due and found no room.
-    fn send(&mut self) -> u64;
-    /// The measurement begins: time that has passed is not made up for.
-    fn begin(&mut self) {}
-}
-
-impl Source {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn start(eal: &Eal, mut feed: impl Feed, cpu: usize) -> Result<Self, String> {
-        let cells = Arc::new(Cells::default());
-        let shared = Arc::clone(&cells);
-        let work = move || {
-            let quit = || shared.quit.load(Ordering::Relaxed);
-            while !quit() && feed.open() {}
-            let mut going = false;
-            while !quit() {
-                let go = shared.go.load(Ordering::Relaxed);
-                if go && !going {
-                    feed.begin();
-                }
-                going = go;
-                if !go {
-                    std::thread::sleep(std::time::Duration::from_micros(200));
-                    continue;
-                }
-                let refused = feed.send();
-                if refused > 0 {
-                    shared.refused.fetch_add(refused, Ordering::Relaxed);
-                }
-            }
-        };
-        let thread = spawn_worker(eal, "feed", &[cpu], work).map_err(|e| e.to_string())?;
-        Ok(Self { cells, thread: Some(thread) })
-    }
-
-    /// Sends, or not.
-    pub fn go(&self, on: bool) {
-        self.cells.go.store(on, Ordering::Relaxed);
-    }
-
-    /// Packets so far that were due and found no room.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.cells.refused.load(Ordering::Relaxed)
-    }
-
-    /// Why the thread ended, if it did.
-    #[must_use]
-    pub fn failed(&self) -> Option<String> {
-        let ended = self.thread.as_ref().is_none_or(Worker::is_finished);
-        ended.then(|| "the feeding thread has ended".to_owned())
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.cells.quit.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
+impl Cells {
+    /// Runs `work` and counts its time. One writer: the lcore that receives.
+    #[inline]
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = rdtsc();
+        let result = work();
+        let ticks = rdtsc().wrapping_sub(start);
+        self.ticks.store(self.ticks.load(Relaxed) + ticks, Relaxed);
+        result
     }
 }
 
@@ -106,6 +52,13 @@ fn random(state: &mut u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// CPU time of this thread, ns.
+fn cpu_ns() -> f64 {
+    // Cannot fail for the caller's own clock.
+    let t = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or(TimeSpec::new(0, 0));
+    t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64
 }
 
 fn fold(mut sum: u32) -> u16 {
@@ -139,7 +92,6 @@ const fn words(v: u32) -> u32 {
 
 /// A LAN frame of any flow: one template, four fields put in.
 struct LanFrame {
-    bytes: Vec<u8>,
     /// Sums of the IP and UDP checksums without the flow's fields.
     sums: (u32, u32),
 }
@@ -156,7 +108,7 @@ impl LanFrame {
         let without = |sum: u16, field: u32| u32::from(!sum) + u32::from(!fold(field));
         let ip = without(get16(&bytes, IP_SUM), words(src.to_bits()));
         let udp = without(get16(&bytes, UDP_SUM), words(src.to_bits()) + u32::from(sport));
-        Ok(Self { bytes, sums: (ip, udp) })
+        Ok(Self { sums: (ip, udp) })
     }
 
     #[inline]
@@ -171,163 +123,88 @@ impl LanFrame {
     }
 }
 
-/// A ring to a port and the burst on its way there.
-struct Lane {
-    ring: Producer,
-    burst: Burst<BURST>,
-}
-
-impl Lane {
-    fn new(end: RingEnd) -> Self {
-        Self { ring: end.inject, burst: Burst::new() }
-    }
-
-    /// Sends the rest of the last burst and allocates the next; false if either has to wait.
-    #[inline]
-    fn next(&mut self, pool: &Mempool) -> bool {
-        if !self.burst.is_empty() {
-            self.ring.push(&mut self.burst);
-        }
-        self.burst.is_empty() && pool.alloc_burst(&mut self.burst, BURST)
-    }
-}
-
 /// LAN packets of many flows.
 pub struct Sessions {
-    lane: Lane,
-    pool: Mempool,
+    cells: Arc<Cells>,
     frame: LanFrame,
-    clock: Clock,
     /// Sessions that were asked for, and flows begun so far.
     known: u32,
     begun: u32,
     rng: u64,
-    /// Of known flows: nanoseconds between packets, and when the next is due.
+    /// Nanoseconds of the lcore's CPU time between packets of known flows, if new ones are wanted beside
+    /// them. Wall time would count what other programs take of the CPU as the gateway's delay.
     pace: Option<f64>,
     due: f64,
+    going: bool,
 }
 
+/// Packets of known flows behind their time from which on the gateway is too slow for them: what the
+/// queue of a NIC holds.
+const QUEUE: f64 = 4096.0;
+
 impl Sessions {
-    /// Packets of `known` flows, drawn at random, as fast as they are taken; with `pace_mpps` those at
-    /// that rate and first packets of new flows as fast as they are taken.
+    /// Packets of `known` flows, drawn at random; with `known_mpps`, while [`Cells::go`], those at that
+    /// rate, and first packets of new flows for the rest of the gateway's time. The device's packets are
+    /// LAN frames of 60 bytes.
     ///
     /// # Errors
     /// There are not so many flows, or none.
-    pub fn new(
-        lan: RingEnd,
-        known: u32,
-        pace_mpps: Option<f64>,
-        clock: Clock,
-        pool: Mempool,
-    ) -> Result<Self, String> {
+    pub fn new(cells: Arc<Cells>, known: u32, known_mpps: Option<f64>) -> Result<Self, String> {
         if known == 0 || known > place::MAX_FLOWS {
             return Err(format!("{known} flows; give 1 to {}", place::MAX_FLOWS));
         }
-        Ok(Self {
-            lane: Lane::new(lan),
-            pool,
-            frame: LanFrame::new(60)?,
-            clock,
-            known,
-            begun: 0,
-            rng: 1,
-            pace: pace_mpps.map(|mpps| 1e3 / mpps),
-            due: 0.0,
-        })
+        let pace = known_mpps.map(|mpps| 1e3 / mpps);
+        let frame = LanFrame::new(60)?;
+        Ok(Self { cells, frame, known, begun: 0, rng: 1, pace, due: 0.0, going: false })
     }
 
-    #[inline]
-    fn draw(&mut self) -> u32 {
-        let wide = (random(&mut self.rng) >> 32) * u64::from(self.known);
-        (wide >> 32) as u32
-    }
-
-    /// Fills the burst, `known` of it with known flows, the rest with new ones.
-    fn fill(&mut self, known: usize) {
-        let mut burst = std::mem::take(&mut self.lane.burst);
-        for (i, mbuf) in burst.iter_mut().enumerate() {
-            let flow = if i < known {
-                self.draw()
-            } else {
-                self.begun = self.begun.wrapping_add(1);
-                self.begun - 1
-            };
-            let _fits = mbuf.set_data(&self.frame.bytes);
-            self.frame.write(mbuf.data_mut(), flow);
-        }
-        self.lane.burst = burst;
-    }
-}
-
-impl Feed for Sessions {
-    fn open(&mut self) -> bool {
-        if self.begun >= self.known && self.lane.burst.is_empty() {
-            return false;
-        }
-        if self.begun >= self.known {
-            self.lane.ring.push(&mut self.lane.burst);
-        } else if self.lane.next(&self.pool) {
-            let extra = BURST.saturating_sub((self.known - self.begun) as usize);
-            self.fill(extra.min(self.begun as usize));
-        }
-        true
-    }
-
-    fn begin(&mut self) {
-        self.due = self.clock.now() as f64;
-    }
-
-    fn send(&mut self) -> u64 {
-        let Some(pace) = self.pace else {
-            for _ in 0..16 {
-                if self.lane.next(&self.pool) {
-                    self.fill(BURST);
-                }
-            }
+    /// Writes flows into a burst; all of it is received, or while [`Cells::hold`] nothing.
+    pub fn apply(&mut self, burst: &mut [Mbuf]) -> usize {
+        if self.begun >= self.known && self.cells.hold.load(Relaxed) {
             return 0;
-        };
-        let now = self.clock.now() as f64;
-        let behind = ((now - self.due) / pace).max(0.0);
-        // A full ring's worth behind: those packets have been lost where a real NIC would have lost them.
-        if behind > self.lane.ring.capacity() as f64 {
-            self.due = now;
-            return behind as u64;
         }
-        if self.lane.next(&self.pool) {
-            let known = (behind as usize).min(BURST);
-            // New flows only while there is room: they must not push out what is known.
-            let room = self.lane.ring.len() < self.lane.ring.capacity() / 2;
-            if !room && known < BURST {
-                self.lane.burst.clear();
-                return 0;
+        let cells = Arc::clone(&self.cells);
+        cells.timed(|| {
+            let known = if self.begun < self.known { 0 } else { self.due_now(burst.len()) };
+            let new = self.pace.is_some();
+            for (i, mbuf) in burst.iter_mut().enumerate() {
+                let flow = if i < known || (!new && self.begun >= self.known) {
+                    let wide = (random(&mut self.rng) >> 32) * u64::from(self.known);
+                    (wide >> 32) as u32
+                } else {
+                    self.begun = self.begun.wrapping_add(1);
+                    self.begun - 1
+                };
+                self.frame.write(mbuf.data_mut(), flow);
             }
-            self.due += known as f64 * pace;
-            self.fill(known);
-        }
-        0
+        });
+        burst.len()
     }
-}
 
-/// The far gateway: its sessions in turn, bursts over the paths in turn, everything in order.
-pub struct Ingress {
-    lanes: Vec<Lane>,
-    pool: Mempool,
-    clock: Clock,
-    sessions: u32,
-    opened: u32,
-    next: u32,
-    turn: usize,
-    /// By path and session.
-    frames: Vec<Vec<FarFrame>>,
-    seq: Vec<u32>,
-    /// By path and lane.
-    counters: Vec<[u32; place::LANES as usize]>,
-    len: usize,
+    /// How many packets of a burst are of known flows.
+    fn due_now(&mut self, burst: usize) -> usize {
+        let Some(pace) = self.pace.filter(|_| self.cells.go.load(Relaxed)) else {
+            self.going = false;
+            return burst;
+        };
+        let now = cpu_ns();
+        if !std::mem::replace(&mut self.going, true) {
+            self.due = now;
+        }
+        let behind = ((now - self.due) / pace).max(0.0);
+        if behind > QUEUE {
+            self.cells.late.fetch_add(behind as u64, Relaxed);
+            self.due = now;
+            return burst;
+        }
+        let known = (behind as usize).min(burst);
+        self.due += known as f64 * pace;
+        known
+    }
 }
 
 /// A packet of one session over one path, but for the fields that advance.
 struct FarFrame {
-    bytes: Vec<u8>,
     lane: usize,
     /// Sums without the advancing fields: of the control message, of the outer UDP.
     sums: (u32, u32),
@@ -349,7 +226,7 @@ impl FarFrame {
         let cm = cm + u32::from(!fold(words(lane_bits)));
         let whole = bytes.get(at..).unwrap_or_default();
         let udp = u32::from(!get16(&bytes, UDP_SUM)) + u32::from(!Sum::of(whole).fold());
-        Ok(Self { bytes, lane, sums: (u32::from(fold(cm)), u32::from(fold(udp))), at })
+        Ok(Self { lane, sums: (u32::from(fold(cm)), u32::from(fold(udp))), at })
     }
 
     #[inline]
@@ -366,97 +243,126 @@ impl FarFrame {
     }
 }
 
+/// What the far gateway's two paths share: one lcore receives from both.
+#[derive(Debug)]
+pub struct Numbering {
+    /// Next session sequence number, by session.
+    seq: Vec<AtomicU32>,
+    opened: AtomicBool,
+}
+
+impl Numbering {
+    /// Nothing sent so far.
+    #[must_use]
+    pub fn new(sessions: u32) -> Arc<Self> {
+        let seq = (0..sessions).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { seq, opened: AtomicBool::new(false) })
+    }
+
+    fn next(&self, session: u32) -> u32 {
+        let Some(cell) = self.seq.get(session as usize) else { return 0 };
+        let seq = cell.load(Relaxed);
+        cell.store(seq.wrapping_add(1), Relaxed);
+        seq
+    }
+}
+
+/// The far gateway's packets over one path: its sessions in turn.
+pub struct Ingress {
+    cells: Arc<Cells>,
+    numbering: Arc<Numbering>,
+    clock: Clock,
+    frames: Vec<FarFrame>,
+    /// Packets with the tuple, for the path that opens the sessions.
+    opening: Vec<Vec<u8>>,
+    next: usize,
+    /// By lane.
+    counters: [u32; place::LANES as usize],
+}
+
 impl Ingress {
-    /// `sessions` sessions, TCP in frames of `len` bytes, over the ports of `ends`.
+    /// `sessions` sessions over the path of `port`; the device's packets are [`device_frame`]s, in
+    /// order. The first path opens the sessions, the other ones wait for that.
     ///
     /// # Errors
     /// A bug in the frames; or `sessions` is so small that a burst holds one of them twice.
     pub fn new(
-        ends: Vec<RingEnd>,
+        cells: Arc<Cells>,
+        numbering: Arc<Numbering>,
+        port: u16,
         sessions: u32,
         len: usize,
         clock: Clock,
-        pool: Mempool,
     ) -> Result<Self, String> {
-        if (sessions as usize) < BURST * 8 || sessions > 1 << 16 {
-            return Err(format!("{sessions} sessions; give 256 to 65,536"));
+        if !(256..=1 << 16).contains(&sessions) || !(1..=PATHS).contains(&port) {
+            return Err(format!("{sessions} sessions on port {port}; give 256 to 65,536"));
         }
-        let of_path = |p| (0..sessions).map(|i| FarFrame::new(i, p, len)).collect();
+        let frames = (0..sessions).map(|i| FarFrame::new(i, port, len));
+        let now = (clock.now() / 1000) as u32;
+        let opening = |i| {
+            let n = Numbers { session: 0, counter: i, timestamp: now, tcp: 0 };
+            place::from_far(i, port, len, &n, true)
+        };
         Ok(Self {
-            lanes: ends.into_iter().map(Lane::new).collect(),
-            pool,
+            cells,
+            numbering,
             clock,
-            sessions,
-            opened: 0,
+            frames: frames.collect::<Result<_, String>>()?,
+            opening: (0..if port == 1 { sessions } else { 0 })
+                .map(opening)
+                .collect::<Result<_, String>>()?,
             next: 0,
-            turn: 0,
-            frames: (1..=PATHS).map(of_path).collect::<Result<_, String>>()?,
-            seq: vec![0; sessions as usize],
-            counters: vec![[0; place::LANES as usize]; usize::from(PATHS)],
-            len,
+            counters: [if port == 1 { sessions } else { 0 }; place::LANES as usize],
         })
     }
 
-    fn numbers(&mut self, path: usize, session: u32, lane: usize, now: u32) -> Numbers {
-        let seq = &mut self.seq[session as usize];
-        let counter = &mut self.counters[path][lane];
-        let n = Numbers { session: *seq, counter: *counter, timestamp: now, tcp: 0 };
-        *seq = seq.wrapping_add(1);
-        *counter = counter.wrapping_add(1) & mpip_core::cm::COUNTER_MASK;
-        n
+    /// Writes the next numbers into a burst.
+    pub fn apply(&mut self, burst: &mut [Mbuf]) -> usize {
+        let cells = Arc::clone(&self.cells);
+        cells.timed(|| {
+            let now = (self.clock.now() / 1000) as u32;
+            let opener = !self.opening.is_empty();
+            let mut open = self.numbering.opened.load(Relaxed);
+            let keep = if open || opener { burst.len() } else { 0 };
+            for mbuf in burst.iter_mut() {
+                let session = self.next;
+                self.next = if session + 1 == self.frames.len() { 0 } else { session + 1 };
+                if open {
+                    self.write(mbuf, session, now);
+                } else if let Some(frame) = self.opening.get(session) {
+                    let _fits = mbuf.set_data(frame);
+                    self.numbering.next(session as u32);
+                }
+                if opener && !open && self.next == 0 {
+                    open = true;
+                    self.numbering.opened.store(true, Relaxed);
+                }
+            }
+            keep
+        })
     }
 
-    fn now_us(&self) -> u32 {
-        (self.clock.now() / 1000) as u32
+    #[inline]
+    fn write(&mut self, mbuf: &mut Mbuf, session: usize, timestamp: u32) {
+        let Some(frame) = self.frames.get(session) else { return };
+        let Some(counter) = self.counters.get_mut(frame.lane) else { return };
+        let n = Numbers {
+            session: self.numbering.next(session as u32),
+            counter: *counter,
+            timestamp,
+            tcp: 0,
+        };
+        *counter = counter.wrapping_add(1) & mpip_core::cm::COUNTER_MASK;
+        frame.write(mbuf.data_mut(), &n);
     }
 }
 
-impl Feed for Ingress {
-    fn open(&mut self) -> bool {
-        if !self.lanes[0].burst.is_empty() {
-            let lane = &mut self.lanes[0];
-            lane.ring.push(&mut lane.burst);
-            return true;
-        }
-        if self.opened == self.sessions {
-            return false;
-        }
-        let i = self.opened;
-        let (lane, now) = (self.frames[0][i as usize].lane, self.now_us());
-        let n = self.numbers(0, i, lane, now);
-        let frame = place::from_far(i, 1, self.len, &n, true).unwrap_or_default();
-        if let Some(mbuf) = self.pool.alloc_with(&frame) {
-            let _empty = self.lanes[0].burst.push(mbuf);
-        }
-        self.opened += 1;
-        true
-    }
-
-    fn send(&mut self) -> u64 {
-        let path = self.turn;
-        if !self.lanes[path].next(&self.pool) {
-            return 0;
-        }
-        let now = self.now_us();
-        let mut burst = std::mem::take(&mut self.lanes[path].burst);
-        for mbuf in &mut burst {
-            let session = self.next;
-            self.next = if session + 1 == self.sessions { 0 } else { session + 1 };
-            let lane = self.frames[path][session as usize].lane;
-            let n = self.numbers(path, session, lane, now);
-            let frame = &self.frames[path][session as usize];
-            let _fits = mbuf.set_data(&frame.bytes);
-            frame.write(mbuf.data_mut(), &n);
-        }
-        let lane = &mut self.lanes[path];
-        lane.burst = burst;
-        lane.ring.push(&mut lane.burst);
-        // The next burst is the other path's, once this one is on its way as a whole.
-        if lane.burst.is_empty() {
-            self.turn = (path + 1) % self.lanes.len();
-        }
-        0
-    }
+/// What the device of path `port` receives for session `i`.
+///
+/// # Errors
+/// A bug in the frame.
+pub fn device_frame(i: u32, port: u16, len: usize) -> Result<Vec<u8>, String> {
+    place::from_far(i, port, len, &Numbers::default(), false)
 }
 
 #[cfg(test)]
@@ -467,7 +373,7 @@ mod tests {
     fn lan_frames_are_those_built_whole() {
         let template = LanFrame::new(60).expect("long enough");
         for flow in [0, 1, 62, 63, 70_000, 16_515_071] {
-            let mut frame = template.bytes.clone();
+            let mut frame = place::lan_frame(3, 60).expect("long enough");
             template.write(&mut frame, flow);
             assert_eq!(frame, place::lan_frame(flow, 60).expect("long enough"), "flow {flow}");
         }
@@ -481,7 +387,7 @@ mod tests {
             for (flow, port) in [(0, 1), (1, 2), (999, 1), (998, 2)] {
                 let n = Numbers { session, counter, timestamp, tcp: 0 };
                 let template = FarFrame::new(flow, port, 60).expect("legal");
-                let mut frame = template.bytes.clone();
+                let mut frame = device_frame(flow, port, 60).expect("legal");
                 template.write(&mut frame, &n);
                 let whole = place::from_far(flow, port, 60, &n, false).expect("legal");
                 assert_eq!(frame, whole, "{n:?}");

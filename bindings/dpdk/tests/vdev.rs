@@ -3,6 +3,9 @@
 //! The EAL starts once per process, so this is one test of many parts. Each part has a pool of its own,
 //! small enough that a leak exhausts it, and closes it, which fails unless every buffer is back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dpdk::{
     Burst, Eal, Error, LcoreRegistration, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig,
     Queues, lcore_id, leaked_pools, spawn_worker, spsc,
@@ -36,6 +39,7 @@ fn wrapper() {
     looped_port(&eal);
     ring_port(&eal);
     several_queues(&eal);
+    receive_function(&eal);
     port_errors(&eal);
     many_ports_come_and_go(&eal);
     workers(&eal);
@@ -332,6 +336,46 @@ fn ring_port(eal: &Eal) {
     pool.close().unwrap();
     // And the name is free again.
     drop(Port::from_rings(eal, "pipe", 1, 16).unwrap());
+}
+
+/// It sees every burst, its changes arrive, what it does not keep is freed, and it goes with the port.
+fn receive_function(eal: &Eal) {
+    let pool = pool(eal, "receive_function");
+    for round in 0..2 {
+        let (mut port, mut ends) = Port::from_rings(eal, "hooked", 1, 31).unwrap();
+        port.configure(&QUEUE, &[&pool]).unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        port.on_receive(move |burst| {
+            count.fetch_add(burst.len(), Ordering::Relaxed);
+            burst.iter_mut().for_each(|m| m.data_mut()[0] += 1);
+            burst.len() - 1
+        })
+        .unwrap();
+        for _ in 0..2 {
+            let Queues { mut rx, .. } = port.start().unwrap();
+            let (mut burst, mut got): (Burst, Burst) = (Burst::new(), Burst::new());
+            assert_eq!(
+                rx[0].recv(&mut got),
+                0,
+                "round {round}: nothing, and the function is not asked"
+            );
+            for i in [10, 20, 30] {
+                burst.push(pool.alloc_with(&[i]).unwrap()).unwrap();
+            }
+            ends[0].inject.push(&mut burst);
+            assert_eq!(rx[0].recv(&mut got), 2);
+            let first: Vec<u8> = got.iter().map(|m| m.data()[0]).collect();
+            assert_eq!(first, [11, 21], "round {round}");
+            drop(rx);
+            port.stop().unwrap();
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), 6, "round {round}: once per packet");
+        let two = PortConfig { rx_queues: 1, ..QUEUE };
+        port.configure(&two, &[&pool]).unwrap();
+        drop((port, ends));
+    }
+    pool.close().unwrap();
 }
 
 fn several_queues(eal: &Eal) {

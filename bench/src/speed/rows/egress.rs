@@ -4,6 +4,8 @@
 //! what it is sent. Both arms receive from the one and send to the other, on one lcore. The gateway
 //! has a second path (`net_null` too) and a ring for answers, so it polls two devices more.
 
+use std::path::Path;
+
 use super::super::context::{Context, Series};
 use super::super::gateway::Feed;
 use super::super::place::{self, Mix};
@@ -81,11 +83,17 @@ fn rate(ctx: &mut Context<'_>, plan: &Plan<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Devargs of a device that receives a file's packets again and again.
+pub fn pcap_device(number: usize, file: &Path) -> String {
+    format!("net_pcap{number},rx_pcap={},infinite_rx=1", file.display())
+}
+
 fn measure(ctx: &mut Context<'_>, plan: &Plan<'_>) -> Result<Series> {
     let file = ctx.scratch(&format!("{}.pcap", plan.id));
-    place::write_pcap(&file, SESSIONS, plan.mix).map_err(LabError::unexpected)?;
-    let receive = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
-    let spec = ctx.spec(Feed::Device(receive.clone()), SESSIONS);
+    let frames = (0..SESSIONS).map(|i| place::lan_frame(i, plan.mix.len(i)));
+    place::write_pcap(&file, frames).map_err(LabError::unexpected)?;
+    let receive = pcap_device(0, &file);
+    let spec = ctx.spec(Feed::Devices(vec![receive.clone()]), SESSIONS);
     let mut gateway = ctx.gateway("mpip", &spec)?;
     let (before, after) = gateway.ready.memory_bytes;
     let table_mb = u32::try_from(after.saturating_sub(before) >> 20).unwrap_or(1).max(1);

@@ -1,6 +1,9 @@
 //! What is measured: groups of rows in the order in which they run.
 
 mod egress;
+mod ingress;
+mod sessions;
+mod workers;
 
 use super::context::Context;
 use crate::lab::error::Result;
@@ -36,5 +39,41 @@ pub const ALL: &[Group] = &[
         seconds: 9,
         about: "LAN to WAN, 1,518 bytes: ≥ 0.5 × testpmd 5tswap",
         run: egress::large,
+    },
+    Group {
+        name: "ingress-64",
+        seconds: 9,
+        about: "WAN to LAN, 64 bytes inside, in order, two paths: ≥ 0.30 × testpmd 5tswap",
+        run: ingress::sixty_four,
+    },
+    Group {
+        name: "sessions-1m",
+        seconds: 12,
+        about: "a million sessions, drawn at random: ≥ 75 % of the rate of 1,000",
+        run: sessions::one_million,
+    },
+    Group {
+        name: "sessions-10m",
+        seconds: 35,
+        about: "ten million: ≥ 60 %; memory per session: ≤ 128 bytes",
+        run: sessions::ten_million,
+    },
+    Group {
+        name: "sessions-16m",
+        seconds: 55,
+        about: "16.5 million: ≥ 55 %",
+        run: sessions::sixteen_million,
+    },
+    Group {
+        name: "setup-rate",
+        seconds: 12,
+        about: "new sessions beside known traffic at half its rate: ≥ 1.5 M/s, nothing lost",
+        run: sessions::setup,
+    },
+    Group {
+        name: "workers-2",
+        seconds: 9,
+        about: "two workers against one: ≥ 1.9 ×",
+        run: workers::two,
     },
 ];

@@ -5,6 +5,7 @@
 //!
 //! What DPDK 22.11's drivers do that one would not expect is in the `quirks` module.
 
+mod hook;
 mod quirks;
 mod shared;
 
@@ -22,6 +23,7 @@ use crate::error::{Error, Result, c_string, check};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::ring::{self, Consumer, Producer, RingEnd};
+use hook::Hook;
 use shared::Held;
 pub(crate) use shared::Shared;
 
@@ -159,7 +161,7 @@ impl Port {
         check(ret, || {
             format!("making device {devargs:?} (the driver's reason is on standard error)")
         })?;
-        Self::take(eal, name, true, Held { interface, rings: Vec::new() })
+        Self::take(eal, name, true, Held { interface, ..Held::default() })
     }
 
     /// Opens the port of a device that exists: one given to the EAL at start.
@@ -203,7 +205,8 @@ impl Port {
                 collect: Consumer::new(Arc::clone(tx)),
             })
             .collect();
-        let held = Held { interface: None, rings: rx.into_iter().chain(tx).collect() };
+        let rings = rx.into_iter().chain(tx).collect();
+        let held = Held { rings, ..Held::default() };
         Ok((Self::take(eal, &format!("net_ring_{name}"), true, held)?, ends))
     }
 
@@ -322,6 +325,23 @@ impl Port {
         Ok(())
     }
 
+    /// Puts a function between the device and whoever receives from it, for ever: it gets every burst,
+    /// may change the packets, and returns how many of them, from the first, are received; the others are
+    /// freed. Only for a port that is not started and has one receive queue; the last function counts.
+    pub fn on_receive(
+        &mut self,
+        apply: impl FnMut(&mut [crate::Mbuf]) -> usize + Send + 'static,
+    ) -> Result<()> {
+        self.stop()?;
+        let name = self.name().to_owned();
+        // There are no queue handles now, so this is the only reference.
+        let Some(shared) = Arc::get_mut(&mut self.shared) else {
+            return Err(Error::QueuesInUse { name, queues: 1 });
+        };
+        shared.held.hook = Some(Hook::new(Box::new(apply)));
+        Ok(())
+    }
+
     /// Starts the port and hands out its queues.
     pub fn start(&mut self) -> Result<Queues> {
         let Some(config) = self.config else {
@@ -331,6 +351,18 @@ impl Port {
             ));
         };
         self.shared.no_queues()?;
+        let id = self.id();
+        if let Some(shared) = Arc::get_mut(&mut self.shared)
+            && let Some(hook) = &mut shared.held.hook
+        {
+            if config.rx_queues != 1 {
+                return Err(Error::argument(
+                    format!("starting port {:?}", self.name()),
+                    "it has a receive function, which works with one receive queue",
+                ));
+            }
+            hook.register(id)?;
+        }
         if !self.shared.started.load(Ordering::Acquire) {
             let _hushed = quirks::hush(&self.shared.eal, self.name());
             // SAFETY: the port is configured and stopped.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys::rte_device;
 
+use super::hook::Hook;
 use super::quirks::InterfaceLock;
 use crate::eal::{Eal, control};
 use crate::error::{Error, Result, c_string};
@@ -29,7 +30,7 @@ pub(crate) struct Shared {
     queues: AtomicUsize,
     /// What the device uses until it is closed.
     pools: Mutex<Vec<Mempool>>,
-    held: Held,
+    pub(super) held: Held,
 }
 
 /// What is kept for the device until it is closed.
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
 pub(super) struct Held {
     pub(super) interface: Option<InterfaceLock>,
     pub(super) rings: Vec<Arc<ring::Shared>>,
+    pub(super) hook: Option<Hook>,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,9 @@ impl Drop for Shared {
             }
             let stopped = !self.started.load(Ordering::Acquire)
                 || self.report(dpdk_sys::rte_eth_dev_stop(self.id), "stopping");
+            if stopped && let Some(hook) = &mut self.held.hook {
+                hook.unregister();
+            }
             stopped && self.report(dpdk_sys::rte_eth_dev_close(self.id), "closing")
         };
         if !closed {
