@@ -1,6 +1,6 @@
 //! The search over DPDK ring ports, against a forwarder whose rate is known.
 //!
-//! Packets say when they are due. The forwarder, a thread with two ports, passes them through the link
+//! First with a tester of its own, then with the generator. Packets of the first say when they are due. The forwarder, a thread with two ports, passes them through the link
 //! emulator's model at those times, so that its rate is exact however busy the machine is; rings, bursts
 //! and buffers are real.
 
@@ -14,9 +14,12 @@ use dpdk::{
 use mpip_core::time::Nanos;
 use mpip_pktgen::link::model::{Direction, LinkParams, QueueLimit};
 use mpip_pktgen::link::random::SplitMix64;
+use mpip_pktgen::run::{Device, Generator, PortUse, TrialSetup};
 use mpip_pktgen::search::mlr::{self, GoalResult, Search, SearchConfig};
 use mpip_pktgen::search::present;
-use mpip_pktgen::search::{Load, Outcome, Trial};
+use mpip_pktgen::search::{Goal, Load, Outcome, Trial};
+use mpip_pktgen::traffic::signature::Signature;
+use mpip_pktgen::traffic::template::Template;
 
 const FRAME: usize = 64;
 /// Where trial, number and time are: behind the Ethernet header.
@@ -161,24 +164,31 @@ impl Trial for Tester {
     }
 }
 
+/// The EAL starts once per process.
 #[test]
-fn the_rate_of_a_forwarder_is_found() {
-    let eal = Eal::builder("search-vdev").memory(Memory::NoHuge).memory_mb(64).init().unwrap();
+fn known_rates_are_found() {
+    let eal = Eal::builder("search-vdev").memory(Memory::NoHuge).memory_mb(128).init().unwrap();
+    the_rate_of_a_forwarder_is_found(&eal);
+    the_generator_finds_it_too(&eal);
+    assert_eq!((eal.port_count(), dpdk::leaked_pools()), (0, 0));
+}
+
+fn the_rate_of_a_forwarder_is_found(eal: &Eal) {
     let config = MempoolConfig { size: 4_095, cache: 64, data_room: 2_048, socket: None };
-    let pool = Mempool::new(&eal, "tester", &config).unwrap();
-    let (mut a, ends_a) = Port::from_rings(&eal, "a", 1, 1_024).unwrap();
-    let (mut b, ends_b) = Port::from_rings(&eal, "b", 1, 1_024).unwrap();
+    let pool = Mempool::new(eal, "tester", &config).unwrap();
+    let (mut a, ends_a) = Port::from_rings(eal, "a", 1, 1_024).unwrap();
+    let (mut b, ends_b) = Port::from_rings(eal, "b", 1, 1_024).unwrap();
     let (end_a, end_b) = (ends_a.into_iter().next().unwrap(), ends_b.into_iter().next().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let ports = MempoolConfig { size: 255, ..config };
-    let port_pool = Mempool::new(&eal, "ports", &ports).unwrap();
+    let port_pool = Mempool::new(eal, "ports", &ports).unwrap();
     for port in [&mut a, &mut b] {
         port.configure(&PortConfig::default(), &[&port_pool]).unwrap();
     }
     let mut input = a.start().unwrap().rx.remove(0);
     let mut output = b.start().unwrap().tx.remove(0);
-    let worker = dpdk::spawn_worker(&eal, "forward", &[], move || {
+    let worker = dpdk::spawn_worker(eal, "forward", &[], move || {
         forward(&mut input, &mut output, &stopped);
     })
     .unwrap();
@@ -207,4 +217,77 @@ fn the_rate_of_a_forwarder_is_found() {
     let Tester { inject, collect, pool, .. } = tester;
     drop((inject, collect, a, b));
     assert_eq!(pool.in_use(), 0, "leaked buffers");
+}
+
+/// Packets the second device passes in each trial.
+const BUDGET: usize = 500;
+const TRIAL: Duration = Duration::from_millis(50);
+/// Where payloads begin: Ethernet, IPv4, UDP.
+const PAYLOAD: usize = 14 + 20 + 8;
+
+/// The generator itself in real time, against a device that passes so many packets of each trial and no
+/// more: the rate is exact, however the machine shares its time.
+fn the_generator_finds_it_too(eal: &Eal) {
+    let (port, ends) = Port::from_rings(eal, "budget", 1, 2_048).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let device = std::thread::spawn(move || {
+        let mut end = ends.into_iter().next().unwrap();
+        let mut burst: Burst<32> = Burst::new();
+        let mut pass: Burst<32> = Burst::new();
+        let (mut trial, mut passed) = (None, 0);
+        while !stopped.load(Ordering::Acquire) {
+            if end.collect.pop(&mut burst) == 0 {
+                std::thread::yield_now();
+            }
+            for mbuf in burst.drain() {
+                let signature = Signature::decode(&mbuf.data()[PAYLOAD..]).expect("ours");
+                if trial != Some(signature.trial) {
+                    (trial, passed) = (Some(signature.trial), 0);
+                }
+                if passed < BUDGET {
+                    passed += 1;
+                    pass.push(mbuf).unwrap();
+                }
+            }
+            while !pass.is_empty() && !stopped.load(Ordering::Acquire) {
+                end.inject.push(&mut pass);
+            }
+        }
+    });
+    let template = Template::simple(10, "64", false, false).unwrap();
+    let uses = vec![PortUse { device: Device::Open(port), transmit: true, receive: true }];
+    let mut setup = TrialSetup::new(template, uses);
+    setup.pool_size = Some(4_095);
+    setup.stragglers = Duration::from_millis(50);
+    setup.link_wait = Duration::ZERO;
+    // A busy machine makes packets late, not fewer.
+    setup.max_behind = Duration::from_secs(10);
+    let mut generator = Generator::start(eal, setup).unwrap();
+    let goal =
+        Goal { initial_trial: TRIAL, final_trial: TRIAL, duration_sum: TRIAL * 5, ..Goal::ndr() };
+    let config = SearchConfig {
+        goals: vec![goal],
+        min: Load(1_000),
+        max: Load(20_000),
+        warm_up: TRIAL,
+        max_trials: 300,
+    };
+    let mut search = Search::new(config).unwrap();
+    let report = mlr::run(&mut search, &mut generator, |_, _| {}).unwrap();
+    stop.store(true, Ordering::Release);
+    device.join().unwrap();
+    assert_eq!(generator.close(), 0, "leaked buffers");
+
+    let table = present::search(&report, &[], &[]).table();
+    let ndr = &report.goals[0];
+    assert_eq!(ndr.result, GoalResult::Regular, "\n{table}");
+    let load = |b: &Option<mlr::Bound>| b.as_ref().unwrap().load_pps as f64;
+    let (lower, upper) = (load(&ndr.lower), load(&ndr.upper));
+    let truth = BUDGET as f64 / TRIAL.as_secs_f64();
+    // A packet more or less per trial is 0.2 %.
+    assert!(lower <= truth * 1.004 && truth * 0.996 <= upper, "\n{table}");
+    assert!(upper - lower <= upper * 0.005, "\n{table}");
+    assert!(!ndr.generator_limited, "\n{table}");
+    assert!(report.trials.iter().all(|t| t.measured.latency.is_some()));
 }

@@ -1,7 +1,11 @@
 //! The command line of `mpip-pktgen`.
 
 mod link;
+mod output;
+mod rfc2544;
 mod run;
+mod search;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,10 @@ enum Command {
     LinkTest(link::TestArgs),
     /// Send traffic and measure what comes back: loss, order, latency
     Run(Box<run::RunArgs>),
+    /// Find the largest loads a device carries without loss and with little: NDR and PDR (RFC 9971)
+    Search(Box<search::SearchArgs>),
+    /// Throughput, latency, frame loss and back-to-back frames by frame size (RFC 2544)
+    Rfc2544(Box<rfc2544::Rfc2544Args>),
 }
 
 /// Runs the command line of this process. What goes wrong is said on standard error.
@@ -38,6 +46,8 @@ pub fn main() -> ExitCode {
         Command::LinkShow(args) => link::show(&args),
         Command::LinkTest(args) => link::test(&args),
         Command::Run(args) => run::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Rfc2544(args) => rfc2544::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::traffic::{self, TrafficArgs};
 use crate::link::units;
 use crate::progress::Progress;
-use crate::run::{Generator, Live, TrialResult, TrialSetup, ports};
+use crate::run::{Live, TrialResult};
 use crate::traffic::histogram::write_hgrm;
 use crate::traffic::pacer::{Layer, Rate, Step};
 use crate::traffic::template::{EXAMPLE, Template};
@@ -21,13 +21,6 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 /// The exit code of a run that lost more than `--max-loss`.
 const MISSED: u8 = 3;
-
-/// L4 of `--flows`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Proto {
-    Udp,
-    Tcp,
-}
 
 /// What `--rate` in bit/s counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,27 +35,8 @@ enum RateLayer {
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct RunArgs {
-    /// Transmit here: DPDK device arguments or PCI address; repeat for more
-    #[arg(long, value_name = "DEVARGS")]
-    tx_port: Vec<String>,
-    /// Receive here; the same device may transmit too; repeat for more
-    #[arg(long, value_name = "DEVARGS")]
-    rx_port: Vec<String>,
-    /// Streams; see --example-template
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["flows", "size", "proto", "ipv6"])]
-    template: Option<PathBuf>,
-    /// Flows of a single stream, without a template
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    flows: u32,
-    /// Frame bytes with FCS: 64, or 64,512,1518 in turn, or imix
-    #[arg(long, value_name = "BYTES", default_value = "64")]
-    size: String,
-    /// L4 protocol
-    #[arg(long, value_enum, default_value_t = Proto::Udp)]
-    proto: Proto,
-    /// IPv6 instead of IPv4
-    #[arg(long)]
-    ipv6: bool,
+    #[command(flatten)]
+    traffic: TrafficArgs,
     /// How fast, all ports together: 250kpps, 10Mpps, 2.5Gbit/s, or max
     #[arg(long, value_name = "RATE", default_value = "10kpps", conflicts_with = "ramp")]
     rate: String,
@@ -75,27 +49,6 @@ pub struct RunArgs {
     /// How long, for example 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     duration: Duration,
-    /// Queues per port, each with a thread of its own
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    queues: u16,
-    /// CPUs of the threads, transmitters first [default: one each, unless there are too few]
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
-    cpus: Vec<usize>,
-    /// Descriptors per queue
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    descriptors: u16,
-    /// How long to wait for stragglers at the end
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = units::duration)]
-    stragglers: Duration,
-    /// Departures later than this are given up, so that bursts stay bounded
-    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = units::duration)]
-    max_behind: Duration,
-    /// Verify IP and L4 checksums of all that comes back
-    #[arg(long)]
-    verify: bool,
-    /// What comes back carries MPIP control messages: check them
-    #[arg(long)]
-    mpip: bool,
     /// Exit with 3 if more is lost, for example 0.5%
     #[arg(long, value_name = "PERCENT")]
     max_loss: Option<String>,
@@ -134,10 +87,10 @@ pub fn run(args: &RunArgs) -> Outcome {
     let steps = steps(args)?;
     let max_loss = args.max_loss.as_deref().map(units::probability).transpose();
     let max_loss = max_loss.map_err(|e| format!("--max-loss {e}"))?;
-    if max_loss.is_some() && args.rx_port.is_empty() {
+    if max_loss.is_some() && args.traffic.rx_port.is_empty() {
         return Err("--max-loss needs --rx-port: nothing is received without".into());
     }
-    let template = template(args)?;
+    let template = args.traffic.template()?;
     // Now rather than after minutes of measuring.
     for (option, path) in [("--json", &args.json), ("--hgrm", &args.hgrm)] {
         if let Some(path) = path {
@@ -172,37 +125,15 @@ fn measure(
     template: Template,
     steps: &[Step],
 ) -> Result<TrialResult, Box<dyn Error>> {
-    let uses = ports::uses(&args.tx_port, &args.rx_port);
-    let devices: Vec<String> = args.tx_port.iter().chain(&args.rx_port).cloned().collect();
-    let threads = devices.len() * usize::from(args.queues);
-    let eal = ports::eal(&devices, threads, template.largest())?;
-    let mut setup = TrialSetup::new(template, uses);
-    setup.queues = args.queues;
-    setup.cpus.clone_from(&args.cpus);
-    setup.descriptors = args.descriptors;
-    setup.stragglers = args.stragglers;
-    setup.max_behind = args.max_behind;
-    setup.verify = args.verify;
-    setup.mpip = args.mpip;
-    let mut generator = Generator::start(&eal, setup)?;
-    for signal in [SIGINT, SIGTERM] {
-        // The first one ends the run in order, a second one at once.
-        let stop = generator.stop_flag();
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop)?;
-        signal_hook::flag::register(signal, generator.stop_flag())?;
-    }
-    for warning in generator.warnings() {
-        eprintln!("mpip-pktgen: {warning}");
-    }
+    let eal = args.traffic.eal(template.largest())?;
+    let mut generator = args.traffic.start(&eal, template)?;
     let progress = Progress::new(steps.iter().map(|s| s.time).sum());
     let result = generator.run(steps, &mut |live| progress.step(&line(live)));
     drop(progress);
-    let missing = generator.close();
+    // What went wrong first is said first.
+    let closed = traffic::close(generator);
     let result = result?;
-    if missing > 0 {
-        return Err(format!("{missing} packet buffers did not come back").into());
-    }
-    Ok(result)
+    closed.map(|()| result)
 }
 
 /// The progress line.
@@ -219,16 +150,6 @@ fn line(l: &Live) -> String {
         l.rx_pps / 1e6,
         l.rx_bps / 1e9,
     )
-}
-
-fn template(args: &RunArgs) -> Result<Template, Box<dyn Error>> {
-    let Some(path) = &args.template else {
-        let tcp = args.proto == Proto::Tcp;
-        return Ok(Template::simple(args.flows, &args.size, tcp, args.ipv6)?);
-    };
-    let file = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|e| format!("--template {file}: {e}"))?;
-    Ok(Template::parse(&text, &file)?)
 }
 
 fn steps(args: &RunArgs) -> Result<Vec<Step>, String> {

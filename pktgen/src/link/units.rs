@@ -24,12 +24,16 @@ pub enum UnitError {
     /// Above what the type holds.
     #[error("\"{0}\" is too large")]
     TooLarge(String),
+    /// Less than a packet per second.
+    #[error("\"{0}\" is less than 1 pps")]
+    NoPackets(String),
     /// Not between 0 and 1.
     #[error("\"{0}\" is not a probability; use 0 to 1, or 0% to 100%")]
     Probability(String),
 }
 
 const RATE: &str = "bit/s, kbit/s, Mbit/s or Gbit/s, or the word unlimited";
+const PACKETS: &str = "pps, kpps or Mpps";
 const TIME: &str = "ns, us, ms or s";
 const BYTES: &str = "B, kB, KiB, MB or MiB";
 
@@ -52,6 +56,22 @@ pub fn rate(text: &str) -> Result<u64, UnitError> {
     let bps = number.times(per_unit).ok_or_else(|| UnitError::TooLarge(text.into()))?;
     // Rounding a positive rate to 0 would turn the slowest link into an unlimited one.
     Ok(if number.is_zero() { 0 } else { bps.max(1) })
+}
+
+/// Packets per second, 1 at least.
+///
+/// # Errors
+/// Names the value and the units that would do.
+pub fn packet_rate(text: &str) -> Result<u64, UnitError> {
+    let (number, unit) = Number::split(text)?;
+    let per_unit = match unit {
+        "pps" => 1,
+        "kpps" => 1_000,
+        "Mpps" => 1_000_000,
+        _ => return Err(UnitError::Unit { value: text.into(), expected: PACKETS }),
+    };
+    let pps = number.times(per_unit).ok_or_else(|| UnitError::TooLarge(text.into()))?;
+    if pps == 0 { Err(UnitError::NoPackets(text.into())) } else { Ok(pps) }
 }
 
 /// A time, to the nanosecond; `0` needs no unit.
@@ -229,6 +249,16 @@ mod tests {
             rate("40Mbps").map_err(|e| e.to_string()),
             Err(format!("\"40Mbps\" needs a unit; use {RATE}"))
         );
+    }
+
+    #[test]
+    fn packet_rates() {
+        for (text, pps) in [("5Mpps", 5_000_000), ("1.5kpps", 1_500), ("1 pps", 1)] {
+            assert_eq!(packet_rate(text), Ok(pps), "{text}");
+        }
+        for text in ["5", "0pps", "0.4pps", "-1pps", "5Mbit/s", "99999999999999Mpps", "pps"] {
+            assert!(packet_rate(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //! | [`mlr`] | the search for all goals at once: NDR, PDR (RFC 9971, which was draft-ietf-bmwg-mlrsearch) |
 //! | [`rfc2544`] | throughput, latency, frame loss rate, back-to-back frames per frame size |
 //! | [`sweep`] | rate ramps, and soaks at constant load |
+//! | [`generator`] | trials over ports |
 //! | [`present`] | all of these as result files with charts |
 //!
-//! Nothing here does I/O or reads a clock: whoever owns ports implements [`Trial`], tests implement it
-//! as a model of a device. Loads are packets per second over all ports together.
+//! Nothing here does I/O or reads a clock, [`generator`] excepted: it makes trials over ports, tests make
+//! them as a model of a device. Loads are packets per second over all ports together.
 
 pub mod classify;
+pub mod generator;
 pub mod goal;
 pub mod mlr;
 pub mod present;
@@ -21,7 +23,7 @@ pub mod present;
 mod properties;
 pub mod rfc2544;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 pub mod sweep;
 pub mod trial;
 

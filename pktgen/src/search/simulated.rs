@@ -8,7 +8,7 @@ use crate::link::random::{self, Random, SplitMix64};
 
 /// What a device does with a load.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dut {
+pub(crate) enum Dut {
     /// Forwards up to `capacity` packets/s and buffers `buffer` packets.
     Sharp { capacity: f64, buffer: f64 },
     /// The same, with a capacity that differs from trial to trial by up to this share.
@@ -27,14 +27,14 @@ pub(super) enum Dut {
 
 /// A device under test with its own randomness and a count of trials.
 #[derive(Debug)]
-pub(super) struct Simulated {
-    pub(super) dut: Dut,
-    pub(super) trials: usize,
+pub(crate) struct Simulated {
+    pub(crate) dut: Dut,
+    pub(crate) trials: usize,
     random: SplitMix64,
 }
 
 impl Simulated {
-    pub(super) fn new(dut: Dut, seed: u64) -> Self {
+    pub(crate) fn new(dut: Dut, seed: u64) -> Self {
         Self { dut, trials: 0, random: SplitMix64::new(seed) }
     }
 }

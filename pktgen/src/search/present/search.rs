@@ -76,7 +76,14 @@ pub(super) fn goal_rows(arm: &str, goal: &GoalReport, least: Option<Goal>) -> Ve
     });
     if let Some(bound) = &goal.lower {
         let what = format!("{name}: conditional throughput at the lower bound");
-        rows.push(row(&format!("{name}-throughput"), what, arm, "pps", None, bound.throughput_pps));
+        rows.push(row(
+            &format!("{name}-conditional"),
+            what,
+            arm,
+            "pps",
+            None,
+            bound.throughput_pps,
+        ));
     }
     if let Some(bound) = &goal.upper {
         let what = format!("{name}: upper bound{limited}");

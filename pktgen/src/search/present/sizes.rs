@@ -60,7 +60,8 @@ fn rows(file: &mut ResultFile, size: &SizeReport) {
         burst.measured = Some(b.average_frames);
         burst.what.push_str(" (mean)");
         file.rows.push(burst);
-        if let Some(s) = b.corrected_buffer_s {
+        // Bursts that were never too long fill no buffer.
+        if let Some(s) = b.corrected_buffer_s.filter(|_| b.not_exceeded == 0) {
             let what = "buffer time, corrected by the throughput".to_owned();
             file.rows.push(row("buffer-time", what, arm, "ms", None, s * 1e3));
         }
