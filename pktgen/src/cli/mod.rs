@@ -5,6 +5,7 @@ mod output;
 mod rfc2544;
 mod run;
 mod search;
+mod sweep;
 mod traffic;
 
 use std::process::ExitCode;
@@ -35,6 +36,10 @@ enum Command {
     Search(Box<search::SearchArgs>),
     /// Throughput, latency, frame loss and back-to-back frames by frame size (RFC 2544)
     Rfc2544(Box<rfc2544::Rfc2544Args>),
+    /// Loads one after the other: where loss begins, how latency grows
+    Ramp(Box<sweep::RampArgs>),
+    /// One load for long: loss, latency and memory over time; exits with 3 if anything is lost
+    Soak(Box<sweep::SoakArgs>),
 }
 
 /// Runs the command line of this process. What goes wrong is said on standard error.
@@ -48,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
+        Command::Ramp(args) => sweep::ramp(&args),
+        Command::Soak(args) => sweep::soak(&args),
     };
     match result {
         Ok(code) => code,

@@ -181,6 +181,11 @@ impl MethodArgs {
         })
     }
 
+    fn wanted(&self) -> Vec<Wanted> {
+        let each = |(goal, pps): &(String, u64)| Wanted { goal: goal.clone(), pps: *pps as f64 };
+        self.expect.iter().map(each).collect()
+    }
+
     /// Most of the time goes into deciding on two loads of each goal.
     #[must_use]
     pub fn planned(&self) -> Duration {
@@ -189,10 +194,11 @@ impl MethodArgs {
     }
 }
 
-/// Searches, measures latency, and says every trial on `progress`.
+/// Searches, measures latency, and says every trial on `progress`. A search that is interrupted gives the bounds
+/// known by then, as unfinished, which misses.
 ///
 /// # Errors
-/// When a trial cannot be made or the options make no sense.
+/// When no trial can be made, latency cannot be measured, or the options make no sense.
 pub fn measure<T: Trial>(
     args: &MethodArgs,
     trial: &mut T,
@@ -203,23 +209,26 @@ where
     T::Error: Into<Box<dyn Error>>,
 {
     let mut search = Search::new(args.config(max)?)?;
-    let report = mlr::run(&mut search, trial, |t, done| {
+    let run = mlr::run(&mut search, trial, |t, done| {
         let goal = t.goal.as_deref().unwrap_or("warm-up");
         progress.step(&format!("{goal:<8} {:>3.0} %  {}", done * 100.0, t.measured.line()));
-    })
-    .map_err(Into::into)?;
+    });
+    let report = match run {
+        Ok(report) => report,
+        // Without the warm-up and a trial there is nothing to show.
+        Err(e) if search.trials().len() < 2 => return Err(e.into()),
+        Err(e) => {
+            progress.line(&format!("{}; what is known by now:", e.into()));
+            return Ok(present::search(&search.report(), &[], &args.wanted()));
+        }
+    };
     for goal in &report.goals {
         if let Some(lower) = &goal.lower {
             progress.line(&format!("{}: {}", goal.goal.name, show_pps(lower.load_pps as f64)));
         }
     }
     let latency = latency(args, trial, &report, progress)?;
-    let wanted: Vec<Wanted> = args
-        .expect
-        .iter()
-        .map(|(goal, pps)| Wanted { goal: goal.clone(), pps: *pps as f64 })
-        .collect();
-    Ok(present::search(&report, &latency, &wanted))
+    Ok(present::search(&report, &latency, &args.wanted()))
 }
 
 fn latency<T: Trial>(
@@ -251,6 +260,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::search::Outcome;
     use crate::search::simulated::{Dut, Simulated};
 
     #[derive(Debug, Parser)]
@@ -304,5 +314,36 @@ mod tests {
         assert_eq!(row("ndr").ok, Some(false), "4 Mpps were expected");
         assert!(row("latency-90-p50").measured < row("latency-100-p50").measured);
         assert!(file.rows.iter().all(|r| !r.id.starts_with("pdr")));
+    }
+
+    /// A device that is unplugged after so many trials.
+    struct Failing(Simulated, usize);
+
+    impl Trial for Failing {
+        type Error = String;
+
+        fn run(&mut self, load: Load, duration: Duration) -> Result<Outcome, String> {
+            if self.0.trials == self.1 {
+                return Err("unplugged".into());
+            }
+            let Ok(outcome) = self.0.run(load, duration);
+            Ok(outcome)
+        }
+    }
+
+    #[test]
+    fn an_interrupted_search_shows_what_it_knows_and_misses() {
+        let args = args("");
+        let progress = Progress::new(args.planned());
+        let mut search = |trials| {
+            let dut = Dut::Sharp { capacity: 3.3e6, buffer: 0.0 };
+            let mut device = Failing(Simulated::new(dut, 1), trials);
+            measure(&args, &mut device, Load(10_000_000), &progress)
+        };
+        let file = search(30).expect("some trials");
+        assert!(!file.all_ok());
+        let ndr = file.rows.iter().find(|r| r.id == "ndr").expect("row");
+        assert!(ndr.what.contains("interrupted"), "{}", ndr.what);
+        assert!(search(1).expect_err("the warm-up says nothing").to_string().contains("unplugged"));
     }
 }

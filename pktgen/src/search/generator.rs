@@ -13,7 +13,7 @@ pub enum TrialError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// Somebody stopped it.
-    #[error("interrupted; nothing is written")]
+    #[error("interrupted")]
     Interrupted,
     /// Full speed is no speed.
     #[error("the device took no packets at full speed; is its link up?")]

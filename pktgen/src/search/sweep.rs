@@ -3,6 +3,7 @@
 //! A ramp shows where a device begins to lose and how latency grows before; a soak shows what only time
 //! brings: rare loss, leaks. Between the steps of either nothing is sent while stragglers are awaited.
 
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -88,6 +89,10 @@ pub struct SoakInterval {
 pub struct SoakReport {
     /// The load.
     pub load_pps: u64,
+    /// How long it was to take.
+    pub planned_s: f64,
+    /// Why it ended before; absent if it did not.
+    pub stopped: Option<String>,
     /// The pieces.
     pub intervals: Vec<SoakInterval>,
     /// Packets sent.
@@ -115,8 +120,8 @@ pub struct SoakReport {
 /// Offers a load for long; asks `memory` after each interval how many bytes are in use.
 ///
 /// # Errors
-/// When a trial could not be made.
-pub fn soak<T: Trial>(
+/// When not even the first trial could be made; what is measured by the time a later one fails is kept.
+pub fn soak<T: Trial<Error: fmt::Display>>(
     trial: &mut T,
     soak: Soak,
     mut memory: impl FnMut() -> Option<u64>,
@@ -126,11 +131,19 @@ pub fn soak<T: Trial>(
     histogram.auto(true);
     let mut intervals: Vec<SoakInterval> = Vec::new();
     let mut passed = Duration::ZERO;
+    let mut stopped = None;
     // An interval of nothing would never end.
     let interval = soak.interval.max(Duration::from_millis(1));
     while passed < soak.total {
         let piece = interval.min(soak.total - passed);
-        let outcome = trial.run(soak.load, piece)?;
+        let outcome = match trial.run(soak.load, piece) {
+            Ok(outcome) => outcome,
+            Err(e) if intervals.is_empty() => return Err(e),
+            Err(e) => {
+                stopped = Some(e.to_string());
+                break;
+            }
+        };
         passed += piece;
         // Cannot fail: the sum grows as needed.
         let _ = histogram.add(&outcome.latency);
@@ -152,6 +165,8 @@ pub fn soak<T: Trial>(
         .and_then(|(first, last)| i64::try_from(i128::from(last) - i128::from(first)).ok());
     Ok(SoakReport {
         load_pps: soak.load.0,
+        planned_s: soak.total.as_secs_f64(),
+        stopped,
         sent,
         unsent,
         lost,
@@ -184,6 +199,34 @@ mod tests {
         let Ok(made) = ramp(&mut device, up, |_| {});
         let lost: Vec<u64> = made.iter().map(|m| m.lost).collect();
         assert_eq!(lost, [0, 0, 50, 150, 250]);
+    }
+
+    /// Fails at the fourth trial.
+    struct Failing(Simulated);
+
+    impl Trial for Failing {
+        type Error = String;
+
+        fn run(&mut self, load: Load, duration: Duration) -> Result<Outcome, String> {
+            if self.0.trials == 3 {
+                return Err("unplugged".into());
+            }
+            let Ok(outcome) = self.0.run(load, duration);
+            Ok(outcome)
+        }
+    }
+
+    #[test]
+    fn a_soak_that_ends_early_keeps_what_it_has() {
+        let second = Duration::from_secs(1);
+        let plan = Soak { load: Load(1_000), total: second * 10, interval: second };
+        let mut device = Failing(Simulated::new(Dut::Sharp { capacity: 1e6, buffer: 0.0 }, 1));
+        let report = soak(&mut device, plan, || None, |_| {}).expect("three intervals");
+        assert_eq!((report.intervals.len(), report.sent), (3, 3_000));
+        assert_eq!(report.stopped.as_deref(), Some("unplugged"));
+        assert!(!crate::search::present::soak(&report).all_ok());
+        // Not even one.
+        assert!(soak(&mut device, plan, || None, |_| {}).is_err());
     }
 
     #[test]

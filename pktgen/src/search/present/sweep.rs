@@ -63,6 +63,9 @@ pub fn soak(report: &SoakReport) -> ResultFile {
     let arm = "soak";
     let none = Some(Goal::exactly(0.0));
     let seconds = report.intervals.last().map_or(0.0, |i| i.t_s);
+    let early = report.stopped.as_ref().map_or_else(String::new, |why| format!("; stopped: {why}"));
+    let time = Some(Goal::at_least(report.planned_s - 1e-6));
+    file.rows.push(row("soak-time", format!("time of traffic{early}"), arm, "s", time, seconds));
     let what = format!("packets lost of {} in {seconds} s", report.sent);
     file.rows.push(row("soak-lost", what, arm, "packets", none, report.lost as f64));
     let what = "packets the generator did not manage to send".to_owned();
