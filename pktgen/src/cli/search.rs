@@ -335,7 +335,7 @@ mod tests {
     fn an_interrupted_search_shows_what_it_knows_and_misses() {
         let args = args("");
         let progress = Progress::new(args.planned());
-        let mut search = |trials| {
+        let search = |trials| {
             let dut = Dut::Sharp { capacity: 3.3e6, buffer: 0.0 };
             let mut device = Failing(Simulated::new(dut, 1), trials);
             measure(&args, &mut device, Load(10_000_000), &progress)
