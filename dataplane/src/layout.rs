@@ -142,13 +142,14 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         let (punt, punted) = rings.make(punt_size)?;
         let (spent, spent_end) = rings.make(punt_size)?;
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
-        let engine: Engine<MbufBuf> = Engine::new(
+        let mut engine: Engine<MbufBuf> = Engine::new(
             w as u8,
             Nanos(config.clock.now()),
             Arc::clone(&snapshot),
             cells.clone(),
             config.seed,
         );
+        engine.populate();
         let io = WorkerIo {
             pool: pool.clone(),
             wire,

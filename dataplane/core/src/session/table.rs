@@ -82,14 +82,14 @@ impl<T> SessionTable<T> {
     /// An empty table for at most `limit` sessions. `seed` keys its hash.
     ///
     /// All memory is reserved at once, so that nothing is moved in the middle of traffic; rows take
-    /// real memory when they are first used.
+    /// real memory when they are first used, or with [`Self::populate`].
     #[must_use]
     pub fn new(limit: usize, seed: u64) -> Self {
         let mut rows = Vec::with_capacity(limit);
         mpip_cpu::prefer_huge_pages(&mut rows);
         Self {
             rows,
-            free: Vec::new(),
+            free: Vec::with_capacity(limit),
             hasher: Hasher::new(seed),
             by_tuple: Index::new(limit),
             // A session may go by two ids.
@@ -97,6 +97,12 @@ impl<T> SessionTable<T> {
             accepted: Vec::new(),
             limit,
         }
+    }
+
+    /// Takes all memory that rows will need from the system now. Returns whether it was to be had; if
+    /// not, a new session may wait for a page.
+    pub fn populate(&mut self) -> bool {
+        mpip_cpu::populate(&mut self.rows)
     }
 
     /// Rows that one peer may ask for: a quarter of the table is out of its reach.
