@@ -319,3 +319,42 @@ fn captures_are_sent_as_they_are() {
         .collect();
     assert_eq!(gaps, [30_000, 0, 30_000, 0]);
 }
+
+#[test]
+fn a_burst_is_decided_as_single_packets_are() {
+    for text in [
+        "flows = 5",
+        "flows = 5\nvlan = 7",
+        "flows = 4\nprotocol = \"tcp\"",
+        "flows = 5\nsize = 80",
+        "flows = 5\norder = \"random\"",
+        "flows = 3\nsize = [64, 100]",
+    ] {
+        let text = format!(
+            "[[stream]]\nsrc_ip = \"10.0.0.1\"\ndst_ip = \"10.0.0.2\"\nsrc_port = {{ from = 1, to = 5 }}\n{text}\n"
+        );
+        let t = Template::parse(&text, "t").unwrap();
+        let source = || {
+            let mut s = Source::new(&t, 0, Share::ALL).unwrap();
+            s.start(1);
+            s
+        };
+        let (mut one, mut many) = (source(), source());
+        let singles: Vec<_> = frames(&mut one, 44).into_iter().map(|(_, f)| f).collect();
+        let mut picks = [Default::default(); 11];
+        let mut bursts = Vec::new();
+        for _ in 0..4 {
+            assert_eq!(many.pick_burst(&mut picks), 11);
+            let mut new: Vec<Vec<u8>> =
+                picks.iter().map(|pick| vec![0; usize::from(pick.len)]).collect();
+            let mut stamps = [mpip_pktgen::traffic::Stamp::NONE; 11];
+            many.write_burst(&picks, Nanos(0), new.iter_mut().map(|f| &mut f[..]), &mut stamps);
+            for (mut f, stamp) in new.into_iter().zip(stamps) {
+                stamp.write(1_000 + bursts.len() as u64, &mut f);
+                bursts.push(f);
+            }
+        }
+        assert_eq!(singles, bursts, "{text}");
+        assert_eq!(one.sent().collect::<Vec<_>>(), many.sent().collect::<Vec<_>>());
+    }
+}

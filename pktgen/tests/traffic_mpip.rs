@@ -101,6 +101,28 @@ fn an_engine_takes_in_what_the_generator_sends() {
     }
 }
 
+/// A burst is decided before it is written, and a flow may be in it more than once.
+#[test]
+fn bursts_are_as_legal_as_single_packets() {
+    let t = wan_template(false, false, 2, "[200, 150]");
+    let mut source = Source::new(&t, 0, Share::ALL).unwrap();
+    source.start(1);
+    let mut back = receiver(&t, true);
+    let (mut opens, mut seen) = (0, 0);
+    for _ in 0..4 {
+        let mut picks = vec![Default::default(); 90];
+        assert_eq!(source.pick_burst(&mut picks), 90);
+        for pick in &picks {
+            let mut f = vec![0; usize::from(pick.len)];
+            source.write(pick, mpip_core::time::Nanos(0), &mut f).write(1_000, &mut f);
+            check_wan_frame(&f, true);
+            opens += u64::from(cm_of(&f).tuple.is_some());
+            seen += u64::from(back.receive(&f, 2_000).is_some());
+        }
+    }
+    assert_eq!((opens, seen), (4 * FLOWS, 360));
+}
+
 #[test]
 fn a_gateways_packets_are_understood_and_its_losses_seen() {
     for (v6, lanes, setup) in [

@@ -1,15 +1,15 @@
 //! The transmitting thread: what is due is built, stamped and sent, burst by burst.
 //!
 //! Nothing is allocated per packet and nothing is dropped: what the device does not take is offered
-//! again, while the schedule goes on to slip (see [`Pacer`]). What it has not taken shortly after the end
-//! counts as not sent.
+//! again, while the schedule goes on to slip (see [`Pacer`]). What it has not taken when time is over, and
+//! for a while more, counts as not sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use dpdk::{Burst, Clock, Mempool, TxQueue, pause, rdtsc};
+use dpdk::{Burst, Clock, Mbuf, Mempool, TxQueue, pause, rdtsc};
 use hdrhistogram::Histogram;
 use mpip_core::time::Nanos;
 
@@ -17,13 +17,13 @@ use super::live::{TxCells, add};
 use crate::traffic::Stamp;
 use crate::traffic::histogram;
 use crate::traffic::pacer::{Departures, Pacer, Step};
-use crate::traffic::signature::Signature;
+use crate::traffic::signature::{Signature, Time};
 use crate::traffic::source::{Pick, Source};
 use crate::traffic::template::FCS;
 
 const BURST: usize = 32;
-/// How long after the end a device may take packets that were due before.
-const GRACE: Duration = Duration::from_millis(20);
+/// How long, after the end, a device may take nothing until it is given up.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What to send.
 pub(super) struct Job {
@@ -108,7 +108,7 @@ impl Transmitter {
             let rate = step.rate.share(self.source.part());
             let mut pacer =
                 Pacer::new(rate, self.source.recorded(), hz, (start, end), self.max_behind);
-            self.step(&mut pacer, end + ticks(GRACE), &mut burst, &mut departures, &mut sent);
+            self.step(&mut pacer, (end, ticks(GRACE)), &mut burst, &mut departures, &mut sent);
             sent.slipped += pacer.slipped();
             start = end;
         }
@@ -120,7 +120,7 @@ impl Transmitter {
     fn step(
         &mut self,
         pacer: &mut Pacer,
-        deadline: u64,
+        (end, grace): (u64, u64),
         burst: &mut Burst<BURST>,
         departures: &mut Departures,
         sent: &mut Sent,
@@ -132,7 +132,8 @@ impl Transmitter {
         while !self.stop.load(Relaxed) {
             let now = rdtsc();
             pacer.look(now);
-            if pacer.ended() {
+            // Who may be far behind has packets that were due before the end; but not for ever.
+            if pacer.ended() || now > end + self.max_behind.max(grace) {
                 return;
             }
             self.plan(pacer, now, &mut plan);
@@ -146,7 +147,7 @@ impl Transmitter {
             }
             while !self.pool.alloc_burst(burst, plan.n) {
                 sent.no_buffer += 1;
-                if self.give_up(deadline) {
+                if self.give_up(end.max(now) + grace) {
                     return self.unsend(&plan, burst, sent);
                 }
                 std::thread::yield_now();
@@ -154,8 +155,9 @@ impl Transmitter {
             let bytes = self.build(&mut plan, now, burst);
             let departure = rdtsc();
             let time = self.clock.at(departure);
+            let time = Time::new(time);
             for (stamp, mbuf) in plan.stamps.iter().zip(burst.iter_mut()) {
-                stamp.write(time, mbuf.data_mut());
+                stamp.write_time(time, mbuf.data_mut());
             }
             self.queue.send(burst);
             if pacer.is_paced() {
@@ -163,7 +165,7 @@ impl Transmitter {
             }
             while !burst.is_empty() {
                 sent.stalls += 1;
-                if self.give_up(deadline) {
+                if self.give_up(end.max(now) + grace) {
                     return self.unsend(&plan, burst, sent);
                 }
                 if self.polite {
@@ -188,6 +190,11 @@ impl Transmitter {
     #[inline]
     fn plan(&mut self, pacer: &mut Pacer, now: u64, plan: &mut Plan) {
         plan.n = 0;
+        if !pacer.is_paced() {
+            // All are due, and nobody asks for the distances.
+            plan.n = self.source.pick_burst(&mut plan.picks);
+            return;
+        }
         for (slot, gap) in plan.picks.iter_mut().zip(&mut plan.gaps) {
             if !pacer.due(now) {
                 return;
@@ -204,13 +211,14 @@ impl Transmitter {
     fn build(&mut self, plan: &mut Plan, now: u64, burst: &mut Burst<BURST>) -> u64 {
         let now = Nanos(self.clock.at(now));
         let mut bytes = 0;
-        for ((pick, stamp), mbuf) in plan.picks.iter().zip(&mut plan.stamps).zip(burst.iter_mut()) {
+        for (pick, mbuf) in plan.picks.iter().zip(burst.iter_mut()) {
             // Pools have room for the largest frame of the template.
             let fits = mbuf.append(usize::from(pick.len));
             debug_assert!(fits);
-            *stamp = self.source.write(pick, now, mbuf.data_mut());
             bytes += u64::from(pick.len + FCS);
         }
+        let frames = burst.iter_mut().map(Mbuf::data_mut);
+        self.source.write_burst(&plan.picks, now, frames, &mut plan.stamps);
         bytes
     }
 

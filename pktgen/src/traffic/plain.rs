@@ -14,8 +14,8 @@ use mpip_core::wire::{ipv4, ipv6, tcp};
 
 use super::range::Odometer;
 use super::segment::{L4, SizeClass, Stamp, TcpFlow, adjust, fill};
-use super::signature::{self, FlowId};
-use super::source::{Share, filler, hash};
+use super::signature::{self, FlowId, Signature};
+use super::source::{Pick, Share, filler, hash};
 use super::template::{FCS, FlowsSpec};
 
 const SMALL: usize = 58;
@@ -180,6 +180,34 @@ impl Plain {
         fill(payload, class.full, (id, seq, trial), &self.filler, self.header_len)
     }
 
+    /// Whether every packet is its flow's reference: UDP over IPv4 in frames with room for the signature
+    /// and nothing else, as 64 bytes are.
+    #[inline]
+    pub fn has_references(&self) -> bool {
+        let class = if let [class] = &*self.classes { Some(class) } else { None };
+        matches!((&self.rows, self.l4.tcp, self.header_len), (Rows::Small(_), None, 42 | 46))
+            && class.is_some_and(|c| usize::from(c.payload) == signature::LEN)
+    }
+
+    /// As [`Plain::write`] for a burst, where [`Plain::has_references`].
+    #[inline]
+    pub fn write_references<'a>(
+        &mut self,
+        picks: &[Pick],
+        trial: u16,
+        frames: impl Iterator<Item = &'a mut [u8]>,
+        stamps: &mut [Stamp],
+    ) {
+        let of = (self.stream, self.share, trial);
+        let Rows::Small(rows) = &mut self.rows else { return };
+        // With the length of the headers known to the compiler, they are copied without a call.
+        if self.header_len == 42 {
+            references::<42>(rows, picks, of, frames, stamps);
+        } else {
+            references::<46>(rows, picks, of, frames, stamps);
+        }
+    }
+
     /// Flow numbers start again.
     pub fn restart(&mut self) {
         match &mut self.rows {
@@ -198,6 +226,28 @@ impl Plain {
         if let Some(seq) = seq {
             *seq = seq.wrapping_sub(1);
         }
+    }
+}
+
+#[inline]
+fn references<'a, const H: usize>(
+    rows: &mut [Row<SMALL>],
+    picks: &[Pick],
+    (stream, share, trial): (u8, Share, u16),
+    frames: impl Iterator<Item = &'a mut [u8]>,
+    stamps: &mut [Stamp],
+) {
+    for ((pick, frame), stamp) in picks.iter().zip(frames).zip(stamps) {
+        *stamp = Stamp::NONE;
+        let Some(row) = rows.get_mut(pick.flow as usize) else { continue };
+        let Some((head, payload)) = frame.split_first_chunk_mut::<H>() else { continue };
+        let Some(sign) = payload.first_chunk_mut() else { continue };
+        if let Some(header) = row.header.first_chunk() {
+            *head = *header;
+        }
+        let id = FlowId::new(stream, share.global(pick.flow));
+        *stamp = Stamp { at: H as u16, rest: Signature::write_rest(id, row.seq, trial, sign) };
+        row.seq = row.seq.wrapping_add(1);
     }
 }
 

@@ -9,7 +9,7 @@ use mpip_core::checksum::Sum;
 use mpip_core::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use mpip_core::wire::{tcp, udp};
 
-use super::signature::{self, FlowId, Signature};
+use super::signature::{self, FlowId, Signature, Time};
 use super::template::TcpSpec;
 
 /// What is still to be done when a packet leaves: its time is written at `at`.
@@ -28,6 +28,12 @@ impl Stamp {
     /// Writes the time, ns.
     #[inline]
     pub fn write(self, time: u64, frame: &mut [u8]) {
+        self.write_time(Time::new(time), frame);
+    }
+
+    /// As [`Stamp::write`], for many packets that leave at one time.
+    #[inline]
+    pub fn write_time(self, time: Time, frame: &mut [u8]) {
         if self.at != 0
             && let Some(head) =
                 frame.get_mut(usize::from(self.at)..).and_then(<[u8]>::first_chunk_mut)
@@ -95,8 +101,8 @@ impl L4 {
             payload: payload as u16,
             full,
             l4_len: (header + payload) as u16,
-            l4_add: sums(payload, sum, rest).minus(reference).fold(),
-            ip_add: l3(payload).minus(l3(signature::LEN)).fold(),
+            l4_add: difference(sums(payload, sum, rest), reference),
+            ip_add: difference(l3(payload), l3(signature::LEN)),
         }
     }
 
@@ -118,6 +124,14 @@ impl L4 {
             // RFC 768: 0 would mean "no checksum".
             [h[6], h[7]] = if sum == 0 { [0xff; 2] } else { sum.to_be_bytes() };
         }
+    }
+}
+
+/// `a` without `b`; no difference is 0, not the other zero of one's complement.
+fn difference(a: Sum, b: Sum) -> u16 {
+    match a.minus(b).fold() {
+        0xffff => 0,
+        d => d,
     }
 }
 

@@ -67,6 +67,23 @@ pub struct Signature {
     pub time: u64,
 }
 
+/// A time as signatures carry it, with the sum of its words: one for all packets of a burst.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    ns: u64,
+    sum: u32,
+}
+
+impl Time {
+    /// `ns` is cut to 48 bits.
+    #[inline]
+    #[must_use]
+    pub const fn new(ns: u64) -> Self {
+        let ns = ns & TIME_MASK;
+        Self { ns, sum: words32(ns as u32) + (ns >> 32) as u32 }
+    }
+}
+
 /// Folded sum.
 #[inline]
 const fn fold(sum: u32) -> u16 {
@@ -99,10 +116,9 @@ impl Signature {
     /// Writes time and check, the last thing before the packet leaves. `rest` is what
     /// [`Signature::write_rest`] returned.
     #[inline]
-    pub fn stamp(rest: u32, time: u64, out: &mut [u8; 8]) {
-        let time = time & TIME_MASK;
-        let sum = rest + words32(time as u32) + (time >> 32) as u32;
-        *out = (u64::from(check_word(SUM, sum)) << TIME_BITS | time).to_be_bytes();
+    pub fn stamp(rest: u32, time: Time, out: &mut [u8; 8]) {
+        let check = u64::from(check_word(SUM, rest + time.sum));
+        *out = (check << TIME_BITS | time.ns).to_be_bytes();
     }
 
     /// All of it at once.
@@ -111,7 +127,7 @@ impl Signature {
         let mut out = [0; LEN];
         let rest = Self::write_rest(self.id, self.seq, self.trial, &mut out);
         if let Some(head) = out.first_chunk_mut() {
-            Self::stamp(rest, self.time, head);
+            Self::stamp(rest, Time::new(self.time), head);
         }
         out
     }

@@ -82,7 +82,9 @@ pub struct Pick {
     pub gap_ns: u64,
     slot: u16,
     class: u16,
-    flow: u32,
+    /// Whether the packet carries its session's tuple.
+    opens: bool,
+    pub(super) flow: u32,
 }
 
 enum Kind {
@@ -275,14 +277,46 @@ impl Source {
                 flow
             }
         };
-        let (len, gap_ns) = match &s.kind {
+        let mut opens = false;
+        let (len, gap_ns) = match &mut s.kind {
             Kind::Plain(p) => (p.len(usize::from(class)), 0),
-            Kind::Wrapped(w) => (w.len(flow, usize::from(class)), 0),
+            Kind::Wrapped(w) => {
+                let len;
+                (len, opens) = w.decide(flow, usize::from(class));
+                (len, 0)
+            }
             Kind::Pcap(frames) => {
                 frames.get(flow as usize).map_or((0, 0), |f| (f.frame.len() as u16, f.gap_ns))
             }
         };
-        Some(Pick { len, stream: s.id, gap_ns, slot, class, flow })
+        Some(Pick { len, stream: s.id, gap_ns, slot, class, opens, flow })
+    }
+
+    /// Decides about as many packets as there are slots; returns how many. [`Source::write`] must follow
+    /// for each, in order.
+    #[inline]
+    pub fn pick_burst(&mut self, picks: &mut [Pick]) -> usize {
+        if let ([s], 1) = (&mut *self.streams, self.pattern.len())
+            && let (Kind::Plain(p), None, [class]) = (&s.kind, &s.random, &*s.classes)
+        {
+            // One stream of one size, flow by flow: nothing to decide.
+            let (id, class, len) = (s.id, *class, p.len(usize::from(*class)));
+            let mut flow = s.next;
+            for pick in &mut *picks {
+                *pick = Pick { len, stream: id, gap_ns: 0, slot: 0, class, opens: false, flow };
+                flow = if flow + 1 >= s.flows { 0 } else { flow + 1 };
+            }
+            s.next = flow;
+            s.sent += picks.len() as u64;
+            return picks.len();
+        }
+        let mut n = 0;
+        for slot in picks {
+            let Some(pick) = self.pick() else { break };
+            *slot = pick;
+            n += 1;
+        }
+        n
     }
 
     /// Writes the packet into `frame`, which has `pick.len` bytes. The time is stamped when it leaves;
@@ -294,6 +328,7 @@ impl Source {
         match &mut s.kind {
             Kind::Plain(p) => p.write(pick.flow, class, self.trial, frame),
             Kind::Wrapped(w) => {
+                let class = (class, pick.opens);
                 w.write(pick.flow, class, (self.trial, now), &mut self.counters, frame)
             }
             Kind::Pcap(frames) => {
@@ -304,6 +339,28 @@ impl Source {
                 }
                 Stamp::NONE
             }
+        }
+    }
+
+    /// As [`Source::write`] for each packet of a burst and its frame; `stamps` says what remains to be done.
+    #[inline]
+    pub fn write_burst<'a>(
+        &mut self,
+        picks: &[Pick],
+        now: Nanos,
+        frames: impl Iterator<Item = &'a mut [u8]>,
+        stamps: &mut [Stamp],
+    ) {
+        let trial = self.trial;
+        let only = if let [s] = &mut *self.streams { Some(s) } else { None };
+        if let Some(Stream { kind: Kind::Plain(p), .. }) = only
+            && p.has_references()
+        {
+            p.write_references(picks, trial, frames, stamps);
+            return;
+        }
+        for ((pick, frame), stamp) in picks.iter().zip(frames).zip(stamps) {
+            *stamp = self.write(pick, now, frame);
         }
     }
 

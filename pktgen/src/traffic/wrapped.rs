@@ -113,26 +113,28 @@ impl Wrapped {
         })
     }
 
-    /// Bytes of the next frame of a flow, without FCS.
-    pub fn len(&self, local: u32, class: usize) -> u16 {
-        let opens = self.sessions.get(local as usize).is_some_and(|s| s.open > 0);
+    /// Decides about the next packet of a flow: bytes of its frame, without FCS, and whether it carries
+    /// the tuple. Several packets may be decided about before the first is written.
+    pub fn decide(&mut self, local: u32, class: usize) -> (u16, bool) {
+        let Some(s) = self.sessions.get_mut(local as usize) else { return (0, false) };
+        let opens = s.open > 0;
+        s.open = s.open.saturating_sub(1);
         let class = if opens { Some(&self.open_class) } else { self.classes.get(class) };
-        class.map_or(0, |c| c.frame)
+        (class.map_or(0, |c| c.frame), opens)
     }
 
-    /// Writes the next packet of a flow into `frame`, which has [`Wrapped::len`] bytes. `now` goes into
-    /// the control message.
+    /// Writes the next packet of a flow into `frame`, which is as [`Wrapped::decide`] said. `now` goes
+    /// into the control message.
     pub fn write(
         &mut self,
         local: u32,
-        class: usize,
+        (class, opens): (usize, bool),
         (trial, now): (u16, Nanos),
         counters: &mut [Counters],
         frame: &mut [u8],
     ) -> Stamp {
         let id = FlowId::new(self.stream, self.share.global(local));
         let Some(s) = self.sessions.get_mut(local as usize) else { return Stamp::NONE };
-        let opens = s.open > 0;
         let class = if opens { Some(&self.open_class) } else { self.classes.get(class) };
         let turn = s.session_seq as usize % self.mpip.paths.len().max(1);
         let (Some(class), Some(path)) = (class, self.mpip.paths.get(turn)) else {
@@ -182,7 +184,6 @@ impl Wrapped {
         })();
         *counter = counter.wrapping_add(1);
         s.session_seq = s.session_seq.wrapping_add(1);
-        s.open = s.open.saturating_sub(1);
         s.seq = s.seq.wrapping_add(u32::from(class.full));
         stamp.unwrap_or(Stamp::NONE)
     }
