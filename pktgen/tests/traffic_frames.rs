@@ -286,6 +286,22 @@ fn a_packet_that_did_not_leave_gives_its_number_back() {
 }
 
 #[test]
+fn a_mixed_template_comes_back_without_being_told_what_to_expect() {
+    let t = Template::parse(mpip_pktgen::traffic::template::EXAMPLE, "x").unwrap();
+    let mut s = Source::new(&t, 0, Share::ALL).unwrap();
+    s.start(1);
+    let mut r = Receiver::new(&t, PLAIN);
+    r.start(Some(1));
+    for (_, f) in frames(&mut s, 500) {
+        r.receive(&f, 9_000);
+    }
+    let received: Vec<u64> = (0..3).map(|i| r.flows(i).map(|c| c.received).sum()).collect();
+    assert_eq!((received, r.totals().foreign), (vec![300, 100, 100], 0));
+    let c = r.totals().control;
+    assert_eq!((c.data, c.missing, c.wrong_session, c.counter_gaps), (100, 0, 0, 0));
+}
+
+#[test]
 fn captures_are_sent_as_they_are() {
     let dir = std::env::temp_dir().join(format!("pktgen-capture-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

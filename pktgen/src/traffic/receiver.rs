@@ -21,7 +21,8 @@ use super::template::{Content, Template};
 pub struct ReceiverConfig {
     /// Verify IP and L4 checksums of every frame.
     pub verify: bool,
-    /// Expect control messages behind the payload and check them.
+    /// Every frame must have a control message: check them. Without, those of MPIP streams are checked
+    /// where they come back as they were sent.
     pub mpip: bool,
     /// Times in signatures are of this process's clock: record latency.
     pub latency: bool,
@@ -96,7 +97,7 @@ impl Receiver {
             control: ControlCounts::default(),
             first_last: None,
         };
-        let control = config.mpip.then(|| Control::new(template, rows));
+        let control = (config.mpip || template.has_mpip()).then(|| Control::new(template, rows));
         Self { config, place, order: Order::new(rows), control, trial: None, totals }
     }
 
@@ -132,7 +133,10 @@ impl Receiver {
         };
         let mut inner = payload;
         let mut message = None;
-        if let Some(control) = &mut self.control {
+        // Unless every frame must have one, a message is only looked for where no signature is in front.
+        let plain = !self.config.mpip
+            && (Signature::decode(payload).is_some() || decode_short(payload).is_some());
+        if let Some(control) = self.control.as_mut().filter(|_| !plain) {
             match control.read(payload) {
                 Some(read) => (inner, message) = read,
                 // For the gateway, not for a host.
