@@ -52,6 +52,16 @@ enum Command {
         /// What to set up, JSON.
         spec: String,
     },
+    /// Send at half of the gateway's rate for minutes: nothing may be lost, kept or grow.
+    Soak(speed::soak::SoakArgs),
+    /// The engine alone, for `speed` itself.
+    #[command(hide = true)]
+    SpeedCount {
+        /// Which way packets go.
+        way: speed::Way,
+        /// How many.
+        packets: u32,
+    },
     /// Simulate gateways, links and hosts in virtual time, with faults drawn from a seed.
     Sim(sim::cli::SimArgs),
     /// Small traffic programs the lab runs inside its namespaces.
@@ -105,6 +115,8 @@ fn main() -> ExitCode {
             report::write(&file, &out).map(|()| true).map_err(|e| e.to_string())
         }
         Command::Speed(args) => speed::run(&args),
+        Command::Soak(args) => speed::soak::run(&args),
+        Command::SpeedCount { way, packets } => speed::run_count(way, packets),
         Command::SpeedGateway { spec } => speed::run_gateway(&spec),
         Command::Sim(args) => sim::cli::run(&args),
         Command::Agent(agent) => agent::run(&agent).map(|()| true).map_err(|e| e.to_string()),

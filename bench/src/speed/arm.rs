@@ -16,12 +16,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-use super::gateway::{Reading, Ready, Spec};
+use super::gateway::{Farewell, Reading, Ready, Spec};
 use crate::lab::error::{LabError, Result};
 use crate::lab::signal;
 
 /// Longest wait for a line of an arm, the measurement itself not counted.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// One measurement of one arm.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -244,11 +244,25 @@ impl GatewayArm {
     ///
     /// # Errors
     /// It says otherwise.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
+        let name = self.name.clone();
+        let end = self.farewell()?;
+        if end.leaked != 0 || end.balance != 0 {
+            return Err(LabError::unexpected(format!("{name} did not end clean: {end:?}")));
+        }
+        Ok(())
+    }
+
+    /// Ends it and gives its accounts.
+    ///
+    /// # Errors
+    /// It does not end in order.
+    pub fn farewell(mut self) -> Result<Farewell> {
         self.process.signal(Signal::SIGCONT);
-        let status = self.process.end(Some("quit"));
-        if status.is_some_and(|s| s.success()) {
-            return Ok(());
+        self.process.tell("quit")?;
+        let end = self.process.hear(json::<Farewell>)?;
+        if self.process.end(None).is_some_and(|s| s.success()) {
+            return Ok(end);
         }
         Err(self.process.died())
     }

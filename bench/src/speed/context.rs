@@ -133,12 +133,13 @@ impl<'a> Context<'a> {
 
     /// The result so far.
     #[must_use]
-    pub fn finish(mut self) -> ResultFile {
+    pub fn finish(mut self, scenario: &str) -> ResultFile {
         self.details.insert("tsc_hz".into(), json!(self.hz));
         self.details.insert("pairs".into(), json!(self.pairs));
         self.details.insert("measurement_ms".into(), json!(self.time.as_millis() as u64));
         self.details.insert("hugepages_mb".into(), json!(self.huge.free_mb()));
         let mut result = std::mem::replace(&mut self.result, ResultFile::new("speed"));
+        scenario.clone_into(&mut result.scenario);
         result.details = Some(Value::Object(std::mem::take(&mut self.details)));
         result
     }

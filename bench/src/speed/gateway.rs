@@ -46,6 +46,13 @@ pub enum Feed {
         /// Million packets of known flows a second.
         known_mpps: f64,
     },
+    /// As [`Feed::Random`], at this rate while it is measured.
+    Paced {
+        /// Devargs.
+        device: String,
+        /// Million packets a second of CPU time.
+        mpps: f64,
+    },
     /// The WAN ports are these devices; their packets become the far gateway's, its sessions in order
     /// over both.
     FromFar {
@@ -122,6 +129,15 @@ pub struct Reading {
     pub buffers_in_use: u32,
 }
 
+/// How the process ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Farewell {
+    /// Packet buffers that are missing.
+    pub leaked: u32,
+    /// Packets that came in minus packets accounted for.
+    pub balance: i64,
+}
+
 /// Packets per device queue.
 const DESCRIPTORS: u16 = 512;
 /// Packets in the ring of answers.
@@ -178,8 +194,9 @@ pub fn run(spec: &Spec) -> Result<(), String> {
     let served = gateway.serve(before, answers);
     let report = gateway.dataplane.stop();
     served?;
-    if !report.is_clean() {
-        return Err(format!("the gateway did not end clean: {report:?}"));
+    print_json(&Farewell { leaked: report.leaked, balance: report.total().balance() })?;
+    if !report.lost_lcores.is_empty() {
+        return Err(format!("lcores that did not end: {:?}", report.lost_lcores));
     }
     Ok(())
 }
@@ -221,10 +238,11 @@ impl Maker<'_> {
                 let (first, more) = all.split_first().ok_or("no device to feed the gateway")?;
                 (Device::Probe(first.clone()), more)
             }
-            Feed::Random(devargs) => (self.sessions(devargs, None)?, &[][..]),
+            Feed::Random(devargs) => (self.sessions(devargs, None, false)?, &[][..]),
             Feed::Setup { device, known_mpps } => {
-                (self.sessions(device, Some(*known_mpps))?, &[][..])
+                (self.sessions(device, Some(*known_mpps), true)?, &[][..])
             }
+            Feed::Paced { device, mpps } => (self.sessions(device, Some(*mpps), false)?, &[][..]),
             Feed::FromFar { .. } => return Err("no LAN port".to_owned()),
         };
         ports.push(setup(0, first, 1500));
@@ -238,9 +256,14 @@ impl Maker<'_> {
         Ok((ports, end.pop()))
     }
 
-    fn sessions(&self, devargs: &str, known_mpps: Option<f64>) -> Result<Device, String> {
+    fn sessions(
+        &self,
+        devargs: &str,
+        known_mpps: Option<f64>,
+        new: bool,
+    ) -> Result<Device, String> {
         let cells = Arc::clone(self.cells);
-        let mut feed = Sessions::new(cells, self.spec.sessions, known_mpps)?;
+        let mut feed = Sessions::new(cells, self.spec.sessions, known_mpps, new)?;
         self.probe(devargs, move |burst| feed.apply(burst))
     }
 

@@ -11,16 +11,20 @@
 //! | `context` | the run: CPUs, pairs, what was measured so far |
 //! | `arm`, `testpmd` | processes that are measured in turns |
 //! | `gateway`, `source`, `place` | the process under test, what feeds it, where it stands |
+//! | `count` | the engine alone, for counting instructions |
+//! | [`soak`] | half rate for minutes: nothing lost, nothing kept |
 //! | `statistics` | median and confidence interval |
 //! | `table` | the table, and the comparison with the last committed results |
 //! | `hugepages` | memory of the run |
 
 mod arm;
 mod context;
+mod count;
 mod gateway;
 mod hugepages;
 mod place;
 mod rows;
+pub mod soak;
 mod source;
 mod statistics;
 mod table;
@@ -58,6 +62,16 @@ pub struct SpeedArgs {
     /// Keep the result as this machine's, for later runs to be compared with.
     #[arg(long)]
     save: bool,
+}
+
+pub use count::Way;
+
+/// Runs the engine alone; for `mpip-bench speed` itself, under callgrind.
+///
+/// # Errors
+/// A packet was lost.
+pub fn run_count(way: Way, packets: u32) -> Result<bool, String> {
+    count::run(way, packets)
 }
 
 /// Runs the process under test; for `mpip-bench speed` itself.
@@ -107,7 +121,7 @@ pub fn run(args: &SpeedArgs) -> Result<bool, String> {
             }
         }
     }
-    let result = ctx.finish();
+    let result = ctx.finish("speed");
     drop(progress);
     let last = table::last_results(&result);
     say(&table::show(&result, last.as_ref()));

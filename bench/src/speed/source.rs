@@ -136,6 +136,8 @@ pub struct Sessions {
     pace: Option<f64>,
     due: f64,
     going: bool,
+    /// Whether the rest of the time is for new flows, or for nothing.
+    new: bool,
 }
 
 /// Packets of known flows behind their time from which on the gateway is too slow for them: what the
@@ -144,31 +146,37 @@ const QUEUE: f64 = 4096.0;
 
 impl Sessions {
     /// Packets of `known` flows, drawn at random; with `known_mpps`, while [`Cells::go`], those at that
-    /// rate, and first packets of new flows for the rest of the gateway's time. The device's packets are
+    /// rate, and with `new` first packets of new flows for the rest of the gateway's time. The device's packets are
     /// LAN frames of 60 bytes.
     ///
     /// # Errors
     /// There are not so many flows, or none.
-    pub fn new(cells: Arc<Cells>, known: u32, known_mpps: Option<f64>) -> Result<Self, String> {
+    pub fn new(
+        cells: Arc<Cells>,
+        known: u32,
+        known_mpps: Option<f64>,
+        new: bool,
+    ) -> Result<Self, String> {
         if known == 0 || known > place::MAX_FLOWS {
             return Err(format!("{known} flows; give 1 to {}", place::MAX_FLOWS));
         }
         let pace = known_mpps.map(|mpps| 1e3 / mpps);
         let frame = LanFrame::new(60)?;
-        Ok(Self { cells, frame, known, begun: 0, rng: 1, pace, due: 0.0, going: false })
+        Ok(Self { cells, frame, known, begun: 0, rng: 1, pace, due: 0.0, going: false, new })
     }
 
-    /// Writes flows into a burst; all of it is received, or while [`Cells::hold`] nothing.
+    /// Writes flows into a burst; what is due of it is received, while [`Cells::hold`] nothing.
     pub fn apply(&mut self, burst: &mut [Mbuf]) -> usize {
         if self.begun >= self.known && self.cells.hold.load(Relaxed) {
             return 0;
         }
         let cells = Arc::clone(&self.cells);
         cells.timed(|| {
-            let known = if self.begun < self.known { 0 } else { self.due_now(burst.len()) };
-            let new = self.pace.is_some();
-            for (i, mbuf) in burst.iter_mut().enumerate() {
-                let flow = if i < known || (!new && self.begun >= self.known) {
+            let opening = self.begun < self.known;
+            let known = if opening { 0 } else { self.due_now(burst.len()) };
+            let keep = if opening || self.new { burst.len() } else { known };
+            for (i, mbuf) in burst.iter_mut().take(keep).enumerate() {
+                let flow = if i < known || (!self.new && self.begun >= self.known) {
                     let wide = (random(&mut self.rng) >> 32) * u64::from(self.known);
                     (wide >> 32) as u32
                 } else {
@@ -177,8 +185,8 @@ impl Sessions {
                 };
                 self.frame.write(mbuf.data_mut(), flow);
             }
-        });
-        burst.len()
+            keep
+        })
     }
 
     /// How many packets of a burst are of known flows.
@@ -204,7 +212,7 @@ impl Sessions {
 }
 
 /// A packet of one session over one path, but for the fields that advance.
-struct FarFrame {
+pub struct FarFrame {
     lane: usize,
     /// Sums without the advancing fields: of the control message, of the outer UDP.
     sums: (u32, u32),
@@ -212,7 +220,11 @@ struct FarFrame {
 }
 
 impl FarFrame {
-    fn new(i: u32, port: u16, len: usize) -> Result<Self, String> {
+    /// For flow `i` over path `port`.
+    ///
+    /// # Errors
+    /// A bug, or `len` is odd.
+    pub fn new(i: u32, port: u16, len: usize) -> Result<Self, String> {
         let bytes = place::from_far(i, port, len, &Numbers::default(), false)?;
         let at = bytes.len() - mpip_core::cm::DATA_LEN;
         // The control message begins at an even offset of the UDP datagram, or sums would be swapped.
@@ -229,8 +241,9 @@ impl FarFrame {
         Ok(Self { lane, sums: (u32::from(fold(cm)), u32::from(fold(udp))), at })
     }
 
+    /// Writes the numbers into a [`device_frame`] of the same flow and path.
     #[inline]
-    fn write(&self, frame: &mut [u8], n: &Numbers) {
+    pub fn write(&self, frame: &mut [u8], n: &Numbers) {
         let counter = (self.lane as u32) << 26 | (n.counter & mpip_core::cm::COUNTER_MASK);
         put32(frame, self.at, n.session);
         put32(frame, self.at + 4, counter);

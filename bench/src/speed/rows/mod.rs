@@ -2,7 +2,8 @@
 
 mod egress;
 mod ingress;
-mod sessions;
+mod instructions;
+pub mod sessions;
 mod workers;
 
 use super::context::Context;
@@ -75,5 +76,11 @@ pub const ALL: &[Group] = &[
         seconds: 9,
         about: "two workers against one: ≥ 1.9 ×",
         run: workers::two,
+    },
+    Group {
+        name: "instructions",
+        seconds: 12,
+        about: "instructions per packet by callgrind: at most 3 % above this machine's kept result",
+        run: instructions::count,
     },
 ];

@@ -42,7 +42,10 @@ pub fn sixteen_million(ctx: &mut Context<'_>) -> Result<()> {
 }
 
 /// A device that receives LAN frames.
-fn device(ctx: &mut Context<'_>) -> Result<String> {
+///
+/// # Errors
+/// Its file cannot be written.
+pub fn device(ctx: &mut Context<'_>) -> Result<String> {
     let file = ctx.scratch("lan.pcap");
     let frames = (0..FEW).map(|i| place::lan_frame(i, 60));
     place::write_pcap(&file, frames).map_err(LabError::unexpected)?;

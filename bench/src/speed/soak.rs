@@ -1,0 +1,107 @@
+//! `mpip-bench soak`: at half of its rate over tables of several sizes, a gateway must lose nothing, keep
+//! no buffer and not grow.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::gateway::Feed;
+use super::rows::sessions::device;
+use crate::lab::error::Result;
+use crate::lab::signal;
+use crate::progress::Progress;
+use crate::result::{Goal, Row, say};
+
+/// `mpip-bench soak`.
+#[derive(Args)]
+pub struct SoakArgs {
+    /// Minutes in all, set-up not counted.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Sessions of the tables, in turn; the minutes are shared among them.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_032_192, 10_000_000])]
+    sessions: Vec<u32>,
+    /// Write the result here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Length of one look.
+const LOOK: Duration = Duration::from_secs(2);
+/// Most growth of the process's memory that counts as none, bytes: the allocator's slack.
+const FLAT: u64 = 4 << 20;
+
+/// Runs, prints the table, writes the file. Gives whether every goal was met.
+///
+/// # Errors
+/// A gateway fails, a signal came, or the file cannot be written.
+pub fn run(args: &SoakArgs) -> std::result::Result<bool, String> {
+    if !args.minutes.is_finite() || args.minutes <= 0.0 {
+        return Err(format!("--minutes {}: give more than 0", args.minutes));
+    }
+    if args.sessions.is_empty() {
+        return Err("--sessions: give one number at least".to_owned());
+    }
+    signal::install().map_err(|e| e.to_string())?;
+    let progress = Progress::new(Duration::from_secs_f64(args.minutes * 60.0));
+    let mut ctx =
+        Context::new(7, Duration::from_millis(400), &progress).map_err(|e| e.to_string())?;
+    let each = Duration::from_secs_f64(args.minutes * 60.0 / args.sessions.len() as f64);
+    for &sessions in &args.sessions {
+        ctx.begin(&format!("soak {sessions}"));
+        soak(&mut ctx, sessions, each).map_err(|e| e.to_string())?;
+    }
+    let result = ctx.finish("soak");
+    drop(progress);
+    say(&result.table());
+    if let Some(file) = &args.json {
+        result.write(file).map_err(|e| e.to_string())?;
+    }
+    Ok(result.all_ok())
+}
+
+fn soak(ctx: &mut Context<'_>, sessions: u32, time: Duration) -> Result<()> {
+    let device = device(ctx)?;
+    let full = ctx.spec(Feed::Random(device.clone()), sessions);
+    let mut gateway = ctx.gateway("full rate", &full)?;
+    let rate = ctx.rounds(|_| gateway.measure(Duration::from_millis(400)), &["full rate"])?;
+    gateway.finish()?;
+    let half = rate.mpps("full rate")?.median / 2.0;
+    let spec = ctx.spec(Feed::Paced { device, mpps: half }, sessions);
+    let mut gateway = ctx.gateway("half rate", &spec)?;
+    // The first look is warm-up: memory is touched for the first time.
+    gateway.read(LOOK)?;
+    let (mut lost, mut packets, mut looks) = (0, 0, Vec::new());
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        signal::check()?;
+        let r = gateway.read(LOOK)?;
+        lost += r.late + r.drops.iter().map(|(_, n)| n).sum::<u64>();
+        packets += r.out;
+        ctx.step(&format!("{packets} packets, {lost} lost, {} MiB", r.memory_bytes >> 20));
+        looks.push(r);
+    }
+    let end = gateway.farewell()?;
+    let memory = || looks.iter().map(|r| r.memory_bytes);
+    let growth = memory().max().unwrap_or(0).saturating_sub(memory().next().unwrap_or(0));
+    let buffers: Vec<u32> = looks.iter().map(|r| r.buffers_in_use).collect();
+    ctx.detail("half_rate_mpps", half);
+    ctx.detail("packets", packets);
+    ctx.detail("memory_bytes", json!(memory().collect::<Vec<_>>()));
+    ctx.detail("buffers_in_use", json!(buffers));
+    let arm = format!("{sessions} sessions");
+    let row = |id, what, unit, goal, v: f64| Row::new(id, what, &arm, unit, Some(goal), &[v]);
+    let zero = Goal::exactly(0.0);
+    ctx.add(row("soak-loss", "packets lost at half rate", "packets", zero, lost as f64), None);
+    let flat = Goal::at_most(FLAT as f64 / f64::from(1 << 20));
+    let grown = growth as f64 / f64::from(1 << 20);
+    ctx.add(row("soak-memory", "growth of the process's memory", "MiB", flat, grown), None);
+    let what = "packet buffers missing when everything has stopped";
+    ctx.add(row("soak-buffers", what, "buffers", zero, f64::from(end.leaked)), None);
+    let what = "packets that came in minus packets accounted for";
+    ctx.add(row("soak-balance", what, "packets", zero, end.balance as f64), None);
+    Ok(())
+}
