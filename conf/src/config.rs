@@ -15,8 +15,8 @@ use serde::{Serialize, Serializer};
 
 use crate::device::Device;
 use crate::types::{
-    CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, PortRange, Role,
-    Scheduler, Switch,
+    CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, Oversized,
+    PortRange, Role, Scheduler, Switch,
 };
 use crate::units::{BitRate, ByteSize, human_duration};
 
@@ -231,6 +231,8 @@ pub struct Mpip {
     /// The longest a packet is held back, 5…400 ms.
     #[serde(serialize_with = "human_duration")]
     pub reorder_max_hold: Duration,
+    /// What becomes of a packet larger than its path that must not be fragmented.
+    pub oversized: Oversized,
     /// Session table size, for all lanes together.
     pub max_sessions: u32,
     /// Idle time after which a session without TCP ends.

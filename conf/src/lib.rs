@@ -47,7 +47,7 @@ pub use machine::Machine;
 pub use schema::{SCHEMA, SectionSchema};
 pub use types::{
     CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, IfNameError, Lanes, Mac,
-    MacError, PortRange, Role, Scheduler, Switch,
+    MacError, Oversized, PortRange, Role, Scheduler, Switch,
 };
 pub use units::{BitRate, ByteSize, UnitError, format_duration, parse_duration};
 

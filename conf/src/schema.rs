@@ -78,6 +78,7 @@ pub(crate) const MPIP: SectionSchema = SectionSchema {
         "reorder",
         "reorder_packets",
         "reorder_max_hold",
+        "oversized",
         "max_sessions",
         "session_timeout_udp",
         "session_timeout_tcp",

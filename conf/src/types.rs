@@ -344,6 +344,15 @@ keywords! {
     }
 }
 keywords! {
+    /// What becomes of a packet larger than its path that must not be fragmented.
+    Oversized {
+        /// Its sender is told by ICMP what fits.
+        Icmp = "icmp",
+        /// It travels in slices.
+        Slice = "slice",
+    }
+}
+keywords! {
     /// A switch written "on" or "off".
     Switch {
         /// In use.

@@ -9,7 +9,7 @@ use super::peer::prefixes;
 use super::section::Section;
 use super::values::{self, Outcome, fault};
 use crate::config::{Discovery, MAX_LANES, Mpip};
-use crate::types::{DelayMin, Lanes, PortRange, Scheduler, Switch};
+use crate::types::{DelayMin, Lanes, Oversized, PortRange, Scheduler, Switch};
 use crate::units::format_duration;
 
 const fn ms(n: u64) -> Duration {
@@ -53,6 +53,8 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         section.optional("reorder_packets", "1024", |v| values::integer(v, 10, 4096));
     let reorder_max_hold = time(&section, "reorder_max_hold", ms(100), ms(5), ms(400));
 
+    let oversized = section.optional("oversized", "\"icmp\"", values::keyword);
+
     let max_sessions =
         section.optional("max_sessions", "65536", |v| values::integer(v, 64, 1 << 24));
     let session_timeout_udp = time(&section, "session_timeout_udp", s(120), s(1), DAY);
@@ -92,6 +94,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         reorder: reorder.unwrap_or(Switch::On),
         reorder_packets: reorder_packets.unwrap_or(1024),
         reorder_max_hold,
+        oversized: oversized.unwrap_or(Oversized::Icmp),
         max_sessions: max_sessions.unwrap_or(65536),
         session_timeout_udp,
         session_timeout_tcp,

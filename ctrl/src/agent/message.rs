@@ -126,7 +126,8 @@ impl Agent {
     pub(super) fn send_probe(&mut self, now: Nanos, i: usize, slot: u8) -> bool {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return false };
         let mut tlvs = self.path_info(path);
-        tlvs.push(Tlv::Capabilities { bits: capability::ENCAP_UDP | capability::ENCAP_NATIVE });
+        let bits = capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::SLICES;
+        tlvs.push(Tlv::Capabilities { bits });
         tlvs.push(Tlv::PathChallenge(path.nonce));
         tlvs.extend(Self::echo(path, now));
         self.send(now, i, slot, &tlvs)

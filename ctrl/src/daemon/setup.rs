@@ -2,7 +2,7 @@
 
 use crate::agent::{AgentConfig, AgentPeer, AgentPort, DiscoveryConfig, MAX_DISCOVERED, Timers};
 use dpdk::{Clock, Eal, Memory};
-use mpip_conf::{Config, DelayMin, Hugepages, IpNet, Role, Scheduler, Switch};
+use mpip_conf::{Config, DelayMin, Hugepages, IpNet, Oversized, Role, Scheduler, Switch};
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
@@ -29,6 +29,10 @@ pub fn params(config: &Config, pool: usize) -> Params {
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,
+        oversized: match m.oversized {
+            Oversized::Icmp => snapshot::Oversized::Icmp,
+            Oversized::Slice => snapshot::Oversized::Slice,
+        },
         base_port: m.base_port,
         wire_ports: (m.wire_ports.first(), m.wire_ports.last()),
         timeout_udp_ns: nanos(m.session_timeout_udp),

@@ -18,6 +18,7 @@ pub mod reorder;
 pub mod schedule;
 pub mod seq;
 pub mod session;
+pub mod slices;
 pub mod snapshot;
 pub mod time;
 pub mod tuple;

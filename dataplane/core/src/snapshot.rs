@@ -224,6 +224,16 @@ impl PeerView {
     }
 }
 
+/// What becomes of a packet larger than its path that must not be fragmented: IPv4 with DF, IPv6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Oversized {
+    /// Its sender is told by ICMP what would fit.
+    #[default]
+    Icmp,
+    /// It travels as slices and arrives whole.
+    Slice,
+}
+
 /// Where a delivered packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -258,6 +268,8 @@ pub struct Params {
     pub timeout_tcp_ns: u64,
     /// Time a closed session stays known, ns.
     pub timeout_closing_ns: u64,
+    /// What becomes of packets larger than their path that must not be fragmented.
+    pub oversized: Oversized,
     /// Most sessions of a worker.
     pub max_sessions: usize,
     /// No new sessions: the gateway is stopping.
@@ -278,6 +290,7 @@ impl Default for Params {
             timeout_udp_ns: 120_000_000_000,
             timeout_tcp_ns: 7_440_000_000_000,
             timeout_closing_ns: 10_000_000_000,
+            oversized: Oversized::Icmp,
             max_sessions: 65_536,
             draining: false,
         }

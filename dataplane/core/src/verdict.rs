@@ -7,7 +7,7 @@ pub enum Verdict {
     Forward,
     /// WAN → LAN, restored.
     Deliver,
-    /// Held by a reorder buffer; later counted as `Deliver` or `Drop` when it leaves.
+    /// Held by a reorder buffer, or a slice waiting for the others; later counted as `Deliver` or `Drop` when it leaves.
     Hold,
     /// Taken in by the gateway (session-level message).
     Consume,
@@ -56,7 +56,7 @@ drop_reasons! {
     BadL4 = "bad-l4",
     /// The frame spans several segments; the gateway handles single-segment frames.
     MultiSegment = "multi-segment",
-    /// A fragment that belongs to no session and may not pass plain.
+    /// A fragment of a path's packet, or one from the LAN that cannot be a part of a datagram.
     Fragment = "fragment",
     /// The packet does not fit the smallest usable path with its control message.
     TooBig = "too-big",
@@ -96,6 +96,12 @@ drop_reasons! {
     NoBuffer = "no-buffer",
     /// A ring to another lcore or to the control thread was full.
     RingFull = "ring-full",
+    /// A slice whose numbers cannot be, or contradict those of its datagram's first.
+    SliceBad = "slice-bad",
+    /// A slice whose datagram was not complete in time.
+    SliceTimeout = "slice-timeout",
+    /// A slice of the oldest incomplete datagram, dropped to make room.
+    SliceFull = "slice-full",
     /// The gateway is draining and takes no new sessions.
     Draining = "draining",
 }
@@ -122,7 +128,7 @@ pub struct VerdictCounts {
     pub kernel: u64,
     /// From the kernel twin out of the port.
     pub plain: u64,
-    /// Packets in reorder buffers now.
+    /// Packets in reorder buffers, and slices of incomplete packets, now.
     pub held: u64,
     /// Drops by reason.
     pub drops: [u64; DropReason::COUNT],

@@ -84,7 +84,10 @@ fn each_fault_has_its_reason() {
         let h = tcp::Header { sport: 40_001, dport: 40_002, ..tcp::Header::default() };
         build::tcp_frame(&wan_link(A, 0), &h, &[], &native).expect("a frame")
     };
-    let mut sliced = data(id, |cm| cm.slice = Some(Slice { id: 1, index: 0, count: 2 }));
+    let mut sliced = data(id, |cm| {
+        cm.slice = Some(Slice { id: 1, index: 0, count: 2 });
+        cm.flags = Flags::NONE;
+    });
     let table: Vec<(&str, Vec<u8>, DropReason)> = vec![
         ("IP checksum", flipped(good.clone(), 24), BadIpChecksum),
         ("IP version", ip_byte(good.clone(), 0, 0x35), BadIpHeader),
@@ -150,7 +153,7 @@ fn each_fault_has_its_reason() {
         ),
         ("native on a udp path", data(id, |cm| cm.flags = Flags::NONE), Unsupported),
         ("wrapped in TCP", native_tcp, Unsupported),
-        ("a slice", std::mem::take(&mut sliced), Unsupported),
+        ("a slice that nothing wraps", std::mem::take(&mut sliced), Unsupported),
         ("TLVs: cut off", with_tlvs(id, &[3, 4, 0, 0]), CmBad),
         ("TLVs: wrong length", with_tlvs(id, &[3, 1, 0]), CmBad),
         ("TLVs: half a head", with_tlvs(id, &[3]), CmBad),
@@ -556,7 +559,7 @@ fn lan_packets_that_are_no_flow_between_hosts_make_no_session() {
     assert_eq!((w.sessions(A), w.drops(A, Unsupported)), (0, 1));
     // Fragments and IPv6 extension headers.
     w.lan(A, &ip_byte(udp_packet(A, false, (1, 2), b"x"), 6, 0x20));
-    w.lan(A, &ip_byte(udp_packet(A, false, (1, 2), b"x"), 7, 1));
+    w.lan(A, &ip_byte(ip_byte(udp_packet(A, false, (1, 2), b"x"), 6, 0x3f), 7, 0xff));
     assert_eq!(w.drops(A, Fragment), 2);
     let udp = udp_packet(A, true, (1, 2), b"x");
     let mut options = vec![17, 0, 1, 4, 0, 0, 0, 0];

@@ -82,10 +82,13 @@ fn what_is_too_big_is_answered_with_what_fits() {
 }
 
 #[test]
-fn what_may_be_fragmented_is_dropped_and_counted() {
+fn what_may_be_fragmented_goes_on_in_slices_where_the_path_is_worth_it() {
     let mut w = Setup::default().build();
     let l = Link { df: false, ..link(A, false) };
     let f = build::udp_frame(&l, 5000, 53, &pattern(1460)).expect("a frame");
+    assert_eq!(w.cross(A, &f).len(), 1);
+    assert_eq!(w.drops(A, DropReason::TooBig), 0);
+    w.republish_peer(A, |v| v.paths.iter_mut().for_each(|p| p.mtu = 160));
     w.lan(A, &f);
     assert_eq!((w.drops(A, DropReason::TooBig), w.take_lan(A).len()), (1, 0));
 }

@@ -135,6 +135,11 @@ pub const MISTAKES: &[Mistake] = &[
         says: "38: [mpip] heartbeat_idle: 50 ms is less than heartbeat; fix: write \"100 ms\" or more",
     },
     Mistake {
+        name: "oversized",
+        edits: &[("base_port = 4500\n", "base_port = 4500\noversized = \"drop\"\n")],
+        says: "36: [mpip] oversized: \"drop\" is not one of \"icmp\", \"slice\"; fix: write oversized = \"icmp\"",
+    },
+    Mistake {
         name: "delay_min",
         edits: &[("base_port = 4500\n", "base_port = 4500\ndelay_min = \"alltime\"\n")],
         says: "36: [mpip] delay_min: \"alltime\" is not one of \"windowed\", \"all-time\"; fix: write \"all-time\"",

@@ -97,7 +97,7 @@ impl<B: PacketBuf> Worker<B> {
         self.released = released;
         let own = self.hand_over_released(ctx, row, env);
         // The caller counts this packet's verdict: as held, or as the first of those that left.
-        self.counts.held = self.held as u64;
+        self.count_held();
         if waits {
             self.counts.held = self.counts.held.saturating_sub(1);
             return Verdict::Hold;
@@ -173,7 +173,7 @@ impl<B: PacketBuf> Worker<B> {
                 self.waiting.swap_remove(self.waiting_at);
             }
         }
-        self.counts.held = self.held as u64;
+        self.count_held();
     }
 
     /// Returns whether the row still holds packets.
@@ -278,10 +278,10 @@ impl<B: PacketBuf> Worker<B> {
         }
         if let Some((port, mac)) = session.next_hop {
             let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
-            if frame.data().len() - super::encap::ETH_LEN > usize::from(view.mtu) {
-                return Verdict::Drop(DropReason::TooBig);
-            }
             ethernet::set_addresses(frame.data_mut(), Mac(mac), Mac(view.mac));
+            if frame.data().len() - super::encap::ETH_LEN > usize::from(view.mtu) {
+                return self.deliver_in_fragments(ctx, port, view, frame, env);
+            }
             env.transmit(port, frame);
             return Verdict::Deliver;
         }

@@ -1,7 +1,8 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
 use super::peer::PeerState;
-use super::{Ctx, Engine, Env, Origin, Worker, encap};
+use super::slices::Cut;
+use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
@@ -12,7 +13,7 @@ use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Frag, L3, Parsed, ipv6, tcp};
+use crate::wire::{Frag, L3, Parsed, fragment, ipv6, tcp};
 use std::net::IpAddr;
 
 /// User bytes up to which a flow counts as small and stays on the path that delivers first.
@@ -46,10 +47,15 @@ impl<B: PacketBuf> Worker<B> {
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        let tuple = p.tuple();
+        let tuple = fragments::session_tuple(p);
         let extended = p.l3 == L3::V6 && p.l4_off - p.l3_off != ipv6::HEADER_LEN;
-        let whole = p.frag == Frag::No && !extended;
-        let row = if whole { self.table.find_tuple(&tuple) } else { None };
+        // Protocol 44 is the session of fragments, and nothing else is in it.
+        let carried = if p.frag == Frag::No {
+            !extended && p.protocol != fragment::PROTOCOL
+        } else {
+            fragments::header(frame.data(), p).is_some()
+        };
+        let row = if carried { self.table.find_tuple(&tuple) } else { None };
         let row = match row {
             Some(row) => row,
             None => {
@@ -65,11 +71,11 @@ impl<B: PacketBuf> Worker<B> {
                         Origin::Kernel => Verdict::Drop(DropReason::NoRoute),
                     };
                 };
-                if p.frag != Frag::No {
-                    return Verdict::Drop(DropReason::Fragment);
-                }
-                if extended {
-                    return Verdict::Drop(DropReason::Unsupported);
+                if !carried {
+                    return Verdict::Drop(match p.frag {
+                        Frag::No => DropReason::Unsupported,
+                        _ => DropReason::Fragment,
+                    });
                 }
                 if p.ttl <= 1 && origin == Origin::Wire {
                     return self.ttl_exceeded(ctx, port, frame, p, env);
@@ -83,7 +89,14 @@ impl<B: PacketBuf> Worker<B> {
         if p.ttl <= 1 && origin == Origin::Wire {
             return self.ttl_exceeded(ctx, port, frame, p, env);
         }
-        self.send(ctx, port, origin, row, frame, p, env)
+        if p.frag == Frag::No {
+            return self.send(ctx, port, origin, row, frame, p, env);
+        }
+        let mut frame = frame;
+        match fragments::to_session(&mut frame, p) {
+            Ok(p) => self.send(ctx, port, origin, row, frame, &p, env),
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 
     /// The kernel answers with ICMP time exceeded.
@@ -157,7 +170,9 @@ impl<B: PacketBuf> Worker<B> {
         let encapsulation = encapsulation_of(path, p.protocol, ipv6);
         let grown = growth(view, path, p.protocol, ipv6);
         let room = usize::from(path.mtu).saturating_sub(p.l3_len() + grown);
-        if p.l3_len() + grown > usize::from(path.mtu) {
+        let oversized = p.l3_len() + grown > usize::from(path.mtu);
+        let cut = if oversized { Cut::of(ctx, view, path, p) } else { None };
+        if oversized && cut.is_none() {
             self.too_big(
                 ctx,
                 port,
@@ -205,6 +220,9 @@ impl<B: PacketBuf> Worker<B> {
         }
         if announce {
             self.send_open(ctx, row, path, env);
+        }
+        if let Some(cut) = cut {
+            return self.send_slices(ctx, origin, row, frame, p, (path, cut), env);
         }
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
@@ -388,14 +406,14 @@ const fn family_growth(session_v6: bool, path_v6: bool) -> usize {
 }
 
 /// How a packet of `protocol` travels on `path`: what `native` does not carry is wrapped.
-fn encapsulation_of(path: &PathView, protocol: u8, ipv6: bool) -> Encapsulation {
+pub(super) fn encapsulation_of(path: &PathView, protocol: u8, ipv6: bool) -> Encapsulation {
     let native = matches!(protocol, IPPROTO_TCP | IPPROTO_UDP) && ipv6 == path.local.is_ipv6();
     if native { path.encapsulation } else { Encapsulation::Udp }
 }
 
 /// Bytes that `path` adds to a packet of `protocol` in steady state, the other family's header
 /// included.
-fn growth(view: &PeerView, path: &PathView, protocol: u8, ipv6: bool) -> usize {
+pub(super) fn growth(view: &PeerView, path: &PathView, protocol: u8, ipv6: bool) -> usize {
     let encapsulation = encapsulation_of(path, protocol, ipv6);
     Engine::<crate::buf::VecBuf>::overhead(encapsulation, view.sequence_block)
         + family_growth(ipv6, path.local.is_ipv6())

@@ -12,6 +12,8 @@
 //! * `discover`: destinations to ask about, and queries for hosts behind us
 //! * `mapping`: sources that a NAT moved
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
+//! * `fragments`: fragments from the LAN and towards it
+//! * `slices`: packets larger than their path
 //! * `poll`: what is due without a packet; commands of the control thread
 //! * `encap`: the rewriting itself
 
@@ -19,11 +21,13 @@ mod deliver;
 mod discover;
 mod encap;
 mod express;
+mod fragments;
 mod lan;
 mod mapping;
 mod message;
 mod peer;
 mod poll;
+mod slices;
 mod wan;
 
 pub use encap::{EncapError, Ends, build_udp};
@@ -137,6 +141,10 @@ struct Worker<B> {
     /// Where the next look at `waiting` begins.
     waiting_at: usize,
     held: usize,
+    /// Packets of which slices are missing.
+    slices: crate::slices::Slices<B, slices::Front>,
+    /// Id of the next packet without one that is cut into fragments.
+    fragment_id: u16,
     counts: VerdictCounts,
     rng: u64,
     /// Packets just released by a reorder buffer; empty between packets.
@@ -175,6 +183,8 @@ impl<B: PacketBuf> Engine<B> {
             waiting: Vec::new(),
             waiting_at: 0,
             held: 0,
+            slices: crate::slices::Slices::new(),
+            fragment_id: (seed >> 16) as u16,
             counts: VerdictCounts::default(),
             rng: seed ^ (u64::from(index) << 56) ^ 0x6d70_6970,
             released: Vec::with_capacity(64),
@@ -374,6 +384,11 @@ impl<B: PacketBuf> Worker<B> {
         self.without_kernel(ctx, port, &frame, p, env)
     }
 
+    /// The gauge of packets that wait: in reorder buffers, and as slices.
+    fn count_held(&mut self) {
+        self.counts.held = (self.held + self.slices.held()) as u64;
+    }
+
     fn own_cells(&self) -> Option<&WorkerCells> {
         self.cells.get(usize::from(self.index)).map(|c| &**c)
     }
@@ -396,7 +411,8 @@ pub fn steer(snapshot: &Snapshot, port: PortIx, origin: Origin, frame: &[u8]) ->
     if from_lan {
         let Some(peer) = snapshot.prefixes.lookup(p.dst) else { return 0 };
         let lanes = snapshot.peers.get(usize::from(peer.0)).map_or(1, |v| v.lanes.max(1));
-        return ((p.tuple().lane_hash() % u16::from(lanes)) % u16::from(workers)) as u8;
+        return ((fragments::session_tuple(&p).lane_hash() % u16::from(lanes)) % u16::from(workers))
+            as u8;
     }
     let params = &snapshot.params;
     let lane = p.dport.wrapping_sub(params.base_port);

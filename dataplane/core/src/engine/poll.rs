@@ -93,6 +93,7 @@ impl<B: PacketBuf> Worker<B> {
         }
         if ctx.now.0.saturating_sub(self.scan_at.0) >= SCAN_EVERY_NS {
             self.scan_at = ctx.now;
+            self.expire_slices(ctx);
             self.expire(ctx, env);
         }
     }
@@ -132,7 +133,7 @@ impl<B: PacketBuf> Worker<B> {
             self.held = self.held.saturating_sub(held);
             self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
         }
-        self.counts.held = self.held as u64;
+        self.count_held();
     }
 
     pub(super) fn command(&mut self, ctx: &Ctx<'_>, command: Command, env: &mut impl Env<B>) {
@@ -152,7 +153,7 @@ impl<B: PacketBuf> Worker<B> {
                         s.waiting = false;
                     }
                 }
-                self.counts.held = self.held as u64;
+                self.drop_slices();
             }
             Command::Sessions(query, answer) => {
                 // The asker may have given up; nothing to be done about that here.

@@ -2,7 +2,7 @@
 
 use super::deliver::Arrived;
 use super::lan::{clamp, is_host, lane_of, mss_limit, new_session, track_tcp};
-use super::{Ctx, Env, Worker, encap};
+use super::{Ctx, Env, Worker, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
@@ -11,7 +11,7 @@ use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Frag, Parsed, udp};
+use crate::wire::{Frag, Parsed, fragment, udp};
 
 /// How far packets of a session's earlier life may lie behind the OPEN of the next, µs.
 const STRAGGLERS_US: u32 = 2_000_000;
@@ -123,13 +123,19 @@ impl<B: PacketBuf> Worker<B> {
             let list = frame.data().get(tlvs).unwrap_or_default();
             return self.session_message(ctx, h, &cm, list, env);
         }
-        if cm.slice.is_some() {
-            // A piece is no packet. LIMITATION: slices are not put together.
-            return Verdict::Drop(DropReason::Unsupported);
-        }
         let row = match self.session_of(ctx, h, &cm, env) {
             Ok(row) => row,
             Err(reason) => return Verdict::Drop(reason),
+        };
+        let whole;
+        let (p, cm_len) = if cm.slice.is_some() {
+            match self.take_slice(ctx, h, row, frame, (p, &cm, cm_len)) {
+                Ok((all, parsed)) => (frame, whole) = (all, parsed),
+                Err(verdict) => return verdict,
+            }
+            (&whole, 0)
+        } else {
+            (p, cm_len)
         };
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
@@ -150,10 +156,18 @@ impl<B: PacketBuf> Worker<B> {
             Ok(len) => len,
             Err(e) => return Verdict::Drop(e.into()),
         };
+        if let Some(slice) = cm.slice {
+            slices::restore_df(&mut frame, slice, &tuple);
+        }
+        if tuple.protocol == fragment::PROTOCOL
+            && let Err(reason) = fragments::from_session(&mut frame)
+        {
+            return Verdict::Drop(reason);
+        }
         let Ok(inner) = crate::wire::parse_frame(frame.data()) else {
             return Verdict::Drop(DropReason::BadL4);
         };
-        if inner.tuple() != tuple {
+        if fragments::session_tuple(&inner) != tuple {
             // The ports inside are not the session's: not this session's packet.
             return Verdict::Drop(DropReason::TupleMismatch);
         }

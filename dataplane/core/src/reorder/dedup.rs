@@ -81,6 +81,18 @@ impl DedupWindow {
         Dedup::New
     }
 
+    /// Whether [`Self::check`] would find `seq` new; remembers nothing.
+    #[must_use]
+    pub fn is_new(&self, seq: Seq) -> bool {
+        if !self.started {
+            return true;
+        }
+        let ahead = seq.distance(self.newest);
+        ahead > 0
+            || (ahead.unsigned_abs() < Self::WIDTH
+                && self.seen[(seq.0 / 64) as usize % Self::WORDS] & Self::bit(seq) == 0)
+    }
+
     const fn bit(seq: Seq) -> u64 {
         1 << (seq.0 % 64)
     }

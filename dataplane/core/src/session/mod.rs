@@ -87,6 +87,16 @@ impl Once {
         self.window.check(seq)
     }
 
+    /// Whether [`Self::check`] would find `seq` new; remembers nothing.
+    #[must_use]
+    pub fn is_new(&self, seq: Seq) -> bool {
+        let near = |a: Seq| seq.distance(a).unsigned_abs() <= Self::FAR;
+        if self.window.newest().is_none_or(near) {
+            return self.window.is_new(seq);
+        }
+        self.stray != Some(seq)
+    }
+
     /// Forgets everything: the sender has begun anew.
     pub fn reset(&mut self) {
         *self = Self::default();

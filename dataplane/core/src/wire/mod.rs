@@ -10,6 +10,7 @@
 pub mod arp;
 pub mod build;
 pub mod ethernet;
+pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
