@@ -302,6 +302,8 @@ pub struct PathStatus {
     pub state: PathState,
     /// Grows each time the path is made anew.
     pub generation: u32,
+    /// Largest IP packet the path carries, bytes: the port's MTU, or less if a router said so.
+    pub mtu_bytes: u32,
     /// First hop; `None` when there is no route through the port.
     pub next_hop: Option<NextHop>,
     /// Dispatch weight as the scheduler keeps it (P Algorithm 1: 1…1000). `None` while not live.

@@ -10,7 +10,7 @@ use mpip_core::cm::{Base, Cm, Flags, SeqBlock, address_list_hash};
 use mpip_core::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
 use mpip_core::snapshot::Role;
 use mpip_core::time::Nanos;
-use mpip_core::tuple::IPPROTO_UDP;
+use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
 use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::Mac;
 use mpip_core::wire::{Parsed, parse_frame};
@@ -108,7 +108,7 @@ impl Agent {
                     PathPhase::Live => PathState::Live,
                     PathPhase::Dead => PathState::Dead,
                 },
-                mtu: path.mtu,
+                mtu: path.carries(),
             },
             Tlv::Generation { path: path.id, generation: path.generation as u8 },
             Tlv::OwnEnd(SocketAddr::new(path.local, self.cfg.params.base_port)),
@@ -244,6 +244,9 @@ impl Agent {
 
     fn take(&mut self, now: Nanos, port: PortIx, frame: &[u8]) -> Option<()> {
         let p = parse_frame(frame).ok()?;
+        if matches!(p.protocol, IPPROTO_ICMP | IPPROTO_ICMPV6) {
+            return self.take_too_big(now, port, frame, &p);
+        }
         if p.protocol != IPPROTO_UDP {
             return None;
         }

@@ -17,6 +17,7 @@ mod discovery;
 mod liveness;
 mod mapping;
 mod message;
+mod mtu;
 mod path;
 mod peer;
 mod publish;
@@ -346,6 +347,7 @@ impl Agent {
             self.check_paths(now, i);
             self.send_due(now, i);
             self.keep_lanes(now, i);
+            self.widen_paths(now, i);
         }
         if now.since(self.pairs_at) >= PAIR_TURN {
             self.pairs_at = now;

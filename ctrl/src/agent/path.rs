@@ -32,7 +32,10 @@ pub(super) struct Path {
     pub remote: SocketAddr,
     pub mapping: Mapping,
     pub next_hop: Option<[u8; 6]>,
+    /// The port's MTU; see [`Self::carries`].
     pub mtu: u16,
+    /// Less, where a router said so, and when.
+    pub narrow: Option<(u16, Nanos)>,
     /// Configured capacity, bytes per second; 0 = not given.
     pub configured_rate: u64,
     pub phase: PathPhase,
@@ -114,6 +117,8 @@ pub struct PathReport {
     pub generation: u32,
     /// Times it died.
     pub died: u32,
+    /// Largest IP packet it carries, bytes.
+    pub mtu: u16,
     /// Next hop's MAC address.
     pub next_hop: Option<[u8; 6]>,
     /// Algorithm 1's weight.
@@ -163,6 +168,7 @@ impl Path {
             mapping: Mapping::new(),
             next_hop: None,
             mtu,
+            narrow: None,
             configured_rate,
             phase: PathPhase::Probing,
             why: "being probed",
@@ -296,6 +302,7 @@ impl Path {
             why: self.why,
             generation: self.generation,
             died: self.died,
+            mtu: self.carries(),
             next_hop: self.next_hop,
             weight: self.weight,
             delay_us: self.delay.delay_us(),

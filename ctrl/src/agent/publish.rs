@@ -96,7 +96,7 @@ impl Agent {
                             ends: p.mapping.ends(),
                             encapsulation,
                             next_hop: p.next_hop,
-                            mtu: p.mtu,
+                            mtu: p.carries(),
                             live: p.is_live(),
                             weight: p.weight,
                             input: path_input(p),

@@ -127,6 +127,7 @@ const PATHS: &[Column<PathStatus>] = &[
         })
     }),
     Column::detail("GENERATION", |p| Cell::new(p.generation.to_string())),
+    Column::detail("MTU", |p| Cell::new(format!("{} B", p.mtu_bytes))),
     Column::detail("NEXT HOP", |p| match &p.next_hop {
         None => Cell::new("no route through the port").tone(Tone::Bad),
         Some(hop) => match &hop.mac {

@@ -295,6 +295,7 @@ impl Sources<'_> {
                 PathPhase::Dead => PathState::Dead,
             },
             generation: p.generation,
+            mtu_bytes: u32::from(p.mtu),
             next_hop: self
                 .slow
                 .next_hop_address(p.port, p.remote.ip())

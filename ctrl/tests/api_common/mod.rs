@@ -112,6 +112,7 @@ pub fn paths() -> Vec<PathStatus> {
         why: "first in the configured order that worked both ways".into(),
         state: PathState::Live,
         generation: 2,
+        mtu_bytes: 1400,
         next_hop: Some(NextHop {
             address: "192.0.2.1".parse().expect("address"),
             mac: Some("02:00:00:00:01:01".into()),

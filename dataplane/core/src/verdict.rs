@@ -102,6 +102,10 @@ drop_reasons! {
     SliceTimeout = "slice-timeout",
     /// A slice of the oldest incomplete datagram, dropped to make room.
     SliceFull = "slice-full",
+    /// An ICMP error that quotes a packet from one of our path ports which no path has sent.
+    IcmpStray = "icmp-stray",
+    /// An ICMP error about a path's packet that says nothing of its MTU.
+    IcmpError = "icmp-error",
     /// The gateway is draining and takes no new sessions.
     Draining = "draining",
 }

@@ -12,6 +12,7 @@
 //! * `discover`: destinations to ask about, and queries for hosts behind us
 //! * `mapping`: sources that a NAT moved
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
+//! * `errors`: ICMP errors about packets of our paths
 //! * `fragments`: fragments from the LAN and towards it
 //! * `slices`: packets larger than their path
 //! * `poll`: what is due without a packet; commands of the control thread
@@ -20,6 +21,7 @@
 mod deliver;
 mod discover;
 mod encap;
+mod errors;
 mod express;
 mod fragments;
 mod lan;
@@ -361,6 +363,14 @@ impl<B: PacketBuf> Worker<B> {
         if view.role == Role::Wan && ctx.is_query(&parsed) {
             return self.query(ctx, port, frame, &parsed, env);
         }
+        let frame = if view.role == Role::Wan && !ours {
+            match self.path_error(ctx, port, frame, &parsed, env) {
+                Ok(verdict) => return verdict,
+                Err(frame) => frame,
+            }
+        } else {
+            frame
+        };
         match view.role {
             _ if !ours => self.other(ctx, port, frame, &parsed, env),
             Role::Wan => self.wan(ctx, port, frame, &parsed, env),

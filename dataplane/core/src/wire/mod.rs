@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 mod parse;
+pub mod quote;
 pub mod tcp;
 pub mod udp;
 
