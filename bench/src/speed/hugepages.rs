@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Hugepages {
     count: PathBuf,
-    before: u64,
     added: u64,
     page_mb: u64,
     free_mb: u64,
@@ -36,7 +35,7 @@ impl Hugepages {
         }
         let added = number(&count).saturating_sub(before);
         let free_mb = number(&free) * 2;
-        Self { count, before, added, page_mb: 2, free_mb }
+        Self { count, added, page_mb: 2, free_mb }
     }
 
     /// MiB that are free for this run.
@@ -51,9 +50,9 @@ impl Drop for Hugepages {
         if self.added == 0 {
             return;
         }
-        // Somebody else may have changed the number meanwhile: only what was added is taken back.
-        let now = number(&self.count);
-        let back = now.saturating_sub(self.added).max(self.before.min(now));
+        // Another run may have begun before this one ended and end after it: each takes back what it has
+        // added, in whatever order, and the sum is right.
+        let back = number(&self.count).saturating_sub(self.added);
         if fs::write(&self.count, back.to_string()).is_err() {
             eprintln!(
                 "mpip-bench: {} MiB of hugepages stay reserved: {} cannot be written",
