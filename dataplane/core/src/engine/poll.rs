@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Rows looked at for expiry are spread so that each is seen about once a second.
 const SCAN_EVERY_NS: u64 = 1_000_000;
 const SCANS_A_SECOND: usize = 1_000;
+/// Rows that one scan looks at: a look at all ten million rows each second would take a tenth of the
+/// worker's time. In a table of that size a session may so outlive its time by ten seconds.
+const ROWS_A_SCAN: usize = 1000;
 /// Silence after which a session gives back the memory of an empty reorder buffer, ns.
 const SHRINK_AFTER_NS: u64 = 1_000_000_000;
 
@@ -100,7 +103,7 @@ impl<B: PacketBuf> Worker<B> {
 
     fn expire(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
         let rows = self.table.rows();
-        for _ in 0..rows.div_ceil(SCANS_A_SECOND) {
+        for _ in 0..rows.div_ceil(SCANS_A_SECOND).min(ROWS_A_SCAN) {
             if self.scan_row >= self.table.rows() {
                 self.scan_row = 0;
             }
