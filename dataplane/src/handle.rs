@@ -181,6 +181,9 @@ impl Dataplane {
             Command::ForgetPeer(peer) => Command::ForgetPeer(*peer),
             Command::Flush => Command::Flush,
             Command::Sessions(query, answer) => Command::Sessions(*query, answer.clone()),
+            Command::Message { peer, slot, lane, payload } => {
+                Command::Message { peer: *peer, slot: *slot, lane: *lane, payload: payload.clone() }
+            }
         };
         // Every worker gets it, whether or not another one has room.
         self.workers.iter().filter(|w| w.commands.push(copy()).is_err()).count() == 0

@@ -9,6 +9,7 @@ use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
 use crate::schedule::{PathInput, Scheduler};
+use crate::seq::Seq;
 use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -52,43 +53,95 @@ impl PortView {
 pub enum Encapsulation {
     /// Wrapped in UDP between lane ports.
     Udp,
+    /// Wrapped in a TCP-shaped connection between lane ports.
+    FakeTcp,
     /// Header rewrite only; ports from the wire-port range.
     Native,
 }
 
 impl Encapsulation {
+    /// Number of its bit among the capabilities (WIRE "TLVs").
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Udp => 8,
+            Self::FakeTcp => 9,
+            Self::Native => 10,
+        }
+    }
+
+    /// The one of that bit.
+    #[must_use]
+    pub const fn from_bit(bit: u8) -> Option<Self> {
+        match bit {
+            8 => Some(Self::Udp),
+            9 => Some(Self::FakeTcp),
+            10 => Some(Self::Native),
+            _ => None,
+        }
+    }
+
     /// The configuration's name of it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::FakeTcp => "faketcp",
             Self::Native => "native",
         }
     }
 }
 
-/// Where the peer's lanes are reached: its address and port for each, as a NAT shows them.
+/// Where the numbers of a lane's TCP-shaped connection begin, once both ends have agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneTcp {
+    /// Tells connections of a lane that follow one another apart.
+    pub instance: u32,
+    /// First byte we send behind the handshake.
+    pub next: Seq,
+    /// End of what the peer had sent then.
+    pub received: Seq,
+}
+
+/// Where the peer's lanes are reached: its address and port for each, as a NAT shows them, and the
+/// connections of `faketcp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneEnds([SocketAddr; Lane::MAX]);
+pub struct LaneEnds {
+    at: [SocketAddr; Lane::MAX],
+    tcp: [Option<LaneTcp>; Lane::MAX],
+}
 
 impl LaneEnds {
     /// Lane *i* at `base`'s port + *i*: as the peer itself has it, and as a NAT that keeps ports shows it.
     #[must_use]
     pub fn from_base(base: SocketAddr) -> Self {
         let at = |i: usize| SocketAddr::new(base.ip(), base.port().wrapping_add(i as u16));
-        Self(std::array::from_fn(at))
+        Self { at: std::array::from_fn(at), tcp: [None; Lane::MAX] }
     }
 
     /// Where `lane` is; nothing for what is no lane.
     #[must_use]
     pub fn get(&self, lane: Lane) -> Option<SocketAddr> {
-        self.0.get(usize::from(lane.0)).copied()
+        self.at.get(usize::from(lane.0)).copied()
     }
 
     /// Moves one lane.
     pub fn set(&mut self, lane: Lane, end: SocketAddr) {
-        if let Some(e) = self.0.get_mut(usize::from(lane.0)) {
+        if let Some(e) = self.at.get_mut(usize::from(lane.0)) {
             *e = end;
+        }
+    }
+
+    /// The connection of `lane`.
+    #[must_use]
+    pub fn tcp(&self, lane: Lane) -> Option<LaneTcp> {
+        self.tcp.get(usize::from(lane.0)).copied().flatten()
+    }
+
+    /// Sets or takes away the connection of one lane.
+    pub fn set_tcp(&mut self, lane: Lane, tcp: Option<LaneTcp>) {
+        if let Some(t) = self.tcp.get_mut(usize::from(lane.0)) {
+            *t = tcp;
         }
     }
 }
@@ -112,7 +165,8 @@ pub struct PathView {
     pub remote: IpAddr,
     /// The peer's lane-0 port; lane *i* is at `+ i` unless `ends` says otherwise.
     pub remote_base_port: u16,
-    /// The peer's lanes where they are not at `remote` and the base port + *i*: it is behind a NAT.
+    /// The peer's lanes where they are not at `remote` and the base port + *i*, for it is behind a NAT;
+    /// and their connections, with `faketcp`.
     pub ends: Option<Arc<LaneEnds>>,
     /// Encapsulation of data packets.
     pub encapsulation: Encapsulation,
@@ -262,6 +316,8 @@ pub struct Params {
     pub wire_ports: (u16, u16),
     /// Port on which availability queries are answered; 0 = they are not.
     pub query_port: u16,
+    /// Whether any peer may use `faketcp`: the lanes' TCP ports are ours too.
+    pub faketcp: bool,
     /// Silence after which UDP and half-open sessions end, ns.
     pub timeout_udp_ns: u64,
     /// Silence after which established TCP sessions end, ns.
@@ -287,6 +343,7 @@ impl Default for Params {
             base_port: 4500,
             wire_ports: (40_000, 59_999),
             query_port: 0,
+            faketcp: false,
             timeout_udp_ns: 120_000_000_000,
             timeout_tcp_ns: 7_440_000_000_000,
             timeout_closing_ns: 10_000_000_000,

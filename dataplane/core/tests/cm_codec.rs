@@ -427,6 +427,7 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
             .prop_map(|(p, generation)| Tlv::Generation { path: PathId(p), generation }),
         any::<u16>().prop_map(|interval_ms| Tlv::Promise { interval_ms }),
         any::<u16>().prop_map(Tlv::BasePort),
+        (8u8..=10).prop_map(Tlv::Encapsulation),
         any::<(std::net::Ipv4Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
         any::<(std::net::Ipv6Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
         any::<(std::net::IpAddr, u16)>().prop_map(|e| Tlv::SeenEnd(e.into())),
@@ -467,7 +468,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=19).contains(&out[at]));
+                whole += usize::from((1..=20).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();

@@ -197,6 +197,8 @@ pub enum Tlv {
     OwnEnd(SocketAddr),
     /// 19: where what this answers came from, behind any NAT, on the lane this travels on.
     SeenEnd(SocketAddr),
+    /// 20: how data travels on this path: the number of its bit in [`capability`], 8…10.
+    Encapsulation(u8),
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -245,6 +247,7 @@ impl Tlv {
             Self::BasePort(_) => 17,
             Self::OwnEnd(_) => 18,
             Self::SeenEnd(_) => 19,
+            Self::Encapsulation(_) => 20,
         }
     }
 
@@ -297,6 +300,7 @@ impl Tlv {
                 w.put(&[path.0, *generation]);
             }
             Self::Promise { interval_ms: v } | Self::BasePort(v) => w.put(&v.to_be_bytes()),
+            Self::Encapsulation(bit) => w.put(&[*bit]),
             Self::OwnEnd(end) | Self::SeenEnd(end) => {
                 match end.ip() {
                     IpAddr::V4(a) => w.put(&a.octets()),
@@ -450,6 +454,10 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
         17 => Tlv::BasePort(r.u16()?),
         18 => Tlv::OwnEnd(r.end()?),
         19 => Tlv::SeenEnd(r.end()?),
+        20 => match r.u8()? {
+            bit @ 8..=10 => Tlv::Encapsulation(bit),
+            _ => return Err(bad_value),
+        },
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

@@ -3,11 +3,16 @@
 //! ```text
 //! session   | Eth | IP | L4 | data |
 //! udp       | Eth | IP | UDP lane ports | L4 | data | CM |
+//! faketcp   | Eth | IP | TCP lane ports | L4 | data | CM |
 //! native    | Eth | IP | L4, path's ports | data | CM |
 //! ```
 //! The IP header travels along: DSCP, ECN, id, DF, TTL and IPv4 options are those of the session's
 //! packet. When path and session are of different families, a header of the other family is built
 //! from them; IPv4 id and options are lost on that way. VLAN tags and padding are left behind.
+
+mod tcp;
+
+pub use tcp::{Segment, TCP_LEN, WINDOW_SHIFT, build_tcp, unwrap_tcp, wrap_tcp};
 
 use crate::buf::PacketBuf;
 use crate::checksum::{self, Delta, Sum};
@@ -241,7 +246,17 @@ pub fn unwrap_udp(
     cm_len: usize,
     tuple: &FlowTuple,
 ) -> Result<usize, EncapError> {
-    let start = p.l4_off + UDP_LEN;
+    unwrap(buf, p, p.l4_off + UDP_LEN, cm_len, tuple)
+}
+
+/// Takes away the wrapper, which ends at `start`, and the control message.
+fn unwrap(
+    buf: &mut impl PacketBuf,
+    p: &Parsed,
+    start: usize,
+    cm_len: usize,
+    tuple: &FlowTuple,
+) -> Result<usize, EncapError> {
     let end = p.end.checked_sub(cm_len).filter(|e| *e >= start).ok_or(EncapError::Length)?;
     let fields = Fields {
         src: tuple.src,

@@ -421,7 +421,8 @@ impl<B: PacketBuf> Worker<B> {
         let Some(view) = ctx.peer(p.peer) else { return Err(frame) };
         let Some(path) = view.path_of_peer(base.path) else { return Err(frame) };
         // A source that is not on record is the general way's matter.
-        let mapped = path.remote_end(p.lane) == (IpAddr::V4(src), sport);
+        let mapped = path.encapsulation != Encapsulation::FakeTcp
+            && path.remote_end(p.lane) == (IpAddr::V4(src), sport);
         let fits = path.port == port && path.local == dst && mapped;
         let Some(row) = self.table.find_id_hashed(hash, p.peer, base.session).filter(|_| fits)
         else {

@@ -31,6 +31,7 @@ impl<B: PacketBuf> Engine<B> {
     pub const fn overhead(encapsulation: Encapsulation, sequence_block: bool) -> usize {
         let wrapper = match encapsulation {
             Encapsulation::Udp => encap::UDP_LEN,
+            Encapsulation::FakeTcp => encap::TCP_LEN,
             Encapsulation::Native => 0,
         };
         wrapper + steady_cm_len(sequence_block)
@@ -231,7 +232,7 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::NoPath);
         };
         let wrap = match encapsulation {
-            Encapsulation::Udp => Flags::WRAP,
+            Encapsulation::Udp | Encapsulation::FakeTcp => Flags::WRAP,
             Encapsulation::Native => Flags::NONE,
         };
         let base = Base {
@@ -265,7 +266,7 @@ impl<B: PacketBuf> Worker<B> {
             }
             &*tail
         };
-        let Some(mut ends) = ctx.udp_ends(path, lane) else {
+        let Some(mut ends) = ctx.lane_ends(path, lane) else {
             return Verdict::Drop(DropReason::Unresolved);
         };
         let ttl = match origin {
@@ -275,6 +276,14 @@ impl<B: PacketBuf> Worker<B> {
         };
         let sent = match encapsulation {
             Encapsulation::Udp => encap::wrap_udp(&mut frame, p, &ends, ttl, tail),
+            Encapsulation::FakeTcp => {
+                let len = p.l4_len() + tail.len();
+                let tcp = state.path(path.slot).map(|s| &mut s.tcp);
+                let Some(segment) = tcp.and_then(|t| t.segment(lane, len, tcp::Flags::PSH)) else {
+                    return Verdict::Drop(DropReason::NoPath);
+                };
+                encap::wrap_tcp(&mut frame, p, &ends, ttl, tail, &segment)
+            }
             Encapsulation::Native => {
                 let we_are_larger = ctx.snapshot.node > view.node;
                 let ports = native_ports(id, ctx.snapshot.params.wire_ports);
@@ -408,7 +417,10 @@ const fn family_growth(session_v6: bool, path_v6: bool) -> usize {
 /// How a packet of `protocol` travels on `path`: what `native` does not carry is wrapped.
 pub(super) fn encapsulation_of(path: &PathView, protocol: u8, ipv6: bool) -> Encapsulation {
     let native = matches!(protocol, IPPROTO_TCP | IPPROTO_UDP) && ipv6 == path.local.is_ipv6();
-    if native { path.encapsulation } else { Encapsulation::Udp }
+    match path.encapsulation {
+        Encapsulation::Native if !native => Encapsulation::Udp,
+        e => e,
+    }
 }
 
 /// Bytes that `path` adds to a packet of `protocol` in steady state, the other family's header

@@ -11,7 +11,8 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, Flags, MAX_LEN};
 use crate::ids::{Lane, PathId, PortIx, SessionId};
-use crate::snapshot::PathView;
+use crate::snapshot::{Encapsulation, PathView};
+use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::wire::Parsed;
 
 /// A new source is told of again after this time, ns. The control thread decides what to do.
@@ -27,7 +28,14 @@ impl Ctx<'_> {
     /// Whether a packet of `path` may have this source: any on a lane port, where it can be challenged;
     /// only the path's own address on a wire port, which no NAT maps.
     pub(super) fn may_come_from(&self, path: &PathView, p: &Parsed) -> bool {
-        self.lane_port(p).is_some() || path.remote == p.src
+        match (self.lane_port(p), path.encapsulation) {
+            (None, _) => path.remote == p.src,
+            // A connection has the ends it was opened with.
+            (Some(lane), Encapsulation::FakeTcp) => {
+                p.protocol == IPPROTO_TCP && path.remote_end(lane) == (p.src, p.sport)
+            }
+            (Some(_), Encapsulation::Udp | Encapsulation::Native) => p.protocol == IPPROTO_UDP,
+        }
     }
 
     /// Whether it has the source on record.

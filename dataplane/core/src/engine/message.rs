@@ -1,7 +1,6 @@
 //! Messages the engine makes or takes in itself: OPEN, its confirmation, "unknown session", CLOSE;
 //! ICMP too big; ARP and echo on ports without a kernel twin.
 
-use super::encap;
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
@@ -9,11 +8,11 @@ use crate::cm::tlv::{self, Tlv};
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{PeerIx, PortIx, SessionId};
 use crate::session::{Row, State};
-use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView};
+use crate::snapshot::{Encapsulation, KERNEL_NEXT_HOP, PathView, PeerView};
 use crate::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, Mac};
-use crate::wire::{Frag, L3, Parsed, arp, build, icmp};
+use crate::wire::{Frag, L3, Parsed, arp, build, icmp, tcp};
 use std::net::IpAddr;
 
 /// A session's OPEN is answered at most this often, ns.
@@ -164,7 +163,6 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) {
         let lane = super::lan::lane_of(m.session, view.lanes);
-        let Some(ends) = ctx.udp_ends(path, lane) else { return };
         let counter26 = self
             .peers
             .get_mut(usize::from(m.peer.0))
@@ -196,16 +194,29 @@ impl<B: PacketBuf> Worker<B> {
             return;
         }
         let Some(payload) = bytes.get(..end) else { return };
-        let Some(mut frame) = env.alloc() else { return };
-        if encap::build_udp(&mut frame, &ends, payload).is_err() {
+        let on = (m.peer, path.slot, lane);
+        if self.send_on_lane(ctx, on, payload, tcp::Flags::PSH, env).is_none() {
             return;
         }
-        let len = frame.data().len() - encap::ETH_LEN;
+        let headers = match (path.local.is_ipv6(), path.encapsulation) {
+            (v6, Encapsulation::FakeTcp) => {
+                if v6 {
+                    60
+                } else {
+                    40
+                }
+            }
+            (v6, _) => {
+                if v6 {
+                    48
+                } else {
+                    28
+                }
+            }
+        };
         if let Some(cell) = self.own_cells().and_then(|c| c.path(m.peer, path.slot)) {
-            cell.sent(len);
+            cell.sent(headers + payload.len());
         }
-        self.counts.originated += 1;
-        env.transmit(path.port, frame);
     }
 
     /// ICMP "fragmentation needed" or "packet too big" to the LAN host (RFC 1191, RFC 4443), from

@@ -10,6 +10,7 @@
 //! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
 //! * `discover`: destinations to ask about, and queries for hosts behind us
+//! * `faketcp`: numbers of TCP-shaped connections
 //! * `mapping`: sources that a NAT moved
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
 //! * `errors`: ICMP errors about packets of our paths
@@ -23,6 +24,7 @@ mod discover;
 mod encap;
 mod errors;
 mod express;
+mod faketcp;
 mod fragments;
 mod lan;
 mod mapping;
@@ -32,7 +34,7 @@ mod poll;
 mod slices;
 mod wan;
 
-pub use encap::{EncapError, Ends, build_udp};
+pub use encap::{EncapError, Ends, WINDOW_SHIFT, build_udp};
 pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
@@ -97,9 +99,9 @@ impl<'a> Ctx<'a> {
         self.snapshot.ports.get(usize::from(port.0))
     }
 
-    /// Wire addresses of `path` towards the peer for a packet of `lane`, `udp` encapsulation.
+    /// Wire addresses of `path` towards the peer for a packet between `lane`'s ports.
     /// `None` while the next hop is unknown.
-    fn udp_ends(&self, path: &PathView, lane: Lane) -> Option<Ends> {
+    fn lane_ends(&self, path: &PathView, lane: Lane) -> Option<Ends> {
         let (dst, dport) = path.remote_end(lane);
         Some(Ends {
             src_mac: self.port(path.port)?.mac,
@@ -120,8 +122,8 @@ impl<'a> Ctx<'a> {
     /// WIRE "Is it ours?", step 1: to one of our addresses and a lane port or wire port.
     fn is_ours(&self, p: &Parsed) -> bool {
         let params = &self.snapshot.params;
-        let lane_port =
-            p.protocol == IPPROTO_UDP && p.dport.wrapping_sub(params.base_port) < Lane::MAX as u16;
+        let wrapper = p.protocol == IPPROTO_UDP || p.protocol == IPPROTO_TCP && params.faketcp;
+        let lane_port = wrapper && p.dport.wrapping_sub(params.base_port) < Lane::MAX as u16;
         let wire_port = matches!(p.protocol, IPPROTO_UDP | IPPROTO_TCP)
             && (params.wire_ports.0..=params.wire_ports.1).contains(&p.dport);
         (lane_port || wire_port) && self.snapshot.local.contains(&p.dst)
@@ -426,7 +428,8 @@ pub fn steer(snapshot: &Snapshot, port: PortIx, origin: Origin, frame: &[u8]) ->
     }
     let params = &snapshot.params;
     let lane = p.dport.wrapping_sub(params.base_port);
-    if p.protocol == IPPROTO_UDP && lane < Lane::MAX as u16 {
+    let wrapper = p.protocol == IPPROTO_UDP || p.protocol == IPPROTO_TCP && params.faketcp;
+    if wrapper && lane < Lane::MAX as u16 {
         return (lane % u16::from(workers)) as u8;
     }
     if (params.wire_ports.0..=params.wire_ports.1).contains(&p.dport) {

@@ -2,6 +2,7 @@
 
 use super::Ctx;
 use super::express::{self, Head};
+use super::faketcp::Connections;
 use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, PathId};
 use crate::measure::FeedbackTable;
@@ -46,6 +47,8 @@ pub(super) struct PathState {
     pub head: Option<Head>,
     /// Lanes whose new source the control thread was told of, and since when.
     pub noted: (Nanos, u32),
+    /// Its `faketcp` connections.
+    pub tcp: Connections,
     tx: [u64; Lane::MAX],
     rx: [LaneRx; Lane::MAX],
 }
@@ -57,6 +60,7 @@ impl PathState {
             arrivals: Arrivals::default(),
             head: None,
             noted: (Nanos(0), 0),
+            tcp: Connections::default(),
             tx: [0; Lane::MAX],
             rx: [LaneRx::default(); Lane::MAX],
         }
@@ -140,6 +144,9 @@ impl PeerState {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
             if state.as_ref().is_none_or(|s| s.generation != p.generation) {
                 *state = Some(Box::new(PathState::new(p.generation)));
+            }
+            if let Some(state) = state {
+                state.tcp.sync(p);
             }
         }
         for (slot, state) in self.paths.iter_mut().enumerate() {

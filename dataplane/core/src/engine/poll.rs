@@ -2,11 +2,12 @@
 
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
-use crate::ids::{PeerIx, SessionId};
+use crate::ids::{Lane, PeerIx, SessionId};
 use crate::session::{Row, Session, SessionStats, State};
 use crate::snapshot::Params;
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
+use crate::wire::tcp;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -34,6 +35,17 @@ pub enum Command {
     ForgetPeer(PeerIx),
     /// Deliver everything held now: the gateway is stopping.
     Flush,
+    /// Send a message of the control thread on one lane of a path, of which this worker keeps the numbers.
+    Message {
+        /// The peer.
+        peer: PeerIx,
+        /// The path's slot.
+        slot: u8,
+        /// The lane; this worker's.
+        lane: Lane,
+        /// User data of the wrapper: elements and control message. Empty to close the connection.
+        payload: Vec<u8>,
+    },
     /// Describe the sessions of some rows; the answer goes into the channel.
     Sessions(SessionQuery, Sender<SessionBatch>),
 }
@@ -148,6 +160,11 @@ impl<B: PacketBuf> Worker<B> {
                         self.end(row);
                     }
                 }
+            }
+            Command::Message { peer, slot, lane, payload } => {
+                let flags = if payload.is_empty() { tcp::Flags::FIN } else { tcp::Flags::PSH };
+                // Without a connection, next hop or buffer it is lost; whoever sent it repeats it.
+                let _ = self.send_on_lane(ctx, (peer, slot, lane), &payload, flags, env);
             }
             Command::Flush => {
                 for row in std::mem::take(&mut self.waiting) {

@@ -1,6 +1,7 @@
 //! Path → LAN (P §3.7.2 "RX"): control message, peer, path, session, measurement, restore.
 
 use super::deliver::Arrived;
+use super::faketcp::Tcp;
 use super::lan::{clamp, is_host, lane_of, mss_limit, new_session, track_tcp};
 use super::{Ctx, Env, Worker, encap, fragments, slices};
 use crate::buf::PacketBuf;
@@ -68,6 +69,14 @@ impl<B: PacketBuf> Worker<B> {
         if p.frag != Frag::No {
             return Verdict::Drop(DropReason::Fragment);
         }
+        if ctx.lane_port(p).is_some()
+            && let Tcp::Done(verdict) = Self::sort_tcp(p)
+        {
+            return match verdict {
+                Verdict::Punt => Self::punt_tcp(port, frame, env),
+                v => v,
+            };
+        }
         let Some(bytes) = payload(frame.data(), p) else {
             return Verdict::Drop(DropReason::BadL4);
         };
@@ -90,6 +99,9 @@ impl<B: PacketBuf> Worker<B> {
             fits.then_some(Heard { peer, view, path })
         });
         let moved = heard.filter(|h| !ctx.is_mapped(h.path, p));
+        if let Some(h) = heard {
+            self.tcp_arrived(ctx, h, p, env);
+        }
         if cm.session.is_path_level() {
             // Probes come before the path is known; the control thread judges them.
             if let Some(h) = heard {
@@ -142,10 +154,12 @@ impl<B: PacketBuf> Worker<B> {
         };
         let tuple = session.tuple.reversed();
         let restored = if cm.flags.contains(Flags::WRAP) {
-            if p.protocol == IPPROTO_UDP {
-                encap::unwrap_udp(&mut frame, p, cm_len, &tuple)
-            } else {
-                Err(encap::EncapError::Unsupported)
+            match (p.protocol, h.path.encapsulation) {
+                (IPPROTO_UDP, _) => encap::unwrap_udp(&mut frame, p, cm_len, &tuple),
+                (IPPROTO_TCP, Encapsulation::FakeTcp) => {
+                    encap::unwrap_tcp(&mut frame, p, cm_len, &tuple)
+                }
+                _ => Err(encap::EncapError::Unsupported),
             }
         } else if h.path.encapsulation == Encapsulation::Native {
             encap::from_native(&mut frame, p, cm_len, &tuple)
