@@ -319,6 +319,8 @@ keywords! {
     Encapsulation {
         /// Inside UDP between the lane ports. Passes NAT, carries any protocol.
         Udp = "udp",
+        /// Inside a TCP-shaped connection between the lane ports. Passes strict NATs and firewalls without UDP.
+        Faketcp = "faketcp",
         /// The session's own header with the path's addresses and ports. No NAT.
         Native = "native",
     }

@@ -304,6 +304,12 @@ impl Gateway {
                     let at = now + self.draw.between(0, self.cfg.resolve_ns);
                     life.resolving.push((at, port, remote));
                 }
+                Output::Message { worker, peer, slot, lane, payload } => {
+                    let message = Command::Message { peer, slot, lane, payload };
+                    if let Some(e) = life.engines.get_mut(usize::from(worker)) {
+                        e.command(local, message, &mut life.desk);
+                    }
+                }
                 // Next hops cost nothing here.
                 Output::Unresolve { .. } => {}
                 Output::ForgetPeer(peer) => {

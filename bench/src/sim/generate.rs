@@ -4,6 +4,8 @@
 //! only change, and that side is always told where the other one is, so that one of the two can always
 //! find the other; and faults end, so that every connection can complete.
 
+pub mod nat;
+
 use super::clock::Clock;
 use super::draw::Draw;
 use super::host::TcpFlow;
@@ -76,7 +78,12 @@ pub fn plan(seed: u64) -> Plan {
     Plan {
         seed,
         scheduler: d.pick(&[Scheduler::Paper, Scheduler::Wrr, Scheduler::Adaptive]),
-        encapsulation: d.pick(&[Encapsulation::Udp, Encapsulation::Udp, Encapsulation::Native]),
+        encapsulation: vec![d.pick(&[
+            Encapsulation::Udp,
+            Encapsulation::Udp,
+            Encapsulation::Native,
+        ])],
+        nats: Vec::new(),
         reorder_packets: d.pick(&[10, 100, 1024]),
         configured_rate: d.chance(0.5),
         paper_minimum: d.chance(0.2),

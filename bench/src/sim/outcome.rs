@@ -46,7 +46,7 @@ pub fn class(plan: &Plan) -> &'static str {
     let rank = |f: &Fault| match f {
         Fault::Mend(_) | Fault::LinkUp(..) => 0,
         Fault::Quality(..) => 1,
-        Fault::Cut(..) => 2,
+        Fault::Cut(..) | Fault::Rebind(_) => 2,
         Fault::LinkDown(..) => 3,
         Fault::Addresses(..) => 4,
         Fault::Forget(_) => 5,
@@ -55,11 +55,16 @@ pub fn class(plan: &Plan) -> &'static str {
     CLASSES[plan.faults.iter().map(|(_, f)| rank(f)).max().unwrap_or(0)]
 }
 
-/// Plays the plan of `seed`; a panic is a broken invariant like any other.
+/// Plays the plan of `seed`.
 #[must_use]
 pub fn run(seed: u64, trace: Trace) -> Outcome {
-    let plan = generate::plan(seed);
-    let class = class(&plan);
+    play(generate::plan(seed), trace)
+}
+
+/// Plays a plan; a panic is a broken invariant like any other.
+#[must_use]
+pub fn play(plan: Plan, trace: Trace) -> Outcome {
+    let (seed, class) = (plan.seed, class(&plan));
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(plan, trace);
         world.play();

@@ -173,7 +173,8 @@ impl Scenario {
         Plan {
             seed,
             scheduler,
-            encapsulation: Encapsulation::Udp,
+            encapsulation: vec![Encapsulation::Udp],
+            nats: Vec::new(),
             reorder_packets: 1024,
             configured_rate: false,
             max_paths: 8,

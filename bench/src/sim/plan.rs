@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::host::TcpFlow;
+use super::nat::NatPlan;
 use super::udp::UdpFlow;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
@@ -60,6 +61,8 @@ pub enum Fault {
     LinkUp(usize, usize),
     /// A WAN port of a side has other addresses.
     Addresses(usize, usize, Vec<IpAddr>),
+    /// The NAT before a WAN port (counted from 0) loses its mappings.
+    Rebind(usize),
     /// A side's workers forget all sessions.
     Forget(usize),
     /// A side stops at once.
@@ -75,8 +78,10 @@ pub struct Plan {
     pub seed: u64,
     /// The scheduler of both gateways.
     pub scheduler: Scheduler,
-    /// Encapsulation of both.
-    pub encapsulation: Encapsulation,
+    /// Encapsulations of both, in the order they are tried.
+    pub encapsulation: Vec<Encapsulation>,
+    /// NATs before the WAN ports of gateway 0, by port.
+    pub nats: Vec<Option<NatPlan>>,
     /// Most packets a session's reorder buffer holds.
     pub reorder_packets: usize,
     /// Whether the link rates are configured on the gateways' ports.

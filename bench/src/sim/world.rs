@@ -12,6 +12,7 @@ use super::draw::Draw;
 use super::gateway::{Gateway, GatewayConfig, router_mac};
 use super::host::{Host, host_address, host_mac};
 use super::ledger::Ledger;
+use super::nat::Nat;
 use super::plan::{Fault, MS, Plan, SECOND};
 use super::udp::{UdpSender, read_ip};
 use mpip_core::buf::PacketBuf;
@@ -64,6 +65,8 @@ pub struct World {
     /// What TCP sent.
     pub ledger: Ledger,
     wires: Vec<Wire>,
+    /// Before the WAN ports of gateway 0.
+    pub nats: Vec<Option<Nat>>,
     link_up: [Vec<bool>; 2],
     faults: std::collections::VecDeque<(u64, Fault)>,
     starts: [Option<u64>; 2],
@@ -130,6 +133,7 @@ impl World {
             udp,
             ledger: Ledger::default(),
             wires,
+            nats: plan.nats.iter().map(|n| n.map(|n| Nat::new(n, plan.seed))).collect(),
             link_up: [0, 1].map(|s: usize| vec![true; plan.gateways[s].wan.len()]),
             faults: faults.into(),
             starts: [0, 1].map(|s: usize| Some(plan.gateways[s].start)),
@@ -248,6 +252,14 @@ impl World {
         while burst.len() < 32
             && let Some(mut frame) = wire.ways[from].pop(Nanos(self.now))
         {
+            if to == 0
+                && let Some(Some(nat)) = self.nats.get_mut(usize::from(port.0) - 1)
+            {
+                match nat.inbound(self.now, &frame) {
+                    Some(f) => frame = f,
+                    None => continue,
+                }
+            }
             frame[..6].copy_from_slice(&self.gateways[to].mac(port));
             frame[6..12].copy_from_slice(&router_mac(port));
             burst.push(frame);
@@ -357,9 +369,16 @@ impl World {
                 return;
             }
         };
-        let to = 1 - side;
+        let (to, dst) = (1 - side, ip.dst);
+        let public = |port: PortIx| {
+            self.nats.get(usize::from(port.0) - 1).and_then(|n| n.as_ref().map(Nat::public))
+        };
         let ends = |w: &Wire| {
-            w.ports[side] == port && self.gateways[to].addresses(w.ports[to]).contains(&ip.dst)
+            w.ports[side] == port
+                && match public(w.ports[0]).filter(|_| to == 0) {
+                    Some(public) => dst == public,
+                    None => self.gateways[to].addresses(w.ports[to]).contains(&dst),
+                }
         };
         let Some(i) = self.wires.iter().position(ends) else {
             self.astray += 1;
@@ -371,6 +390,15 @@ impl World {
             self.astray += 1;
             return;
         }
+        let mut frame = std::borrow::Cow::Borrowed(frame);
+        if side == 0
+            && let Some(Some(nat)) = self.nats.get_mut(usize::from(port.0) - 1)
+        {
+            match nat.outbound(self.now, &frame) {
+                Some(f) => frame = f.into(),
+                None => return,
+            }
+        }
         let wire = &mut self.wires[i];
         let now = Nanos(self.now);
         let outcome = wire.ways[side].push(
@@ -381,7 +409,7 @@ impl World {
             |f| Some(f.clone()),
         );
         if self.trace == Trace::Frames {
-            let text = describe(frame);
+            let text = describe(&frame);
             self.say(&format!("gw{side} port {} > {text} {outcome:?}", port.0));
         }
     }
@@ -407,6 +435,11 @@ impl World {
             }
             Fault::Addresses(side, port, list) => {
                 self.gateways[*side].set_addresses(now, PortIx(*port as u16 + 1), list);
+            }
+            Fault::Rebind(port) => {
+                if let Some(Some(nat)) = self.nats.get_mut(*port) {
+                    nat.forget();
+                }
             }
             Fault::Forget(side) => {
                 self.forgot[*side] = now;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Read;
 use super::node::NAME_MAX;
 use super::section::Section;
-use super::values::{self, fault_fix};
+use super::values;
 use crate::config::Peer;
 use crate::types::Encapsulation;
 use mpip_core::ids::NodeId;
@@ -54,15 +54,7 @@ pub(super) fn prefixes(section: &Section<'_>) -> Vec<IpNet> {
 
 fn encapsulation(section: &Section<'_>) -> Vec<Encapsulation> {
     const KEY: &str = "encapsulation";
-    let order = section.list(KEY, "\"udp\"", |v| {
-        if v.as_str() == Some("faketcp") {
-            return fault_fix(
-                "\"faketcp\" is not supported by this version",
-                "write \"udp\" or \"native\"",
-            );
-        }
-        values::keyword(v)
-    });
+    let order = section.list(KEY, "\"udp\"", values::keyword);
     let Some(order) = order else { return vec![Encapsulation::Udp] };
     for (i, e) in order.iter().enumerate() {
         if order.iter().take(i).any(|other| other == e) {

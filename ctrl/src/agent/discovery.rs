@@ -306,7 +306,7 @@ impl Agent {
             node: cm.node,
             endpoints,
             prefixes: Vec::new(),
-            encapsulation: Encapsulation::Udp,
+            encapsulation: vec![Encapsulation::Udp],
             max_paths: 8,
         };
         let vacant = self.peers.iter().position(|p| p.vacant);

@@ -178,6 +178,7 @@ impl Agent {
         if path.is_live() || path.remote_id == PathId::NONE {
             return;
         }
+        path.live_since = now;
         let echo = path.echo;
         let rtt = path.rtt.clone();
         path.renew(now, generation, estimator);
@@ -217,7 +218,7 @@ impl Agent {
         let peer_alive = peer.paths().any(super::path::Path::is_live);
         for p in peer.paths() {
             if !p.is_live() {
-                if now >= p.probe_at && p.next_hop.is_some() {
+                if now >= p.probe_at && now >= p.retry_at && p.next_hop.is_some() {
                     probes.push(p.slot);
                 }
                 continue;

@@ -13,7 +13,7 @@
 use super::Agent;
 use mpip_core::cm::tlv::Tlv;
 use mpip_core::ids::Lane;
-use mpip_core::snapshot::LaneEnds;
+use mpip_core::snapshot::{Encapsulation, LaneEnds, LaneTcp};
 use mpip_core::time::Nanos;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,6 +94,49 @@ impl Mapping {
         learned.unwrap_or(SocketAddr::new(remote.ip(), port))
     }
 
+    /// The connection of `lane`.
+    pub fn tcp(&self, lane: Lane) -> Option<LaneTcp> {
+        self.ends.as_ref().and_then(|e| e.tcp(lane))
+    }
+
+    /// Puts a connection on `lane`, whose end is at `to`; returns the new place of lane 0.
+    pub fn open(
+        &mut self,
+        remote: SocketAddr,
+        lane: Lane,
+        to: SocketAddr,
+        tcp: LaneTcp,
+    ) -> SocketAddr {
+        if let Some(s) = self.seen.get_mut(usize::from(lane.0)) {
+            *s = Seen::default();
+        }
+        let mut ends = match &self.ends {
+            Some(e) => (**e).clone(),
+            None => LaneEnds::from_base(remote),
+        };
+        ends.set(lane, to);
+        ends.set_tcp(lane, Some(tcp));
+        let remote = ends.get(Lane(0)).unwrap_or(remote);
+        self.ends = Some(Arc::new(ends));
+        remote
+    }
+
+    /// Forgets every connection.
+    pub fn hang_up(&mut self) {
+        if let Some(e) = &self.ends {
+            let mut ends = (**e).clone();
+            for lane in 0..Lane::MAX as u8 {
+                ends.set_tcp(Lane(lane), None);
+            }
+            self.ends = Some(Arc::new(ends));
+        }
+    }
+
+    /// Whether the peer has answered on `lane`.
+    pub fn is_answered(&self, lane: Lane) -> bool {
+        self.seen.get(usize::from(lane.0)).is_some_and(|s| s.answered.is_some())
+    }
+
     /// The longest pause that keeps a mapping, if there is one to be kept.
     pub fn keep(&self) -> Option<Duration> {
         self.translated.then_some(self.keep)
@@ -143,6 +186,10 @@ impl Agent {
     ) {
         let fresh = self.random();
         let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else { return };
+        if path.encapsulation == Encapsulation::FakeTcp {
+            // A connection has the ends it was opened with.
+            return;
+        }
         let remote = path.remote;
         let m = &mut path.mapping;
         m.candidates.retain(|c| now.since(c.since) < CHALLENGE_PATIENCE);
@@ -252,18 +299,29 @@ impl Agent {
 
     /// Says something on every lane of a translated path whose mapping is new or would run out.
     pub(super) fn keep_lanes(&mut self, now: Nanos, i: usize) {
+        let busy_time = self.cfg.timers.busy;
         let Some(peer) = self.peers.get_mut(i) else { return };
         let lanes = peer.lanes.min(Lane::MAX as u8);
         let mut due = Vec::new();
-        for path in peer.each_path_mut().filter(|p| p.is_live() && p.mapping.translated) {
-            let keep = path.mapping.keep;
+        let kept = |p: &&mut super::path::Path| match p.encapsulation {
+            Encapsulation::FakeTcp => true,
+            Encapsulation::Udp | Encapsulation::Native => p.is_live() && p.mapping.translated,
+        };
+        for path in peer.each_path_mut().filter(kept) {
+            let tcp: Vec<bool> = (0..lanes).map(|l| path.mapping.tcp(Lane(l)).is_some()).collect();
+            // A NAT that forgets and gives the same ports again is noticed by nobody: while data moves,
+            // that is not to last.
+            let busy = path.is_busy(now, busy_time);
+            let keep = if busy { KEEP.1 } else { path.mapping.keep };
             let slot = path.slot;
             for (lane, s) in path.mapping.seen.iter_mut().enumerate().take(usize::from(lanes)) {
                 let pause = match (s.answered, s.asked) {
                     (Some(a), Some(q)) if a >= q => keep,
                     _ => ASK_AGAIN,
                 };
-                if s.asked.is_none_or(|t| now.since(t) >= pause) {
+                let open = path.encapsulation != Encapsulation::FakeTcp
+                    || tcp.get(lane).copied().unwrap_or(false);
+                if open && s.asked.is_none_or(|t| now.since(t) >= pause) {
                     s.asked = Some(now);
                     due.push((slot, Lane(lane as u8), path.nonce));
                 }
@@ -274,7 +332,7 @@ impl Agent {
         }
     }
 
-    fn send_challenge(&mut self, now: Nanos, i: usize, slot: u8, to: To, nonce: u64) {
+    pub(super) fn send_challenge(&mut self, now: Nanos, i: usize, slot: u8, to: To, nonce: u64) {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
         let mut tlvs = self.path_info(path);
         tlvs.push(Tlv::PathChallenge(nonce));

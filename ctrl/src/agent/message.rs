@@ -1,16 +1,17 @@
 //! Path-level messages: composing, taking in. Every one is a UDP packet between lane-0 ports whose
 //! user data is a TLV list, with HB (and IP_CHANGE when it carries addresses) set.
 
+use super::faketcp::encapsulation_tlv;
 use super::mapping::To;
-use super::path::Path;
+use super::path::{Kind, Path};
 use super::peer::Announcement;
 use super::{Agent, PathPhase};
 use mpip_core::cm::tlv::{self, PathState, ReceiverReport, Tlv, capability};
 use mpip_core::cm::{Base, Cm, Flags, SeqBlock, address_list_hash};
 use mpip_core::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
-use mpip_core::snapshot::Role;
+use mpip_core::snapshot::{Encapsulation, Role};
 use mpip_core::time::Nanos;
-use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
+use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::Mac;
 use mpip_core::wire::{Parsed, parse_frame};
@@ -57,6 +58,8 @@ impl Agent {
         for t in tlvs {
             t.encode(&mut payload);
         }
+        let shaking = path.encapsulation == Encapsulation::FakeTcp && !path.is_live();
+        let flags = if shaking && flags == Flags::HB { Flags::HS } else { flags };
         let mut cm = Cm::new(Base {
             node,
             session: SessionId(0),
@@ -80,6 +83,26 @@ impl Agent {
         let mut link = Link::new(Mac(port.mac), Mac(mac), path.local, end.ip());
         link.tos = CS6;
         let sport = base_port.wrapping_add(u16::from(to.lane.0));
+        if path.encapsulation == Encapsulation::FakeTcp {
+            if path.mapping.tcp(to.lane).is_none() {
+                return false;
+            }
+            path.counter = path.counter.wrapping_add(1);
+            path.sent_at = now;
+            if self.dirty || self.peers.get(i).is_some_and(|p| p.changed) {
+                self.publish();
+            }
+            let (peer, worker) = (self.peer_index(i), to.lane.0 % self.cfg.workers.max(1));
+            self.out.push_back(super::Output::Message {
+                worker,
+                peer,
+                slot,
+                lane: to.lane,
+                payload,
+            });
+            self.counts.sent += 1;
+            return true;
+        }
         let Ok(frame) = build::udp_frame(&link, sport, end.port(), &payload) else {
             return false;
         };
@@ -105,6 +128,7 @@ impl Agent {
                 peer_path: path.remote_id,
                 state: match path.phase {
                     PathPhase::Probing => PathState::Probing,
+                    PathPhase::Live if path.closing => PathState::Closed,
                     PathPhase::Live => PathState::Live,
                     PathPhase::Dead => PathState::Dead,
                 },
@@ -112,6 +136,7 @@ impl Agent {
             },
             Tlv::Generation { path: path.id, generation: path.generation as u8 },
             Tlv::OwnEnd(SocketAddr::new(path.local, self.cfg.params.base_port)),
+            encapsulation_tlv(path),
         ]
     }
 
@@ -126,8 +151,9 @@ impl Agent {
     pub(super) fn send_probe(&mut self, now: Nanos, i: usize, slot: u8) -> bool {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return false };
         let mut tlvs = self.path_info(path);
-        let bits = capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::SLICES;
-        tlvs.push(Tlv::Capabilities { bits });
+        let encapsulations =
+            capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::ENCAP_FAKETCP;
+        tlvs.push(Tlv::Capabilities { bits: encapsulations | capability::SLICES });
         tlvs.push(Tlv::PathChallenge(path.nonce));
         tlvs.extend(Self::echo(path, now));
         self.send(now, i, slot, &tlvs)
@@ -148,7 +174,8 @@ impl Agent {
         tlvs.extend(Self::echo(path, now));
         tlvs.push(Tlv::PathResponse(nonce));
         tlvs.push(Tlv::SeenEnd(source));
-        if !path.is_live() && lane == Lane(0) {
+        let any_lane = path.encapsulation == Encapsulation::FakeTcp;
+        if !path.is_live() && (lane == Lane(0) || any_lane) {
             // Both ends must see it work; one round trip is enough for both.
             tlvs.push(Tlv::PathChallenge(path.nonce));
         }
@@ -247,7 +274,14 @@ impl Agent {
         if matches!(p.protocol, IPPROTO_ICMP | IPPROTO_ICMPV6) {
             return self.take_too_big(now, port, frame, &p);
         }
-        if p.protocol != IPPROTO_UDP {
+        let lane = p.dport.wrapping_sub(self.cfg.params.base_port);
+        let lane = u8::try_from(lane).ok().filter(|l| usize::from(*l) < Lane::MAX).map(Lane);
+        let source = SocketAddr::new(p.src, p.sport);
+        let is_tcp = p.protocol == IPPROTO_TCP;
+        if is_tcp && p.tcp.is_some_and(|t| t.flags.syn() || t.flags.rst() || t.flags.fin()) {
+            return self.take_handshake(now, port, frame, &p, (lane?, source));
+        }
+        if p.protocol != IPPROTO_UDP && !is_tcp {
             return None;
         }
         if self.ports.get(usize::from(port.0))?.role == Role::Lan {
@@ -260,7 +294,7 @@ impl Agent {
             let list = payload.get(..payload.len() - cm_len)?;
             return self.take_discovery(now, port, frame, &p, (&cm, list));
         }
-        if !cm.flags.contains(Flags::HB) || !cm.session.is_path_level() {
+        if !cm.flags.intersects(Flags::HB | Flags::HS) || !cm.session.is_path_level() {
             return None;
         }
         let list = payload.get(..payload.len() - cm_len)?;
@@ -269,9 +303,7 @@ impl Agent {
         if !self.check_epoch(now, i, &tlvs) {
             return None;
         }
-        let lane = p.dport.wrapping_sub(self.cfg.params.base_port);
-        let lane = Lane(u8::try_from(lane).ok().filter(|l| usize::from(*l) < Lane::MAX)?);
-        let from = (lane, SocketAddr::new(p.src, p.sport));
+        let from = (lane?, source);
         let slot = self.path_for(now, i, port, (&p, from), cm.path, &tlvs)?;
         self.learn(now, i, slot, &cm, &tlvs);
         self.heard_from(now, i, slot, from);
@@ -321,22 +353,61 @@ impl Agent {
         tlvs: &[Tlv],
     ) -> Option<u8> {
         let peer = self.peers.get(i)?;
+        let is_tcp = p.protocol == IPPROTO_TCP;
+        let told = tlvs.iter().find_map(|t| match t {
+            Tlv::Encapsulation(bit) => Encapsulation::from_bit(*bit),
+            _ => None,
+        });
+        if told.is_some_and(|e| (e == Encapsulation::FakeTcp) != is_tcp) {
+            return None;
+        }
+        let fits = |e: Encapsulation| match told {
+            Some(told) => e == told,
+            None => (e == Encapsulation::FakeTcp) == is_tcp,
+        };
         let own = tlvs.iter().find_map(|t| match t {
             Tlv::OwnEnd(end) => Some(*end),
             _ => None,
         });
-        if let Some(path) = peer.find_told((port, p.dst), id, own, remote) {
-            return Some(path.slot);
+        let opens = if is_tcp { self.completes(port, p, (lane, remote)) } else { None };
+        if let Some(path) = peer.find_told((port, p.dst), id, own, remote, &fits) {
+            let slot = path.slot;
+            if let Some((next, received)) = opens {
+                self.open_lane(i, slot, (lane, remote), next, received);
+            } else if is_tcp
+                && (path.mapping.tcp(lane).is_none()
+                    || path.mapping.end(path.remote, lane) != remote)
+            {
+                return None;
+            }
+            return Some(slot);
         }
         let probing = tlvs.iter().any(|t| matches!(t, Tlv::PathChallenge(_)));
         let ours = self.ports.get(usize::from(port.0))?;
         let ours = ours.role == Role::Wan && ours.addresses.contains(&p.dst);
-        if !probing || !ours || lane != Lane(0) {
+        // Whoever calls takes the steps of the ladder itself; what comes late begins nothing.
+        let caller = |q: &&Path| {
+            q.called
+                && (q.remote.ip() == remote.ip() || (own.is_some() && q.mapping.peer_own == own))
+        };
+        let here = || peer.paths().filter(|q| q.port == port && q.local == p.dst);
+        if here().filter(caller).any(Path::is_live) {
+            return None;
+        }
+        let order = &peer.cfg.encapsulation;
+        let encapsulation = order.iter().copied().find(|e| fits(*e))?;
+        if !probing || !ours || lane != Lane(0) || (is_tcp && opens.is_none()) {
             return None;
         }
         // A pair that half works is worth more than one that nothing comes from.
         self.peers.get_mut(i)?.make_room(now, Duration::ZERO, true);
-        self.add_path(now, i, port, p.dst, remote)
+        let pair = own.map_or(remote.ip(), |o| o.ip());
+        let kind = Kind { encapsulation, pair, called: false };
+        let slot = self.add_path_of(now, i, (port, p.dst, remote), kind)?;
+        if let Some((next, received)) = opens {
+            self.open_lane(i, slot, (lane, remote), next, received);
+        }
+        Some(slot)
     }
 
     /// What every message tells: it arrived, when it was sent, how the peer calls the path.
@@ -387,10 +458,16 @@ impl Agent {
                 self.answered_from(i, slot, from, *nonce);
                 let path = self.peers.get(i).and_then(|p| p.path(slot));
                 let works = path.is_some_and(|p| {
-                    p.nonce == *nonce && from == (Lane(0), p.mapping.end(p.remote, Lane(0)))
+                    let lane = from.0 == Lane(0) || p.encapsulation == Encapsulation::FakeTcp;
+                    p.nonce == *nonce && lane && from.1 == p.mapping.end(p.remote, from.0)
                 });
-                if works {
+                if works && self.all_lanes_open(i, slot) {
                     self.path_works(now, i, slot);
+                }
+            }
+            Tlv::PathInfo { state, .. } => {
+                if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
+                    path.peer_closing = *state == PathState::Closed;
                 }
             }
             Tlv::OwnEnd(end) => self.take_own_end(i, slot, *end),

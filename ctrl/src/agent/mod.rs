@@ -9,11 +9,15 @@
 //! * [`path`]: one path: estimators, liveness, counters (P Table 5)
 //! * `discovery`: gateways in front of hosts that no peer is configured for (P §3.2)
 //! * `message`: path-level messages in and out (P §3.4.1, §3.4.2, §3.4.4)
+//! * `ladder`: which encapsulation a pair of addresses uses
+//! * `faketcp`: handshakes of TCP-shaped connections
 //! * `mapping`: the peer's lanes behind a NAT, and ours
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
 mod discovery;
+mod faketcp;
+mod ladder;
 mod liveness;
 mod mapping;
 mod message;
@@ -28,7 +32,7 @@ pub use peer::PeerReport;
 
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::Command;
-use mpip_core::ids::{NodeId, PeerIx, PortIx};
+use mpip_core::ids::{Lane, NodeId, PeerIx, PortIx};
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::{Prefix, PrefixTable};
 use mpip_core::schedule::WeightParams;
@@ -68,8 +72,8 @@ pub struct AgentPeer {
     pub endpoints: Vec<SocketAddr>,
     /// Destinations behind it.
     pub prefixes: Vec<Prefix>,
-    /// How data travels to it.
-    pub encapsulation: Encapsulation,
+    /// How data may travel to it, in the order to be tried; at least one.
+    pub encapsulation: Vec<Encapsulation>,
     /// Most paths to it.
     pub max_paths: usize,
 }
@@ -187,6 +191,19 @@ pub enum Output {
         /// The whole frame.
         frame: Vec<u8>,
     },
+    /// One worker is to send a message on a lane of a path, as [`Command::Message`].
+    Message {
+        /// The worker.
+        worker: u8,
+        /// The peer.
+        peer: PeerIx,
+        /// The path's slot.
+        slot: u8,
+        /// The lane.
+        lane: Lane,
+        /// User data of the wrapper; empty to close the connection.
+        payload: Vec<u8>,
+    },
     /// Publish a snapshot to the workers.
     Publish(Arc<Snapshot>),
     /// Every worker is to forget this peer's sessions.
@@ -210,7 +227,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// The command for the workers, if it is one.
+    /// The command for all workers, if it is one.
     #[must_use]
     pub const fn worker_command(&self) -> Option<Command> {
         match self {
@@ -256,6 +273,8 @@ pub struct Agent {
     grace_until: Nanos,
     counts: AgentCounts,
     discovery: Option<discovery::Discovery>,
+    /// Calls that were answered and not yet confirmed.
+    half_open: Vec<faketcp::HalfOpen>,
 }
 
 impl Agent {
@@ -279,6 +298,7 @@ impl Agent {
             grace_until: now,
             counts: AgentCounts::default(),
             discovery: cfg.discovery.clone().map(discovery::Discovery::new),
+            half_open: Vec::new(),
             cfg,
         };
         for (i, p) in agent.cfg.peers.clone().into_iter().enumerate() {
@@ -330,6 +350,12 @@ impl Agent {
             Event::Drain => {
                 self.draining = true;
                 self.publish();
+                for i in 0..self.peers.len() {
+                    let slots: Vec<u8> = self.peers[i].paths().map(|p| p.slot).collect();
+                    for slot in slots {
+                        self.hang_up(i, slot);
+                    }
+                }
                 self.out.push_back(Output::Flush);
             }
         }
@@ -345,6 +371,8 @@ impl Agent {
         for i in 0..self.peers.len() {
             self.read_cells(now, i, cells);
             self.check_paths(now, i);
+            self.shake_hands(now, i);
+            self.climb(now, i);
             self.send_due(now, i);
             self.keep_lanes(now, i);
             self.widen_paths(now, i);
@@ -422,7 +450,11 @@ impl Agent {
                 continue;
             }
             peer.make_room(now, PAIR_TURN, false);
-            if self.add_path(now, i, *port, *local, *remote).is_none() {
+            let Some(e) = self.peers.get(i).and_then(|p| p.cfg.encapsulation.first().copied())
+            else {
+                return;
+            };
+            if self.add_path(now, i, (*port, *local, *remote), e, true).is_none() {
                 break;
             }
             if let Some(peer) = self.peers.get_mut(i) {
@@ -436,16 +468,27 @@ impl Agent {
         &mut self,
         now: Nanos,
         i: usize,
-        port: PortIx,
-        local: IpAddr,
-        remote: SocketAddr,
+        (port, local, remote): (PortIx, IpAddr, SocketAddr),
+        encapsulation: Encapsulation,
+        called: bool,
+    ) -> Option<u8> {
+        let kind = path::Kind { encapsulation, pair: remote.ip(), called };
+        self.add_path_of(now, i, (port, local, remote), kind)
+    }
+
+    fn add_path_of(
+        &mut self,
+        now: Nanos,
+        i: usize,
+        (port, local, remote): (PortIx, IpAddr, SocketAddr),
+        kind: path::Kind,
     ) -> Option<u8> {
         let nonce = self.random();
         let (mtu, rate) = self.ports.get(usize::from(port.0)).map(|p| (p.mtu, p.rate))?;
         let hop = self.resolved.get(&(port, remote.ip())).copied();
         let estimator = self.cfg.estimator;
         let peer = self.peers.get_mut(i)?;
-        let slot = peer.add(now, (port, local, remote), (mtu, rate), estimator, nonce)?;
+        let slot = peer.add(now, (port, local, remote), kind, (mtu, rate), estimator, nonce)?;
         if let Some(path) = peer.path_mut(slot) {
             path.next_hop = hop.flatten();
         }

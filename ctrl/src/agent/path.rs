@@ -1,10 +1,12 @@
 //! One path as the control thread keeps it (P Table 5): identity, estimators, liveness.
 
+use super::faketcp::Calls;
 use super::mapping::Mapping;
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
 use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
 use mpip_core::schedule::Momentum;
+use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -20,6 +22,14 @@ pub enum PathPhase {
     Dead,
 }
 
+/// What tells paths between the same addresses apart, and who began.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub encapsulation: Encapsulation,
+    pub pair: IpAddr,
+    pub called: bool,
+}
+
 /// One path.
 pub(super) struct Path {
     pub slot: u8,
@@ -31,6 +41,27 @@ pub(super) struct Path {
     /// Where the peer's lane 0 is, as seen from here.
     pub remote: SocketAddr,
     pub mapping: Mapping,
+    /// How data travels on it; each encapsulation of a pair of addresses is a path of its own.
+    pub encapsulation: Encapsulation,
+    /// The peer's address that tells pairs apart: as we call it, or as it calls itself when it called.
+    pub pair: IpAddr,
+    /// Whether we know where the peer is and call it.
+    pub called: bool,
+    /// Handshakes of `faketcp`.
+    pub calls: Calls,
+    /// Of the encapsulations that work, the one that carries data.
+    pub chosen: bool,
+    /// A better one of its pair has settled: we send no data on it any more; nor does the peer.
+    pub closing: bool,
+    pub peer_closing: bool,
+    /// Since when it works.
+    pub live_since: Nanos,
+    /// Since when it is tried while nothing works; since when it is tried beside what works; not before then
+    /// again; and the pause after that.
+    pub tried_since: Option<Nanos>,
+    pub retry_since: Option<Nanos>,
+    pub retry_at: Nanos,
+    pub retry_pause: Duration,
     pub next_hop: Option<[u8; 6]>,
     /// The port's MTU; see [`Self::carries`].
     pub mtu: u16,
@@ -112,7 +143,11 @@ pub struct PathReport {
     /// How far it is.
     pub phase: PathPhase,
     /// Why it is there.
-    pub why: &'static str,
+    pub why: String,
+    /// How data travels on it.
+    pub encapsulation: Encapsulation,
+    /// Whether it is the one of its pair of addresses that carries data.
+    pub chosen: bool,
     /// Lives so far.
     pub generation: u32,
     /// Times it died.
@@ -149,6 +184,7 @@ impl Path {
     #[expect(clippy::too_many_arguments, reason = "a path's identity")]
     pub fn new(
         now: Nanos,
+        kind: Kind,
         slot: u8,
         id: PathId,
         (port, local, remote): (PortIx, IpAddr, SocketAddr),
@@ -166,6 +202,18 @@ impl Path {
             local,
             remote,
             mapping: Mapping::new(),
+            encapsulation: kind.encapsulation,
+            pair: kind.pair,
+            called: kind.called,
+            calls: Calls::new(now),
+            chosen: false,
+            closing: false,
+            peer_closing: false,
+            live_since: now,
+            tried_since: None,
+            retry_since: None,
+            retry_at: Nanos(0),
+            retry_pause: Duration::from_secs(20),
             next_hop: None,
             mtu,
             narrow: None,
@@ -231,6 +279,11 @@ impl Path {
         self.mapping.renew();
     }
 
+    /// The pair of addresses it is between.
+    pub fn pair(&self) -> (PortIx, IpAddr, IpAddr) {
+        (self.port, self.local, self.pair)
+    }
+
     pub fn is_live(&self) -> bool {
         self.phase == PathPhase::Live
     }
@@ -291,7 +344,7 @@ impl Path {
         }
     }
 
-    pub fn report(&self, now: Nanos) -> PathReport {
+    pub fn report(&self, now: Nanos, why: String) -> PathReport {
         PathReport {
             id: self.id,
             remote_id: self.remote_id,
@@ -299,7 +352,9 @@ impl Path {
             local: self.local,
             remote: self.remote,
             phase: self.phase,
-            why: self.why,
+            why,
+            encapsulation: self.encapsulation,
+            chosen: self.chosen,
             generation: self.generation,
             died: self.died,
             mtu: self.carries(),

@@ -1,12 +1,13 @@
 //! One peer: its paths, addresses, lanes and restarts.
 
 use super::AgentPeer;
-use super::path::{Path, PathReport};
+use super::ladder::explain;
+use super::path::{Kind, Path, PathReport};
 use mpip_core::cells::MAX_PATHS;
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::measure::{DriftRemover, EstimatorParams, TimestampUnwrapper};
 use mpip_core::prefix::Prefix;
-use mpip_core::snapshot::PeerView;
+use mpip_core::snapshot::{Encapsulation, PeerView};
 use mpip_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -67,8 +68,6 @@ pub struct PeerReport {
     pub epoch: Option<u64>,
     /// Agreed lanes, 0 until agreed.
     pub lanes: u8,
-    /// How data travels to it.
-    pub encapsulation: mpip_core::snapshot::Encapsulation,
     /// Its paths.
     pub paths: Vec<PathReport>,
 }
@@ -218,11 +217,12 @@ impl Peer {
     }
 
     /// The path between these addresses: the peer's as it calls it itself, or as it is seen from here.
+    /// Of any encapsulation.
     pub fn find(&self, port: PortIx, local: IpAddr, remote: IpAddr) -> Option<&Path> {
         let here = || self.paths.iter().filter(|p| p.port == port && p.local == local);
         here()
             .find(|p| p.mapping.peer_own.is_some_and(|own| own.ip() == remote))
-            .or_else(|| here().find(|p| p.remote.ip() == remote))
+            .or_else(|| here().find(|p| p.remote.ip() == remote || p.pair == remote))
     }
 
     /// The path that a message of the peer came over, which calls it `id` and its own end `own`: by
@@ -233,8 +233,10 @@ impl Peer {
         id: PathId,
         own: Option<SocketAddr>,
         source: SocketAddr,
+        fits: &dyn Fn(Encapsulation) -> bool,
     ) -> Option<&Path> {
-        let here = || self.paths.iter().filter(|p| p.port == port && p.local == local);
+        let ends = |p: &&Path| p.port == port && p.local == local && fits(p.encapsulation);
+        let here = || self.paths.iter().filter(ends);
         let known_end = |p: &&Path| own.is_some() && p.mapping.peer_own == own;
         let other_end =
             |p: &Path| own.is_some() && p.mapping.peer_own.is_some_and(|o| Some(o) != own);
@@ -248,17 +250,19 @@ impl Peer {
         &mut self,
         now: Nanos,
         ends: (PortIx, IpAddr, SocketAddr),
+        kind: Kind,
         limits: (u16, u64),
         estimator: EstimatorParams,
         nonce: u64,
     ) -> Option<u8> {
-        if self.paths.len() >= self.cfg.max_paths.min(MAX_PATHS) {
+        let sibling = self.paths.iter().any(|p| p.pair() == (ends.0, ends.1, kind.pair));
+        if !sibling && self.pairs() >= self.cfg.max_paths.min(MAX_PATHS) {
             return None;
         }
         let slot = (0..MAX_PATHS as u8).find(|s| self.path(*s).is_none())?;
         let id = self.new_id();
         self.generations += 1;
-        let path = Path::new(now, slot, id, ends, limits, estimator, nonce, self.generations);
+        let path = Path::new(now, kind, slot, id, ends, limits, estimator, nonce, self.generations);
         self.drift.remove(usize::from(slot));
         self.paths.push(path);
         self.changed = true;
@@ -269,7 +273,7 @@ impl Peer {
     /// never heard on, for `age` at least; else, with `dead`, of those that are dead and were not heard
     /// on for a second. Not every pair of addresses is connected.
     pub fn make_room(&mut self, now: Nanos, age: Duration, dead: bool) {
-        if self.paths.len() < self.cfg.max_paths.min(MAX_PATHS) {
+        if self.pairs() < self.cfg.max_paths.min(MAX_PATHS) && self.paths.len() < MAX_PATHS {
             return;
         }
         let longest = |fits: &dyn Fn(&&Path) -> bool| {
@@ -283,6 +287,13 @@ impl Peer {
         let gone = longest(&|p| !p.is_live() && now.since(p.heard_at) >= Duration::from_secs(1));
         let slot = never.or(gone.filter(|_| dead));
         self.remove_where(|p| Some(p.slot) == slot);
+    }
+
+    /// Pairs of addresses that there is a path between.
+    fn pairs(&self) -> usize {
+        let first =
+            |(i, p): (usize, &Path)| !self.paths.iter().take(i).any(|q| q.pair() == p.pair());
+        self.paths.iter().enumerate().filter(|(i, p)| first((*i, p))).count()
     }
 
     pub fn remove_where(&mut self, gone: impl Fn(&Path) -> bool) {
@@ -330,8 +341,7 @@ impl Peer {
             prefixes: self.cfg.prefixes.clone(),
             epoch: self.epoch,
             lanes: self.lanes,
-            encapsulation: self.cfg.encapsulation,
-            paths: self.paths.iter().map(|p| p.report(now)).collect(),
+            paths: self.paths.iter().map(|p| p.report(now, explain(self, p, now))).collect(),
         }
     }
 }
@@ -339,7 +349,6 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mpip_core::snapshot::Encapsulation;
 
     fn at(address: &str) -> SocketAddr {
         SocketAddr::new(address.parse().expect("address"), 4500)
@@ -350,14 +359,15 @@ mod tests {
             node: NodeId::default(),
             endpoints: vec![at("192.0.2.1")],
             prefixes: Vec::new(),
-            encapsulation: Encapsulation::Udp,
+            encapsulation: vec![Encapsulation::Udp],
             max_paths,
         };
         let mut peer = Peer::new(PeerIx(0), cfg, 1, 1);
         for (i, r) in remotes.iter().enumerate() {
             let ends = (PortIx(1), at("198.51.100.1").ip(), at(r));
             let now = Nanos::from_millis(i as u64);
-            peer.add(now, ends, (1500, 0), EstimatorParams::WINDOWED, 0).expect("room");
+            let kind = Kind { encapsulation: Encapsulation::Udp, pair: ends.2.ip(), called: true };
+            peer.add(now, ends, kind, (1500, 0), EstimatorParams::WINDOWED, 0).expect("room");
         }
         peer
     }

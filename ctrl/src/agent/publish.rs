@@ -6,7 +6,7 @@ use mpip_core::cells::MAX_PATHS;
 use mpip_core::ids::PeerIx;
 use mpip_core::prefix::PrefixTable;
 use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler};
-use mpip_core::snapshot::{PathView, PeerView, PortView, Snapshot};
+use mpip_core::snapshot::{Encapsulation, PathView, PeerView, PortView, Snapshot};
 use mpip_core::time::Nanos;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Agent {
                 Some(v) if !peer.changed => Arc::clone(v),
                 _ => {
                     self.version += 1;
-                    let encapsulation = peer.cfg.encapsulation;
+                    super::ladder::choose(peer);
                     let paths: ArrayVec<PathView, MAX_PATHS> = peer
                         .paths()
                         .map(|p| PathView {
@@ -94,10 +94,10 @@ impl Agent {
                             remote: p.remote.ip(),
                             remote_base_port: p.remote.port(),
                             ends: p.mapping.ends(),
-                            encapsulation,
+                            encapsulation: p.encapsulation,
                             next_hop: p.next_hop,
                             mtu: p.carries(),
-                            live: p.is_live(),
+                            live: p.chosen,
                             weight: p.weight,
                             input: path_input(p),
                         })
@@ -122,6 +122,8 @@ impl Agent {
         }
         let mut params = self.cfg.params.clone();
         params.draining = self.draining;
+        params.faketcp =
+            self.peers.iter().any(|p| p.cfg.encapsulation.contains(&Encapsulation::FakeTcp));
         params.query_port =
             self.discovery.as_ref().map_or(0, super::discovery::Discovery::answer_port);
         let mut discovery = PrefixTable::default();

@@ -49,7 +49,7 @@ fn config(side: usize, peer: bool, discovery: bool) -> AgentConfig {
                 node: node(1 - side),
                 endpoints: (0..2).map(|p| SocketAddr::new(wan(1 - side, p), 4500)).collect(),
                 prefixes: vec![Prefix::new(IpAddr::from([10, 2 - side as u8, 0, 0]), 24)],
-                encapsulation: Encapsulation::Udp,
+                encapsulation: vec![Encapsulation::Udp],
                 max_paths: 8,
             }]
         } else {
@@ -131,7 +131,7 @@ impl Pair {
                             }
                         }
                         Output::ForgetPeer(p) => self.forgotten[side].push(p),
-                        Output::Unresolve { .. } | Output::Flush => {}
+                        Output::Unresolve { .. } | Output::Flush | Output::Message { .. } => {}
                     }
                 }
             }

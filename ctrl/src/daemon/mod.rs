@@ -199,9 +199,6 @@ fn warn_of_unused(config: &Config) {
     for p in config.ports.iter().filter(|p| p.cost != 0) {
         warn!("[[port]] {}: cost has no effect in this version", p.name);
     }
-    for p in config.peers.iter().filter(|p| p.encapsulation.len() > 1) {
-        warn!("[[peer]] {}: only the first encapsulation is used in this version", p.name);
-    }
 }
 
 fn random_seed() -> Result<u64, DaemonError> {
@@ -306,6 +303,11 @@ impl Control {
                 Output::Transmit { port, frame } => {
                     // A full queue loses a message that is repeated anyway.
                     self.plane.transmit(port, &frame);
+                }
+                Output::Message { worker, peer, slot, lane, payload } => {
+                    // No room for it loses a message that is repeated anyway.
+                    let message = Command::Message { peer, slot, lane, payload };
+                    self.plane.command_to(worker, message);
                 }
                 Output::Publish(snapshot) => {
                     if let Err(e) = self.plane.publish(snapshot) {

@@ -39,6 +39,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
         timeout_tcp_ns: nanos(m.session_timeout_tcp),
         timeout_closing_ns: nanos(m.session_timeout_closing),
         query_port: 0,
+        faketcp: false,
         max_sessions: m.max_sessions as usize / workers,
         draining: false,
     }
@@ -75,10 +76,15 @@ pub fn agent(
         node: p.id,
         endpoints: p.endpoints.clone(),
         prefixes: prefixes(&p.prefixes),
-        encapsulation: match p.encapsulation.first() {
-            Some(mpip_conf::Encapsulation::Native) => Encapsulation::Native,
-            _ => Encapsulation::Udp,
-        },
+        encapsulation: p
+            .encapsulation
+            .iter()
+            .map(|e| match e {
+                mpip_conf::Encapsulation::Udp => Encapsulation::Udp,
+                mpip_conf::Encapsulation::Faketcp => Encapsulation::FakeTcp,
+                mpip_conf::Encapsulation::Native => Encapsulation::Native,
+            })
+            .collect(),
         max_paths: usize::from(p.max_paths),
     });
     AgentConfig {

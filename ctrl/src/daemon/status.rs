@@ -255,19 +255,13 @@ impl Sources<'_> {
             let peer = PeerIx(i as u16);
             let sent: u64 = report.paths.iter().map(|p| p.reading.tx_bytes).sum();
             for p in &report.paths {
-                rows.push(self.path(peer, report.encapsulation, p, sent));
+                rows.push(self.path(peer, p, sent));
             }
         }
         rows
     }
 
-    fn path(
-        &self,
-        peer: PeerIx,
-        encapsulation: snapshot::Encapsulation,
-        p: &PathReport,
-        sent: u64,
-    ) -> PathStatus {
+    fn path(&self, peer: PeerIx, p: &PathReport, sent: u64) -> PathStatus {
         let live = p.phase == PathPhase::Live;
         let (rx, tx) = path_totals(p);
         let total_loss = u64::from(p.loss.0) + u64::from(p.loss.1);
@@ -283,11 +277,12 @@ impl Sources<'_> {
                 .unwrap_or_default(),
             local: SocketAddr::new(p.local, self.config.mpip.base_port),
             remote: p.remote,
-            encapsulation: match encapsulation {
+            encapsulation: match p.encapsulation {
                 snapshot::Encapsulation::Udp => Encapsulation::Udp,
+                snapshot::Encapsulation::FakeTcp => Encapsulation::Faketcp,
                 snapshot::Encapsulation::Native => Encapsulation::Native,
             },
-            why: p.why.to_owned(),
+            why: p.why.clone(),
             state: match p.phase {
                 _ if p.next_hop.is_none() => PathState::NoNextHop,
                 PathPhase::Probing => PathState::Probing,

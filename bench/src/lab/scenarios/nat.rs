@@ -1,4 +1,4 @@
-//! [nat-udp], [nat-faketcp], [nat-rebind] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
+//! [nat-udp], [nat-faketcp], [nat-rebind], [nat-no-udp], [nat-no-tcp] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
 //! UDP get of the two paths, and what the boxes' conntrack thinks of it.
 //!
 //! The far gateway knows no address of the edge: the edge calls, and every mapping is learned. The boxes
@@ -31,11 +31,15 @@ pub(super) fn udp(lab: &mut Lab<'_>) -> Result<()> {
     aggregate(lab, "nat-udp", "udp")
 }
 
+pub(super) fn faketcp(lab: &mut Lab<'_>) -> Result<()> {
+    aggregate(lab, "nat-faketcp", "faketcp")
+}
+
 /// The gateways, A behind boxes that number ports anew.
-fn behind_boxes(lab: &mut Lab<'_>, encapsulation: &[&'static str]) -> Result<Pair> {
+fn behind_boxes(lab: &mut Lab<'_>, encapsulation: &[&'static str], filter: Filter) -> Result<Pair> {
     nat::add(&mut lab.ns)?;
     for path in PATHS {
-        nat::set(&lab.ns, path, Some(PORTS), Filter::None)?;
+        nat::set(&lab.ns, path, Some(PORTS), filter)?;
     }
     let encapsulation = encapsulation.to_vec();
     // Several lanes, each with a mapping of its own.
@@ -53,7 +57,7 @@ fn aggregate(lab: &mut Lab<'_>, id: &'static str, encapsulation: &'static str) -
         }
         sums.push(sum);
     }
-    let pair = behind_boxes(lab, &[encapsulation])?;
+    let pair = behind_boxes(lab, &[encapsulation], Filter::None)?;
     let capacity: u32 = lab.emulator.specs().iter().map(|s| s.mbit_s).sum();
     let offered = u64::from(capacity) * 1_000_000 / 100 * 92;
     let (mut tcp, mut datagrams, mut twice) = (Vec::new(), Vec::new(), Vec::new());
@@ -130,7 +134,7 @@ const REBINDS: u32 = 4;
 /// A flow each way; the boxes lose their tables in turn and give other ports than before.
 pub(super) fn rebind(lab: &mut Lab<'_>) -> Result<()> {
     const ID: &str = "nat-rebind";
-    let mut pair = behind_boxes(lab, &["udp"])?;
+    let mut pair = behind_boxes(lab, &["udp"], Filter::None)?;
     let (mut survived, mut invalid) = (Vec::new(), 0);
     let mut silences = [Vec::new(), Vec::new()];
     let mut rates = [Vec::new(), Vec::new()];
@@ -221,4 +225,78 @@ fn died(pair: &Pair) -> Result<u64> {
         all += deaths.sum::<u64>();
     }
     Ok(all)
+}
+
+/// No UDP gets through: the ladder ends at `faketcp`; once UDP does, it goes up again.
+pub(super) fn no_udp(lab: &mut Lab<'_>) -> Result<()> {
+    ladder(lab, "nat-no-udp", &["udp", "faketcp"], Filter::NoUdp, "faketcp", "udp")
+}
+
+/// A firewall lets no TCP it does not know through: the ladder ends at `udp`.
+pub(super) fn no_tcp(lab: &mut Lab<'_>) -> Result<()> {
+    ladder(lab, "nat-no-tcp", &["faketcp", "udp"], Filter::NoTcp, "udp", "faketcp")
+}
+
+/// Longest time until the ladder is tried upward again, and what it may take beyond.
+const UPWARD: Duration = Duration::from_secs(60);
+
+fn ladder(
+    lab: &mut Lab<'_>,
+    id: &'static str,
+    order: &[&'static str],
+    filter: Filter,
+    below: &'static str,
+    above: &'static str,
+) -> Result<()> {
+    let begin = std::time::Instant::now();
+    let mut pair = behind_boxes(lab, order, filter)?;
+    let found = begin.elapsed().as_secs_f64();
+    let at = |pair: &Pair, wanted: &str| -> Result<usize> {
+        let mut least = usize::MAX;
+        for g in [&pair.a, &pair.b] {
+            let live = g.live_paths()?;
+            let those = |p: &&Value| p.get("encapsulation").and_then(Value::as_str) == Some(wanted);
+            least = least.min(live.iter().filter(those).count());
+        }
+        Ok(least)
+    };
+    let (mut tcp, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..lab.repeats {
+        lab.step(&format!("TCP through the gateways, {above} blocked"));
+        tcp.push(gateway_transfer(lab)?.iperf.mbit_s);
+        ends.push(udp::count(at(&pair, below)? as u64));
+    }
+    lab.detail("blocked", pair.a.show("paths")?);
+    let mut invalid = 0;
+    for path in PATHS {
+        invalid += nat::invalid(&lab.ns, path)?;
+        nat::set(&lab.ns, path, Some(PORTS), Filter::None)?;
+    }
+    lab.step(&format!("waiting for {above}, which gets through now"));
+    let lifted = std::time::Instant::now();
+    let up = signal::wait_for(
+        &format!("paths to use {above}"),
+        UPWARD,
+        Duration::from_millis(200),
+        || Ok((at(&pair, above)? == PATHS.len()).then_some(())),
+    );
+    let up = match up {
+        Ok(()) => lifted.elapsed().as_secs_f64(),
+        Err(LabError::Timeout { .. }) => UPWARD.as_secs_f64() * 2.0,
+        Err(e) => return Err(e),
+    };
+    lab.detail("let through", pair.a.show("paths")?);
+    let what = format!("paths that carry data by {below} at both ends");
+    lab.row(Row::new(id, what, "mpip", "paths", Some(Goal::exactly(2.0)), &ends).judged_by_worst());
+    lab.row(Row::new(id, "goodput of TCP", "mpip", "Mbit/s", Some(Goal::at_least(50.0)), &tcp));
+    let what = "packets that the boxes' conntrack calls invalid";
+    let none = Some(Goal::exactly(0.0));
+    lab.row(Row::new(id, what, "mpip", "packets", none, &[udp::count(invalid)]));
+    let what = "time from start until both paths carry data";
+    lab.row(Row::new(id, what, "mpip", "s", None, &[found]));
+    let what = format!("time until {above} is used once it gets through");
+    let goal = Some(Goal::at_most(UPWARD.as_secs_f64()));
+    lab.row(Row::new(id, what, "mpip", "s", goal, &[up]));
+    pair.a.check()?;
+    lab.end_gateways("mpip", pair)
 }

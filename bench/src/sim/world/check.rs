@@ -2,7 +2,7 @@
 
 use super::super::gateway::router_mac;
 use super::super::host::host_mac;
-use super::super::plan::{MS, SECOND};
+use super::super::plan::{Fault, MS, SECOND};
 use super::super::udp::{self, IpView, read_ip};
 use super::show::describe;
 use super::{RECOVERY, RECOVERY_IN_TURNS, World};
@@ -19,7 +19,12 @@ impl World {
             let ports = |s: usize| self.plan.gateways[s].wan.iter().map(Vec::len).sum::<usize>();
             ports(0) * ports(1)
         };
-        let limit = if pairs > self.plan.max_paths { RECOVERY_IN_TURNS } else { RECOVERY };
+        let limit = match pairs > self.plan.max_paths {
+            true => RECOVERY_IN_TURNS,
+            // Handshakes, and one step of the ladder after the other.
+            false if !self.plan.nats.is_empty() => 2 * RECOVERY,
+            false => RECOVERY,
+        };
         while self.now < calm + limit && self.violations.is_empty() {
             if self.all_live() {
                 self.recovered_after = Some(self.now - calm);
@@ -34,7 +39,9 @@ impl World {
             });
             self.violate(&format!("paths are not live again: {} | {}", paths[0], paths[1]));
         }
-        let quiet_from = self.now + SECOND / 5;
+        // A lane that a NAT forgot without anybody noticing is kept alive once a second.
+        let quiet_from =
+            self.now + if self.plan.nats.is_empty() { SECOND / 5 } else { SECOND * 3 / 2 };
         let drops = self.link_drops();
         self.run_until(self.plan.traffic_until.max(quiet_from + SECOND / 2));
         for s in &mut self.udp {
@@ -52,6 +59,11 @@ impl World {
         if self.violations.is_empty() {
             self.check_datagrams(quiet_from, self.link_drops() - drops);
         }
+        let rough = |f: &Fault| !matches!(f, Fault::Mend(_));
+        let invalid: u64 = self.nats.iter().flatten().map(|n| n.invalid).sum();
+        if invalid > 0 && !self.plan.faults.iter().any(|(_, f)| rough(f)) {
+            self.violate(&format!("NATs call {invalid} packets invalid in calm weather"));
+        }
         for g in &mut self.gateways {
             g.check_books("at the end");
             g.check_quiet();
@@ -62,6 +74,9 @@ impl World {
     /// Whether every pair of addresses that a wire joins is a live path at both gateways.
     #[must_use]
     pub fn all_live(&self) -> bool {
+        if !self.plan.nats.is_empty() {
+            return self.all_live_behind_nats();
+        }
         (0..2).all(|side| {
             let paths = self.gateways[side].paths(self.now);
             self.wires.iter().all(|w| {
@@ -73,6 +88,27 @@ impl World {
                             p.phase == PathPhase::Live && p.local == *a && p.remote.ip() == *b
                         })
                     })
+                })
+            })
+        })
+    }
+
+    /// The same with gateway 0 behind NATs: what it calls an uplink, the other one knows by another name.
+    fn all_live_behind_nats(&self) -> bool {
+        let paths = [0, 1].map(|s: usize| self.gateways[s].paths(self.now));
+        self.wires.iter().all(|w| {
+            let here = self.gateways[0].addresses(w.ports[0]);
+            let there = self.gateways[1].addresses(w.ports[1]);
+            let nat = self.nats.get(usize::from(w.ports[0].0) - 1).and_then(Option::as_ref);
+            let live = |p: &&PathReport| p.phase == PathPhase::Live && p.chosen;
+            here.iter().all(|a| {
+                there.iter().all(|b| {
+                    let seen = nat.map_or(*a, super::super::nat::Nat::public);
+                    paths[0].iter().filter(live).any(|p| p.local == *a && p.remote.ip() == *b)
+                        && paths[1]
+                            .iter()
+                            .filter(live)
+                            .any(|p| p.local == *b && p.remote.ip() == seen)
                 })
             })
         })

@@ -59,7 +59,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             node: node(1 - side),
             endpoints,
             prefixes: prefixes.to_vec(),
-            encapsulation: plan.encapsulation,
+            encapsulation: plan.encapsulation.clone(),
             max_paths: plan.max_paths,
         }],
         params: Params {

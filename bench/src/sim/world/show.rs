@@ -18,7 +18,7 @@ impl World {
             let paths = self.gateways[side].paths(self.now);
             let show = |p: &PathReport| {
                 let (phase, id, theirs) = (p.phase, p.id.0, p.remote_id.0);
-                let (local, remote, why) = (p.local, p.remote.ip(), p.why);
+                let (local, remote, why) = (p.local, p.remote.ip(), p.why.clone());
                 format!("{local}>{remote} {phase:?} ({why}) {id}/{theirs}")
             };
             let old = std::mem::take(&mut self.shown[side]);

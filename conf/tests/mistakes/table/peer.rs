@@ -115,12 +115,12 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "encapsulation",
         edits: &[("name = \"hub\"\n", "name = \"hub\"\nencapsulation = [\"udp\", \"nativ\"]\n")],
-        says: "27: [peer hub] encapsulation: \"nativ\" is not one of \"udp\", \"native\"; fix: write \"native\"",
+        says: "27: [peer hub] encapsulation: \"nativ\" is not one of \"udp\", \"faketcp\", \"native\"; fix: write \"native\"",
     },
     Mistake {
-        name: "encapsulation not in this version",
-        edits: &[("name = \"hub\"\n", "name = \"hub\"\nencapsulation = [\"faketcp\"]\n")],
-        says: "27: [peer hub] encapsulation: \"faketcp\" is not supported by this version; fix: write \"udp\" or \"native\"",
+        name: "encapsulation in capitals",
+        edits: &[("name = \"hub\"\n", "name = \"hub\"\nencapsulation = [\"udp\", \"FakeTCP\"]\n")],
+        says: "27: [peer hub] encapsulation: \"FakeTCP\" is not one of \"udp\", \"faketcp\", \"native\"; fix: write \"faketcp\"",
     },
     Mistake {
         name: "encapsulation twice",

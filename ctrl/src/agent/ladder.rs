@@ -1,0 +1,167 @@
+//! Which encapsulation a pair of addresses uses: the configured ones are the rungs of a ladder, tried in order
+//! and, once one works, tried upward again from time to time.
+//!
+//! Every rung is a path of its own, with ids, estimators and connections of its own, so that both ends
+//! tell them apart and neither has to agree with the other on a change. Of the rungs that work the first in
+//! the configured order carries data. A rung that nothing answers on is joined by the next one after a
+//! while; when a rung has worked for a moment, those below it end as soon as both ends have left them (path state
+//! "closed"), and those above are tried now and then.
+
+use super::Agent;
+use super::path::{Path, PathPhase};
+use super::peer::Peer;
+use mpip_core::snapshot::Encapsulation;
+use mpip_core::time::Nanos;
+use std::time::Duration;
+
+/// How long a rung is tried before the next one joins in.
+const STEP: Duration = Duration::from_millis(1_500);
+/// How long a rung must have worked before those below it end.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Pause between tries of a rung above the one in use: first, and longest. A try takes as long as a step.
+const RETRY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(300));
+/// How long the called end keeps a rung that nothing comes on, while another works.
+const FORGET: Duration = Duration::from_secs(10);
+
+/// Place of an encapsulation in the order.
+fn place(order: &[Encapsulation], e: Encapsulation) -> usize {
+    order.iter().position(|o| *o == e).unwrap_or(usize::MAX)
+}
+
+/// Of each pair, the rung that carries data.
+pub(super) fn choose(peer: &mut Peer) -> bool {
+    let order = peer.cfg.encapsulation.clone();
+    let live: Vec<_> = peer
+        .paths()
+        .filter(|p| p.is_live())
+        .map(|p| (p.pair(), place(&order, p.encapsulation)))
+        .collect();
+    let mut changed = false;
+    for p in peer.each_path_mut() {
+        let own = place(&order, p.encapsulation);
+        let chosen = p.is_live() && !live.iter().any(|(pair, o)| *pair == p.pair() && *o < own);
+        changed |= chosen != p.chosen;
+        p.chosen = chosen;
+    }
+    changed
+}
+
+impl Agent {
+    /// Takes steps down and up that are due.
+    pub(super) fn climb(&mut self, now: Nanos, i: usize) {
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        if choose(peer) {
+            peer.changed = true;
+            self.dirty = true;
+        }
+        let order = peer.cfg.encapsulation.clone();
+        if order.len() < 2 {
+            return;
+        }
+        let mut pairs: Vec<_> = peer.paths().map(Path::pair).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let (mut add, mut end) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            let rungs: Vec<(u8, usize)> = peer
+                .paths()
+                .filter(|p| p.pair() == pair)
+                .map(|p| (p.slot, place(&order, p.encapsulation)))
+                .collect();
+            let in_use = rungs
+                .iter()
+                .filter(|(s, _)| peer.path(*s).is_some_and(Path::is_live))
+                .min_by_key(|(_, o)| *o)
+                .copied();
+            let Some((used, at)) = in_use else {
+                // Nothing works: after a while one more joins in.
+                let lowest = rungs.iter().max_by_key(|(_, o)| *o).copied();
+                let Some((slot, lowest)) = lowest else { continue };
+                for (s, _) in &rungs {
+                    if let Some(p) = peer.path_mut(*s) {
+                        p.closing = false;
+                        p.retry_at = Nanos(0);
+                        p.retry_pause = RETRY.0;
+                    }
+                }
+                let Some(p) = peer.path_mut(slot).filter(|p| p.called && p.next_hop.is_some())
+                else {
+                    continue;
+                };
+                let since = *p.tried_since.get_or_insert(now);
+                if now.since(since) >= STEP
+                    && let Some(next) = order.get(lowest + 1)
+                {
+                    if p.phase == PathPhase::Probing && p.why == "being probed" {
+                        p.why = "no answer";
+                    }
+                    add.push((p.port, p.local, p.remote, *next));
+                }
+                continue;
+            };
+            let settled = peer.path(used).is_some_and(|p| now.since(p.live_since) >= SETTLE);
+            for (slot, o) in rungs {
+                let Some(p) = peer.path_mut(slot).filter(|p| p.slot != used) else { continue };
+                p.tried_since = None;
+                p.closing = settled && o > at;
+                let quiet = now.since(p.heard_at);
+                let over = match p.is_live() {
+                    // Not before the peer has left it too.
+                    true => p.peer_closing,
+                    false => quiet >= SETTLE,
+                };
+                let stale = !p.called && !p.is_live() && quiet >= FORGET;
+                if (p.closing && over) || (settled && stale) {
+                    end.push(slot);
+                } else if o < at && !p.is_live() && now >= p.retry_at {
+                    // A try lasts a step, then there is a pause.
+                    let since = *p.retry_since.get_or_insert(now);
+                    if now.since(since) >= STEP {
+                        p.retry_since = None;
+                        p.retry_at = now + p.retry_pause;
+                        p.retry_pause = (p.retry_pause * 2).min(RETRY.1);
+                        if p.why == "being probed" {
+                            p.why = "no answer";
+                        }
+                    }
+                }
+            }
+            if let Some(p) = peer.path_mut(used) {
+                p.closing = false;
+                p.tried_since = None;
+            }
+        }
+        for (port, local, remote, e) in add {
+            self.add_path(now, i, (port, local, remote), e, true);
+        }
+        for slot in end {
+            self.hang_up(i, slot);
+            if let Some(peer) = self.peers.get_mut(i) {
+                peer.remove_where(|p| p.slot == slot);
+                self.dirty = true;
+            }
+        }
+    }
+}
+
+/// Why a path uses what it uses, for the operator: what became of the encapsulations before it.
+pub(super) fn explain(peer: &Peer, path: &Path, now: Nanos) -> String {
+    let order = &peer.cfg.encapsulation;
+    let own = place(order, path.encapsulation);
+    let others: Vec<String> = peer
+        .paths()
+        .filter(|p| p.pair() == path.pair() && place(order, p.encapsulation) < own)
+        .map(|p| {
+            let again = match p.retry_at.0.checked_sub(now.0) {
+                Some(ns) if ns > 0 => format!(", tried again in {} s", ns.div_ceil(1_000_000_000)),
+                _ => String::new(),
+            };
+            format!("{}: {}{again}", p.encapsulation.name(), p.why)
+        })
+        .collect();
+    if others.is_empty() {
+        path.why.to_owned()
+    } else {
+        format!("{}; {}", path.why, others.join("; "))
+    }
+}
