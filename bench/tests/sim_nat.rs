@@ -1,7 +1,7 @@
 //! Hundreds of seeded runs with the edge behind NATs: cone and symmetric, ports kept or not, mappings that
 //! are lost, filters for UDP and TCP, a tracker of TCP connections as strict as a firewall's.
 //!
-//! `MPIP_NAT_SEEDS` is the number of runs (300), `MPIP_NAT_FROM` the first seed (1).
+//! `MPIP_NAT_SEEDS` is the number of runs (200), `MPIP_NAT_FROM` the first seed (1).
 
 use mpip_bench::sim::generate::nat;
 use mpip_bench::sim::outcome::{Outcome, play};
@@ -18,7 +18,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn every_invariant_holds_behind_nats() {
-    let (seeds, from) = (number("MPIP_NAT_SEEDS", 300), number("MPIP_NAT_FROM", 1));
+    let (seeds, from) = (number("MPIP_NAT_SEEDS", 200), number("MPIP_NAT_FROM", 1));
     let trace = if seeds == 1 { Trace::Events } else { Trace::Off };
     let next = AtomicU64::new(from);
     let all: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());

@@ -107,7 +107,7 @@ fn messages_of_the_control_thread_take_their_place_in_the_sequence() {
     w.command(A, on(vec![1; 40]));
     w.command(A, on(vec![2; 10]));
     w.command(A, on(Vec::new()));
-    let sent: Vec<TcpMeta> = w.take_wan(A).iter().map(|f| segment(&f.1).1).collect();
+    let sent: Vec<TcpMeta> = w.sides[A].env.sent.iter().map(|f| segment(&f.1).1).collect();
     let start = first(1)[A];
     assert_eq!(sent.iter().map(|t| t.seq).collect::<Vec<_>>(), [start, start + 40, start + 50]);
     assert!(sent[2].flags.fin() && !sent[1].flags.fin());
