@@ -8,6 +8,7 @@ use super::path::Path;
 use mpip_core::ids::{Lane, PortIx};
 use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
+use mpip_core::tuple::IPPROTO_TCP;
 use mpip_core::wire::Parsed;
 use mpip_core::wire::quote::{Quote, Trouble};
 use std::net::SocketAddr;
@@ -39,13 +40,19 @@ impl Agent {
         let lane = u8::try_from(lane).ok().map(Lane).filter(|l| usize::from(l.0) < Lane::MAX);
         let to = SocketAddr::new(t.dst, t.dport);
         for peer in &mut self.peers {
-            let native = peer.cfg.encapsulation == Encapsulation::Native;
             let sent = |path: &Path| {
                 path.port == port
                     && path.local == t.src
                     && match lane {
-                        Some(lane) => path.mapping.end(path.remote, lane) == to,
-                        None => native && path.remote.ip() == t.dst,
+                        Some(lane) => {
+                            let faketcp = path.encapsulation == Encapsulation::FakeTcp;
+                            let wrapper = faketcp == (t.protocol == IPPROTO_TCP);
+                            wrapper && path.mapping.end(path.remote, lane) == to
+                        }
+                        None => {
+                            let native = path.encapsulation == Encapsulation::Native;
+                            native && path.remote.ip() == t.dst
+                        }
                     }
             };
             let Some(slot) = peer.paths().find(|p| sent(p)).map(|p| p.slot) else { continue };

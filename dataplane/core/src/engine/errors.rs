@@ -13,7 +13,7 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::{Lane, PortIx};
 use crate::snapshot::{Encapsulation, PathView};
-use crate::tuple::FlowTuple;
+use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::Parsed;
 use crate::wire::quote::{Quote, Trouble};
@@ -30,7 +30,11 @@ impl Ctx<'_> {
             p.port == port
                 && p.local == t.src
                 && match lane {
-                    Some(lane) => p.remote_end(lane) == (t.dst, t.dport),
+                    Some(lane) => {
+                        let faketcp = p.encapsulation == Encapsulation::FakeTcp;
+                        let wrapper = faketcp == (t.protocol == IPPROTO_TCP);
+                        wrapper && p.remote_end(lane) == (t.dst, t.dport)
+                    }
                     None => native && p.encapsulation == Encapsulation::Native && p.remote == t.dst,
                 }
         })

@@ -20,7 +20,7 @@ use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::FlowTuple;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::fragment::{self, SetV4};
-use crate::wire::{Frag, L3, Parsed, ipv4};
+use crate::wire::{Frag, L3, Parsed, ipv4, tcp};
 use arrayvec::ArrayVec;
 
 /// A piece of a packet is no segment of its protocol: its sum has to be taken in full. The number is
@@ -44,7 +44,7 @@ impl Cut {
     pub fn of(ctx: &Ctx<'_>, view: &PeerView, path: &PathView, p: &Parsed) -> Option<Self> {
         let ipv6 = p.src.is_ipv6();
         let may = !p.dont_fragment || ctx.snapshot.params.oversized == Oversized::Slice;
-        if !may || encapsulation_of(path, PIECE, ipv6) != Encapsulation::Udp {
+        if !may || encapsulation_of(path, PIECE, ipv6) == Encapsulation::Native {
             return None;
         }
         let front = p.l4_off - p.l3_off + growth(view, path, PIECE, ipv6) + SLICE_LEN;
@@ -84,7 +84,7 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::NoPath);
         };
         let (lane, session_seq, id) = (session.lane, session.tx_seq, session.id);
-        let Some(ends) = ctx.udp_ends(path, lane) else {
+        let Some(ends) = ctx.lane_ends(path, lane) else {
             return Verdict::Drop(DropReason::Unresolved);
         };
         let ttl = match origin {
@@ -125,7 +125,17 @@ impl<B: PacketBuf> Worker<B> {
             if cm.encode_into(tail).is_err() {
                 return Verdict::Drop(DropReason::Unsupported);
             }
-            match encap::wrap_udp(piece, parsed, &ends, ttl, tail) {
+            let wrapped = if path.encapsulation == Encapsulation::FakeTcp {
+                let len = parsed.l4_len() + tail.len();
+                let tcp = state.path(path.slot).map(|s| &mut s.tcp);
+                let Some(segment) = tcp.and_then(|t| t.segment(lane, len, tcp::Flags::PSH)) else {
+                    return Verdict::Drop(DropReason::NoPath);
+                };
+                encap::wrap_tcp(piece, parsed, &ends, ttl, tail, &segment)
+            } else {
+                encap::wrap_udp(piece, parsed, &ends, ttl, tail)
+            };
+            match wrapped {
                 Ok(_) => {}
                 Err(e) => return Verdict::Drop(e.into()),
             }
