@@ -5,6 +5,7 @@ mod many;
 mod nat;
 mod reorder;
 mod restart;
+mod sizes;
 mod tcp;
 mod udp;
 mod web;
@@ -161,6 +162,14 @@ pub static ALL: &[Scenario] = &[
         seconds: 40,
         paths: [path(40, 5), path(20, 5)],
         run: nat::rebind,
+    },
+    Scenario {
+        name: "sizes",
+        ids: &["sizes"],
+        about: "UDP datagrams of 1,200 to 8,000 bytes and 50 MB over HTTP, a router on path 1 passes 1,400 bytes",
+        seconds: 86,
+        paths: [path(40, 5), path(20, 5)],
+        run: sizes::run,
     },
 ];
 
