@@ -52,6 +52,12 @@ enum Command {
         /// What to set up, JSON.
         spec: String,
     },
+    /// The traffic generator as an arm, for `speed` itself.
+    #[command(hide = true)]
+    SpeedPktgen {
+        /// What to set up, JSON.
+        spec: String,
+    },
     /// Send at half of the gateway's rate for minutes: nothing may be lost, kept or grow.
     Soak(speed::soak::SoakArgs),
     /// The engine alone, for `speed` itself.
@@ -117,6 +123,7 @@ fn main() -> ExitCode {
         Command::Speed(args) => speed::run(&args),
         Command::Soak(args) => speed::soak::run(&args),
         Command::SpeedCount { way, packets } => speed::run_count(way, packets),
+        Command::SpeedPktgen { spec } => speed::run_pktgen(&spec),
         Command::SpeedGateway { spec } => speed::run_gateway(&spec),
         Command::Sim(args) => sim::cli::run(&args),
         Command::Agent(agent) => agent::run(&agent).map(|()| true).map_err(|e| e.to_string()),

@@ -170,6 +170,14 @@ impl Process {
         let _gone = self.child.kill();
         self.child.wait().ok()
     }
+
+    /// Ends it as [`Self::end`] does.
+    ///
+    /// # Errors
+    /// It does not say that it ended well.
+    pub fn end_well(&mut self) -> Result<()> {
+        if self.end(None).is_some_and(|s| s.success()) { Ok(()) } else { Err(self.died()) }
+    }
 }
 
 impl Drop for Process {
@@ -261,13 +269,11 @@ impl GatewayArm {
         self.process.signal(Signal::SIGCONT);
         self.process.tell("quit")?;
         let end = self.process.hear(json::<Farewell>)?;
-        if self.process.end(None).is_some_and(|s| s.success()) {
-            return Ok(end);
-        }
-        Err(self.process.died())
+        self.process.end_well().map(|()| end)
     }
 }
 
-fn json<T: DeserializeOwned>(line: &str) -> Option<T> {
+/// A line that is an object of this kind.
+pub fn json<T: DeserializeOwned>(line: &str) -> Option<T> {
     serde_json::from_str(line).ok()
 }

@@ -510,13 +510,24 @@ fn push(end: &mut RingEnd, pool: &Mempool, id: SessionId) -> Result<(), String> 
     Err("the gateway takes no more confirmations".to_owned())
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), String> {
+/// One line of output.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn print_json(value: &impl Serialize) -> Result<(), String> {
     say(&serde_json::to_string(value).map_err(|e| e.to_string())?);
     Ok(())
 }
 
-/// CPU time of the threads that are lcores, ns.
 fn lcore_cpu_ns() -> Result<u64, String> {
+    threads_cpu_ns(|name| name.starts_with("mpip") && name.contains("lcore"))
+}
+
+/// CPU time of the threads of this process with such a name, ns.
+///
+/// # Errors
+/// There is none.
+pub fn threads_cpu_ns(chosen: impl Fn(&str) -> bool) -> Result<u64, String> {
     let tasks =
         std::fs::read_dir("/proc/self/task").map_err(|e| format!("/proc/self/task: {e}"))?;
     let mut sum = 0;
@@ -524,17 +535,16 @@ fn lcore_cpu_ns() -> Result<u64, String> {
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         let tid = task.file_name().to_str().and_then(|t| t.parse::<i32>().ok());
         if let Some(tid) = tid
-            && name.starts_with("mpip")
-            && name.contains("lcore")
+            && chosen(&name)
         {
             // The kernel's name of a thread's scheduler clock: see pthread_getcpuclockid(3).
             let id = ClockId::from_raw((!tid) << 3 | 6);
-            let t = clock_gettime(id).map_err(|e| format!("CPU time of an lcore: {e}"))?;
+            let t = clock_gettime(id).map_err(|e| format!("CPU time of a thread: {e}"))?;
             sum += t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned();
         }
     }
     if sum == 0 {
-        return Err("no lcore thread was found".to_owned());
+        return Err("no thread to be measured was found".to_owned());
     }
     Ok(sum)
 }

@@ -11,6 +11,7 @@
 //! | `context` | the run: CPUs, pairs, what was measured so far |
 //! | `arm`, `testpmd` | processes that are measured in turns |
 //! | `gateway`, `source`, `place` | the process under test, what feeds it, where it stands |
+//! | `pktgen` | the traffic generator as a process |
 //! | `count` | the engine alone, for counting instructions |
 //! | [`soak`] | half rate for minutes: nothing lost, nothing kept |
 //! | `statistics` | median and confidence interval |
@@ -22,6 +23,7 @@ mod context;
 mod count;
 mod gateway;
 mod hugepages;
+mod pktgen;
 mod place;
 mod rows;
 pub mod soak;
@@ -80,6 +82,14 @@ pub fn run_count(way: Way, packets: u32) -> Result<bool, String> {
 /// What could not be set up, or did not stay as it must.
 pub fn run_gateway(spec: &str) -> Result<bool, String> {
     gateway::run(&gateway::parse(spec)?).map(|()| true)
+}
+
+/// Runs the traffic generator as an arm; for `mpip-bench speed` itself.
+///
+/// # Errors
+/// What could not be set up.
+pub fn run_pktgen(spec: &str) -> Result<bool, String> {
+    pktgen::run(spec).map(|()| true)
 }
 
 /// Measures, prints the table, writes files. Gives whether every goal was met.

@@ -14,7 +14,7 @@ use crate::lab::signal;
 /// What to start it with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Devargs, receiving first.
+    /// Devargs, receiving first; a single one sends to itself.
     pub devices: Vec<String>,
     /// CPU of the lcore that forwards.
     pub lcore_cpu: usize,
@@ -33,12 +33,19 @@ pub struct Testpmd {
     process: Process,
     mode: String,
     clock: ClockId,
+    /// The port whose packets are counted: the last.
+    counted: usize,
 }
 
 /// Packets per burst, as in the gateway.
 const BURST: u32 = 32;
 /// Buffers, as in the gateway.
 const BUFFERS: u32 = 16_383;
+
+/// Flows of the `flowgen` mode.
+pub const FLOWGEN_FLOWS: u32 = 1024;
+/// Bytes of its frames, without FCS.
+pub const FLOWGEN_FRAME: u16 = 60;
 
 impl Testpmd {
     /// Starts it; it does not forward yet.
@@ -73,6 +80,8 @@ impl Testpmd {
             "--port-topology=paired".into(),
             format!("--noisy-lkup-memory={}", s.noisy_mb.max(1)),
             "--noisy-lkup-num-reads=1".into(),
+            format!("--flowgen-flows={FLOWGEN_FLOWS}"),
+            format!("--txpkts={FLOWGEN_FRAME}"),
         ]);
         if !s.hugepages {
             args.push("--no-numa".into());
@@ -82,7 +91,8 @@ impl Testpmd {
             .map_err(|e| LabError::unexpected(format!("CPU clock of dpdk-testpmd: {e}")))?;
         process.tell("show port summary all")?;
         process.hear(|l| l.contains("Link").then_some(()))?;
-        Ok(Self { process, mode: String::new(), clock })
+        let counted = s.devices.len().saturating_sub(1);
+        Ok(Self { process, mode: String::new(), clock, counted })
     }
 
     /// Runs a mode for `time`.
@@ -119,7 +129,7 @@ impl Testpmd {
         let mut best: Option<(u64, Mark)> = None;
         for _ in 0..4 {
             let (from, wall) = (self.cpu_ns()?, Instant::now());
-            let sent = self.counter(1, "TX-packets:")?;
+            let sent = self.counter(self.counted, "TX-packets:")?;
             let width = self.cpu_ns()?.saturating_sub(from);
             if best.as_ref().is_none_or(|(w, _)| width < *w) {
                 best = Some((width, Mark { sent, cpu_ns: from + width / 2, wall }));
@@ -134,7 +144,7 @@ impl Testpmd {
         Ok(t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
     }
 
-    fn counter(&mut self, port: u16, name: &str) -> Result<u64> {
+    fn counter(&mut self, port: usize, name: &str) -> Result<u64> {
         self.process.tell(&format!("show port stats {port}"))?;
         let value = self.process.hear(|l| value_of(l, name))?;
         self.process.hear(|l| l.trim_start().starts_with("Tx-pps:").then_some(()))?;

@@ -3,6 +3,7 @@
 mod egress;
 mod ingress;
 mod instructions;
+mod pktgen;
 pub mod sessions;
 mod workers;
 
@@ -76,6 +77,12 @@ pub const ALL: &[Group] = &[
         seconds: 9,
         about: "two workers against one: ≥ 1.9 ×",
         run: workers::two,
+    },
+    Group {
+        name: "pktgen-64",
+        seconds: 9,
+        about: "our generator, 1,024 flows, 64 bytes: ≥ 1 × testpmd flowgen, ≥ 20 Mpps",
+        run: pktgen::sixty_four,
     },
     Group {
         name: "instructions",
