@@ -12,7 +12,7 @@ const MIN_VERSION: &str = "22.11";
 /// What is linked. Drivers are not in this list: a shared EAL loads every driver in its default
 /// plugin directory at start. `rte_net_ring` is the exception, for `rte_eth_from_rings`.
 const LIBRARIES: &[&str] =
-    &["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
+    &["rte_eal", "rte_ethdev", "rte_hash", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 /// Functions of libdpdk itself that the safe wrapper calls. The inline ones are in the shim.
 const FUNCTIONS: &[&str] = &[
@@ -37,6 +37,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_get",
     "rte_eth_stats_reset",
     "rte_free",
+    "rte_hash_add_key_data",
+    "rte_hash_count",
+    "rte_hash_free",
+    "rte_hash_lookup_bulk_data",
     "rte_log_set_level_pattern",
     "rte_mempool_avail_count",
     "rte_mempool_free",
@@ -52,8 +56,14 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Structures the wrapper only holds pointers to: nothing may depend on their layout.
-const HANDLES: &[&str] =
-    &["rte_mempool", "rte_ring", "rte_device", "rte_eth_rxtx_callback", "rte_mbuf_ext_shared_info"];
+const HANDLES: &[&str] = &[
+    "rte_mempool",
+    "rte_ring",
+    "rte_hash",
+    "rte_device",
+    "rte_eth_rxtx_callback",
+    "rte_mbuf_ext_shared_info",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -74,7 +84,7 @@ fn main() {
     let flags = cflags();
 
     let mut shim = cc::Build::new();
-    shim.files(["shim/shim.c", "shim/bpf_log.c"]).warnings(false).opt_level(3);
+    shim.files(["shim/shim.c", "shim/hash.c", "shim/bpf_log.c"]).warnings(false).opt_level(3);
     for flag in &flags {
         shim.flag(flag);
     }

@@ -24,6 +24,19 @@ uint64_t shim_rdtsc(void)
 	return rte_rdtsc();
 }
 
+uint64_t shim_heap_bytes(void)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < rte_socket_count(); i++) {
+		struct rte_malloc_socket_stats stats;
+
+		if (rte_malloc_get_socket_stats(rte_socket_id_by_idx(i), &stats) == 0)
+			sum += stats.heap_allocsz_bytes;
+	}
+	return sum;
+}
+
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	return rte_eth_rx_burst(port, queue, pkts, n);

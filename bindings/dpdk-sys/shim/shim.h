@@ -14,6 +14,7 @@
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_hash.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_malloc.h>
@@ -74,6 +75,12 @@ unsigned int shim_ring_count(const struct rte_ring *ring);
 unsigned int shim_ring_capacity(const struct rte_ring *ring);
 /* A single-producer, single-consumer ring that holds exactly `count` entries. */
 struct rte_ring *shim_ring_create_spsc(const char *name, unsigned int count, int socket);
+
+/* A table with CRC32 as its hash, for one thread. NULL on failure, with rte_errno set. */
+struct rte_hash *shim_hash_create(const char *name, uint32_t entries, uint32_t key_len,
+				  uint32_t seed, int socket);
+/* Bytes that are allocated on DPDK's heaps. */
+uint64_t shim_heap_bytes(void);
 
 /* Control path. */
 int shim_port_info(uint16_t port, struct shim_port_info *out);

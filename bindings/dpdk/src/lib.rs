@@ -1,11 +1,11 @@
-//! Safe, small wrapper over DPDK: EAL, ports, mempools, bursts, rings, lcores, clock.
+//! Safe, small wrapper over DPDK: EAL, ports, mempools, bursts, rings, hash tables, lcores, clock.
 //!
 //! # Ownership
 //!
 //! ```text
 //!   Eal ◀── Mempool ◀── Port ◀── RxQueue / TxQueue      each arrow is a counted reference:
 //!    ▲                   ▲                              whatever is used stays alive
-//!    └── Producer / Consumer, LcoreRegistration
+//!    └── Producer / Consumer, HashTable, LcoreRegistration
 //! ```
 //!
 //! * One [`Eal`] per process; the last handle (or the last object made from it) cleans up.
@@ -58,6 +58,7 @@ mod burst;
 mod clock;
 mod eal;
 mod error;
+mod hash;
 mod lcore;
 mod mbuf;
 mod mempool;
@@ -69,6 +70,7 @@ pub use burst::{Burst, Drain};
 pub use clock::{Clock, pause, rdtsc};
 pub use eal::{Eal, EalBuilder, LogLevel, Memory, version};
 pub use error::{Error, Result};
+pub use hash::{HashKey, HashTable};
 pub use lcore::{
     LcoreRegistration, Worker, available_cpus, lcore_id, pin_current_thread, spawn_worker,
 };
@@ -93,4 +95,5 @@ const _: () = {
     moves::<Port>();
     moves::<Mempool>();
     moves::<Eal>();
+    moves::<HashTable>();
 };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dpdk::{
-    Burst, Eal, Error, LcoreRegistration, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig,
-    Queues, lcore_id, leaked_pools, spawn_worker, spsc,
+    Burst, Eal, Error, HashKey, HashTable, LcoreRegistration, Mbuf, Memory, Mempool, MempoolConfig,
+    Port, PortConfig, Queues, lcore_id, leaked_pools, spawn_worker, spsc,
 };
 
 const SMALL: MempoolConfig = MempoolConfig { size: 63, cache: 0, data_room: 2048, socket: None };
@@ -35,6 +35,8 @@ fn wrapper() {
     pool_errors(&eal);
     ring_gives_and_takes(&eal);
     ring_between_threads(&eal);
+    hash_table_is_a_map(&eal);
+    hash_table_errors(&eal);
     null_port(&eal);
     looped_port(&eal);
     ring_port(&eal);
@@ -492,6 +494,61 @@ fn workers(eal: &Eal) {
     })
     .join()
     .unwrap();
+}
+
+fn key(n: u64) -> HashKey {
+    let mut bytes = [7; 16];
+    bytes[4..12].copy_from_slice(&n.to_be_bytes());
+    HashKey(bytes)
+}
+
+fn hash_table_is_a_map(eal: &Eal) {
+    const N: usize = 3000;
+    let mut table = HashTable::new(eal, "map", 4096, 1).unwrap();
+    assert!(table.is_empty());
+    // Each key needs its 16 bytes at least, and nobody needs a kilobyte for it.
+    assert!((16 * 4096..1024 * 4096).contains(&table.bytes()), "{}", table.bytes());
+    for n in 0..N {
+        table.insert(&key(n as u64), n).unwrap();
+    }
+    // The same key again: another value, no second entry.
+    table.insert(&key(5), usize::MAX).unwrap();
+    assert_eq!(table.len(), N);
+    // Every third of a burst is not there, and its value stays.
+    let asked = |i: usize, n: usize| if i % 3 == 2 { n + N } else { n };
+    for start in 0..N - 64 {
+        let keys: [HashKey; 64] = std::array::from_fn(|i| key(asked(i, start + i) as u64));
+        let mut values = [usize::MAX - 1; 64];
+        let hits = table.lookup(&keys, &mut values);
+        for (i, value) in values.into_iter().enumerate() {
+            let n = asked(i, start + i);
+            let want = match n {
+                5 => Some(usize::MAX),
+                n => (n < N).then_some(n),
+            };
+            assert_eq!(hits >> i & 1 == 1, want.is_some(), "{n}");
+            assert_eq!(value, want.unwrap_or(usize::MAX - 1), "{n}");
+        }
+    }
+    let mut one = [0];
+    assert_eq!((table.lookup(&[key(77)], &mut one), one), (1, [77]));
+}
+
+fn hash_table_errors(eal: &Eal) {
+    let mut table = HashTable::new(eal, "full", 8, 1).unwrap();
+    let taken = HashTable::new(eal, "full", 8, 1).unwrap_err();
+    assert!(taken.to_string().contains("hash table \"full\""), "{taken}");
+    assert!(HashTable::new(eal, "small", 7, 1).is_err());
+    assert!(HashTable::new(eal, "a-name-of-25-bytes-xxxxxxx", 8, 1).is_err());
+    assert!(HashTable::new(eal, "more than there is", 1 << 24, 1).is_err());
+    let fitted = (0..100).take_while(|n| table.insert(&key(*n), 0).is_ok()).count();
+    assert!((8..100).contains(&fitted), "{fitted}");
+    assert_eq!(table.len(), fitted);
+    drop(table);
+    // The name and the memory are free again.
+    for _ in 0..200 {
+        assert!(HashTable::new(eal, "full", 4096, 1).is_ok());
+    }
 }
 
 /// Last: it keeps the EAL until the process ends.
