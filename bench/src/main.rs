@@ -52,6 +52,12 @@ enum Command {
         /// What to set up, JSON.
         spec: String,
     },
+    /// Three tables with the same keys, for `speed` itself.
+    #[command(hide = true)]
+    SpeedLookup {
+        /// What to set up, JSON.
+        spec: String,
+    },
     /// The traffic generator as an arm, for `speed` itself.
     #[command(hide = true)]
     SpeedPktgen {
@@ -123,6 +129,7 @@ fn main() -> ExitCode {
         Command::Speed(args) => speed::run(&args),
         Command::Soak(args) => speed::soak::run(&args),
         Command::SpeedCount { way, packets } => speed::run_count(way, packets),
+        Command::SpeedLookup { spec } => speed::run_lookup(&spec),
         Command::SpeedPktgen { spec } => speed::run_pktgen(&spec),
         Command::SpeedGateway { spec } => speed::run_gateway(&spec),
         Command::Sim(args) => sim::cli::run(&args),

@@ -64,7 +64,8 @@ impl Drop for Hugepages {
 }
 
 /// Memory that programs could still have, MiB.
-fn available_mb() -> u64 {
+#[must_use]
+pub fn available_mb() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
     let kb: Option<u64> = line.and_then(|l| l.split_whitespace().next()?.parse().ok());

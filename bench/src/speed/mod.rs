@@ -12,6 +12,7 @@
 //! | `arm`, `testpmd` | processes that are measured in turns |
 //! | `gateway`, `source`, `place` | the process under test, what feeds it, where it stands |
 //! | `pktgen` | the traffic generator as a process |
+//! | `lookup` | tables with the same keys, in a process |
 //! | `count` | the engine alone, for counting instructions |
 //! | [`soak`] | half rate for minutes: nothing lost, nothing kept |
 //! | `statistics` | median and confidence interval |
@@ -23,6 +24,7 @@ mod context;
 mod count;
 mod gateway;
 mod hugepages;
+mod lookup;
 mod pktgen;
 mod place;
 mod rows;
@@ -90,6 +92,14 @@ pub fn run_gateway(spec: &str) -> Result<bool, String> {
 /// What could not be set up.
 pub fn run_pktgen(spec: &str) -> Result<bool, String> {
     pktgen::run(spec).map(|()| true)
+}
+
+/// Runs the process that looks keys up in tables; for `mpip-bench speed` itself.
+///
+/// # Errors
+/// What could not be set up.
+pub fn run_lookup(spec: &str) -> Result<bool, String> {
+    lookup::run(spec).map(|()| true)
 }
 
 /// Measures, prints the table, writes files. Gives whether every goal was met.

@@ -3,6 +3,7 @@
 mod egress;
 mod ingress;
 mod instructions;
+mod lookup;
 mod pktgen;
 pub mod sessions;
 mod workers;
@@ -77,6 +78,12 @@ pub const ALL: &[Group] = &[
         seconds: 9,
         about: "two workers against one: ≥ 1.9 ×",
         run: workers::two,
+    },
+    Group {
+        name: "lookup-10m",
+        seconds: 45,
+        about: "ten million keys, bursts of 32 drawn at random: ≥ 1.5 × rte_hash bulk; beside hashbrown",
+        run: lookup::ten_million,
     },
     Group {
         name: "pktgen-64",
