@@ -395,20 +395,22 @@ fn put16(b: &mut [u8], at: usize, v: u16) -> Result<(), EncapError> {
     Ok(())
 }
 
-/// Fills `buf` (empty) with `Eth · IP · UDP · payload`, checksums right. DSCP CS6, TTL 64, DF.
-///
-/// # Errors
-/// [`EncapError`] when there is no room or the families differ.
-pub fn build_udp(buf: &mut impl PacketBuf, ends: &Ends, payload: &[u8]) -> Result<(), EncapError> {
+/// Fills `buf` (empty) with `Eth · IP` and room for `l4_len` bytes behind, which are returned. DSCP
+/// CS6, TTL 64, DF: the headers of what the gateway itself sends on a path.
+fn build_ip<'a>(
+    buf: &'a mut impl PacketBuf,
+    ends: &Ends,
+    protocol: u8,
+    l4_len: u16,
+) -> Result<&'a mut [u8], EncapError> {
     const CS6: u8 = 48 << 2;
-    let udp_len = u16::try_from(UDP_LEN + payload.len()).map_err(|_| EncapError::Length)?;
     let (header_len, family) = match ends.src {
         IpAddr::V4(_) => (20, Family::V4),
         IpAddr::V6(_) => (ipv6::HEADER_LEN, Family::V6),
     };
     let at = ETH_LEN + header_len;
     buf.truncate(0);
-    if !buf.append(at + usize::from(udp_len)) {
+    if !buf.append(at + usize::from(l4_len)) {
         return Err(EncapError::NoRoom);
     }
     let frame = buf.data_mut();
@@ -423,36 +425,44 @@ pub fn build_udp(buf: &mut impl PacketBuf, ends: &Ends, payload: &[u8]) -> Resul
             id: 0,
             df: true,
             ttl: 64,
-            protocol: IPPROTO_UDP,
+            protocol,
             src,
             dst,
-            payload_len: udp_len,
+            payload_len: l4_len,
         }
         .write(l3),
         (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Header {
             traffic_class: CS6,
             flow_label: 0,
             hop_limit: 64,
-            protocol: IPPROTO_UDP,
+            protocol,
             src,
             dst,
-            payload_len: udp_len,
+            payload_len: l4_len,
         }
         .write(l3),
         _ => return Err(EncapError::Unsupported),
     };
+    frame.get_mut(at..).filter(|_| ok).ok_or(EncapError::NoRoom)
+}
+
+/// Fills `buf` (empty) with `Eth · IP · UDP · payload`, checksums right. DSCP CS6, TTL 64, DF.
+///
+/// # Errors
+/// [`EncapError`] when there is no room or the families differ.
+pub fn build_udp(buf: &mut impl PacketBuf, ends: &Ends, payload: &[u8]) -> Result<(), EncapError> {
+    let udp_len = u16::try_from(UDP_LEN + payload.len()).map_err(|_| EncapError::Length)?;
+    let l4 = build_ip(buf, ends, IPPROTO_UDP, udp_len)?;
     let sum = checksum::outer_udp(
         (ends.src, ends.sport),
         (ends.dst, ends.dport),
         (Sum::of(payload), payload.len() as u16),
         (Sum::ZERO, 0),
     );
-    let l4 = frame.get_mut(at..).ok_or(EncapError::NoRoom)?;
-    if !ok || !udp::write(l4, ends.sport, ends.dport, udp_len, sum) {
+    if !udp::write(l4, ends.sport, ends.dport, udp_len, sum) {
         return Err(EncapError::NoRoom);
     }
-    let to = frame.get_mut(at + UDP_LEN..).ok_or(EncapError::NoRoom)?;
-    to.copy_from_slice(payload);
+    l4.get_mut(UDP_LEN..).ok_or(EncapError::NoRoom)?.copy_from_slice(payload);
     Ok(())
 }
 

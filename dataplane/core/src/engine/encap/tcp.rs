@@ -6,17 +6,13 @@
 //! ```
 //! Whose numbers they are, see [`super::super::faketcp`].
 
-use super::{
-    ETH_LEN, EncapError, Ends, Family, Fields, IpHeader, append, ethertype, put_front, set_front,
-};
+use super::{ETH_LEN, EncapError, Ends, Fields, IpHeader, append, build_ip, put_front, set_front};
 use crate::buf::PacketBuf;
 use crate::checksum::{self, Sum};
 use crate::seq::Seq;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
-use crate::wire::ethernet::{self, Mac};
+use crate::wire::Parsed;
 use crate::wire::tcp::{Flags, Header, MIN_LEN};
-use crate::wire::{Parsed, ipv4, ipv6};
-use std::net::IpAddr;
 
 /// Length of the wrapper: a TCP header without options, bytes.
 pub const TCP_LEN: usize = MIN_LEN;
@@ -110,49 +106,8 @@ pub fn build_tcp(
     payload: &[u8],
     segment: &Segment,
 ) -> Result<(), EncapError> {
-    const CS6: u8 = 48 << 2;
     let len = u16::try_from(TCP_LEN + payload.len()).map_err(|_| EncapError::Length)?;
-    let (ip_len, family) = match ends.src {
-        IpAddr::V4(_) => (20, Family::V4),
-        IpAddr::V6(_) => (ipv6::HEADER_LEN, Family::V6),
-    };
-    let at = ETH_LEN + ip_len;
-    buf.truncate(0);
-    if !buf.append(at + usize::from(len)) {
-        return Err(EncapError::NoRoom);
-    }
-    let frame = buf.data_mut();
-    let (dst, src) = (Mac(ends.dst_mac), Mac(ends.src_mac));
-    if ethernet::write(frame, dst, src, None, ethertype(family)).is_none() {
-        return Err(EncapError::NoRoom);
-    }
-    let l3 = frame.get_mut(ETH_LEN..).ok_or(EncapError::NoRoom)?;
-    let ok = match (ends.src, ends.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
-            tos: CS6,
-            id: 0,
-            df: true,
-            ttl: 64,
-            protocol: IPPROTO_TCP,
-            src,
-            dst,
-            payload_len: len,
-        }
-        .write(l3),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Header {
-            traffic_class: CS6,
-            flow_label: 0,
-            hop_limit: 64,
-            protocol: IPPROTO_TCP,
-            src,
-            dst,
-            payload_len: len,
-        }
-        .write(l3),
-        _ => return Err(EncapError::Unsupported),
-    };
-    let l4 = frame.get_mut(at..).ok_or(EncapError::NoRoom)?;
+    let l4 = build_ip(buf, ends, IPPROTO_TCP, len)?;
     l4.get_mut(TCP_LEN..).ok_or(EncapError::NoRoom)?.copy_from_slice(payload);
-    write(l4, ends, segment, Sum::of(payload), payload.len())?;
-    if ok { Ok(()) } else { Err(EncapError::NoRoom) }
+    write(l4, ends, segment, Sum::of(payload), payload.len())
 }
