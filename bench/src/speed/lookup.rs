@@ -114,6 +114,7 @@ fn session(i: u32) -> Session<Mbuf> {
         next_hop_stamp: 0,
         arrival: Arrival::Datagrams(None),
         waiting: false,
+        class: 0,
         next_hop: None,
         created: Nanos(0),
         alias: None,

@@ -169,6 +169,7 @@ fn path(port: u16) -> PathView {
             rate: 0,
             min_rtt: Duration::ZERO,
             loss_ppm: 0,
+            cost: 0,
             sampled_at: Nanos(0),
         },
     }

@@ -35,6 +35,7 @@ use mpip_core::engine::Command;
 use mpip_core::ids::{Lane, NodeId, PeerIx, PortIx};
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::{Prefix, PrefixTable};
+use mpip_core::rules::RuleTable;
 use mpip_core::schedule::WeightParams;
 use mpip_core::snapshot::{Encapsulation, Params, Role, Route, Snapshot};
 use mpip_core::time::Nanos;
@@ -55,6 +56,8 @@ pub struct AgentPort {
     pub mtu: u16,
     /// Configured capacity, bytes per second; 0 = not given.
     pub rate: u64,
+    /// What using it costs.
+    pub cost: u32,
     /// Whether it has a kernel twin.
     pub has_twin: bool,
     /// Our addresses on it.
@@ -128,6 +131,8 @@ pub struct AgentConfig {
     pub peers: Vec<AgentPeer>,
     /// Discovery, if it is on.
     pub discovery: Option<DiscoveryConfig>,
+    /// The routing table of the user.
+    pub rules: Arc<RuleTable>,
     /// Engine parameters.
     pub params: Params,
     /// S and bounds of Algorithm 1.
@@ -177,6 +182,8 @@ pub enum Event<'a> {
     Routes(PrefixTable<Route>),
     /// MAC addresses on LAN ports.
     Neighbours(HashMap<(PortIx, IpAddr), [u8; 6]>),
+    /// Another routing table of the user.
+    Rules(Arc<RuleTable>),
     /// The gateway is stopping.
     Drain,
 }
@@ -260,6 +267,7 @@ pub struct Agent {
     peers: Vec<Peer>,
     routes: PrefixTable<Route>,
     neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    rules: Arc<RuleTable>,
     resolved: HashMap<(PortIx, IpAddr), Option<[u8; 6]>>,
     out: VecDeque<Output>,
     rng: u64,
@@ -286,6 +294,7 @@ impl Agent {
             peers: Vec::new(),
             routes: PrefixTable::default(),
             neighbours: HashMap::new(),
+            rules: Arc::clone(&cfg.rules),
             resolved: HashMap::new(),
             out: VecDeque::new(),
             rng: cfg.seed ^ cfg.epoch.rotate_left(17),
@@ -346,6 +355,10 @@ impl Agent {
                     self.neighbours = n;
                     self.dirty = true;
                 }
+            }
+            Event::Rules(rules) => {
+                self.rules = rules;
+                self.dirty = true;
             }
             Event::Drain => {
                 self.draining = true;

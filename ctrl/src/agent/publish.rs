@@ -3,7 +3,7 @@
 use super::{Agent, Output};
 use arrayvec::ArrayVec;
 use mpip_core::cells::MAX_PATHS;
-use mpip_core::ids::PeerIx;
+use mpip_core::ids::{PeerIx, PortIx};
 use mpip_core::prefix::PrefixTable;
 use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler};
 use mpip_core::snapshot::{Encapsulation, PathView, PeerView, PortView, Snapshot};
@@ -66,6 +66,8 @@ impl Agent {
         let mut by_node = hashbrown::HashMap::new();
         let mut prefixes = PrefixTable::default();
         let mut peers = Vec::with_capacity(self.peers.len());
+        let ports = &self.ports;
+        let cost = |port: PortIx| ports.get(usize::from(port.0)).map_or(0, |p| p.cost);
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let ix = PeerIx(i as u16);
             if !peer.vacant {
@@ -99,7 +101,7 @@ impl Agent {
                             mtu: p.carries(),
                             live: p.chosen,
                             weight: p.weight,
-                            input: path_input(p),
+                            input: path_input(p, cost(p.port)),
                         })
                         .collect();
                     let discovered = peer.discovered_at.is_some();
@@ -149,6 +151,7 @@ impl Agent {
             by_node,
             prefixes,
             discovery,
+            rules: Arc::clone(&self.rules),
             routes: self.routes.clone(),
             neighbours: self.neighbours.iter().map(|(k, v)| (*k, *v)).collect(),
             params,
@@ -156,7 +159,7 @@ impl Agent {
     }
 }
 
-fn path_input(p: &super::path::Path) -> PathInput {
+fn path_input(p: &super::path::Path, cost: u32) -> PathInput {
     PathInput {
         index: p.slot,
         delay_us: p.delay.min_us().unwrap_or(0),
@@ -165,6 +168,7 @@ fn path_input(p: &super::path::Path) -> PathInput {
         rate: p.capacity(),
         min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
         loss_ppm: 0,
+        cost,
         sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
     }
 }

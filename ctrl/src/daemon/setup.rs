@@ -26,6 +26,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
             Scheduler::Adaptive => schedule::Scheduler::Adaptive,
         },
         reorder: m.reorder == Switch::On,
+        reorder_other: false,
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,
@@ -67,6 +68,7 @@ pub fn agent(
         mac: *mac,
         mtu: p.mtu,
         rate: p.rate.map_or(0, |r| r.0 / 8),
+        cost: p.cost,
         has_twin: p.kernel_interface().is_some(),
         // Told by the slow path, which knows what really is there.
         addresses: Vec::new(),
@@ -102,6 +104,7 @@ pub fn agent(
             interval: config.discovery.interval,
             expiry: config.discovery.expiry,
         }),
+        rules: std::sync::Arc::default(),
         params,
         weights: WeightParams { step: u32::from(m.weight_step), ..WeightParams::default() },
         estimator: match m.delay_min {

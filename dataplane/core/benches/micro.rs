@@ -100,6 +100,7 @@ fn session(i: u32) -> Session<()> {
         next_hop_stamp: 0,
         arrival: Arrival::Datagrams(None),
         waiting: false,
+        class: 0,
         next_hop: None,
         created: Nanos(0),
         alias: None,
@@ -196,6 +197,7 @@ fn input(index: u8) -> PathInput {
         rate: 1_250_000_000,
         min_rtt: Duration::from_millis(20),
         loss_ppm: 0,
+        cost: 0,
         sampled_at: Nanos(0),
     }
 }

@@ -15,6 +15,7 @@ pub mod measure;
 pub mod prefix;
 mod random;
 pub mod reorder;
+pub mod rules;
 pub mod schedule;
 pub mod seq;
 pub mod session;

@@ -8,6 +8,7 @@
 use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
+use crate::rules::RuleTable;
 use crate::schedule::{PathInput, Scheduler};
 use crate::seq::Seq;
 use arrayvec::ArrayVec;
@@ -304,6 +305,8 @@ pub struct Params {
     pub scheduler: Scheduler,
     /// Whether TCP is put back in order.
     pub reorder: bool,
+    /// Whether everything else is.
+    pub reorder_other: bool,
     /// Most packets one session's reorder buffer holds.
     pub reorder_packets: usize,
     /// Longest a packet is held, µs.
@@ -337,6 +340,7 @@ impl Default for Params {
         Self {
             scheduler: Scheduler::Wrr,
             reorder: true,
+            reorder_other: false,
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,
@@ -377,6 +381,8 @@ pub struct Snapshot {
     pub routes: PrefixTable<Route>,
     /// MAC addresses on LAN ports.
     pub neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    /// The routing table of the user; shared between snapshots while unchanged.
+    pub rules: Arc<RuleTable>,
     /// Parameters.
     pub params: Params,
 }

@@ -108,6 +108,8 @@ drop_reasons! {
     IcmpError = "icmp-error",
     /// The gateway is draining and takes no new sessions.
     Draining = "draining",
+    /// A rule says so.
+    Rule = "rule",
 }
 
 impl DropReason {

@@ -7,6 +7,7 @@ mod engine_support;
 use engine_support::*;
 use mpip_core::engine::Origin;
 use mpip_core::ids::PortIx;
+use mpip_core::rules::{Action, By, Direction, Match, Mode, Range, Ranking, Rule, Select};
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::{Encapsulation, Params};
 use mpip_core::wire::tcp;
@@ -127,11 +128,11 @@ fn setups() -> impl Strategy<Value = Setup> {
     use Encapsulation::{Native, Udp};
     let kinds = prop_oneof![4 => Just([Udp; 2]), 1 => Just([Udp, Native]), 1 => Just([Native; 2])];
     let v6 = prop_oneof![5 => Just([false; 2]), 1 => Just([false, true])];
-    let scheduler =
-        prop_oneof![Just(Scheduler::Wrr), Just(Scheduler::Paper), Just(Scheduler::Adaptive)];
+    let scheduler = prop::sample::select(&Scheduler::ALL[..]);
     let workers = prop_oneof![3 => Just(1u8), 1 => Just(2u8)];
-    (kinds, v6, scheduler, workers, prop::bool::weighted(0.85), prop::bool::weighted(0.85))
-        .prop_map(|(encapsulation, path_v6, scheduler, workers, sequence_block, reorder)| {
+    let yes = || prop::bool::weighted(0.85);
+    (kinds, v6, scheduler, workers, yes(), yes(), rules()).prop_map(
+        |(encapsulation, path_v6, scheduler, workers, sequence_block, reorder, rules)| {
             let params = Params { base_port: BASE_PORT, scheduler, reorder, ..Params::default() };
             Setup {
                 encapsulation,
@@ -141,9 +142,43 @@ fn setups() -> impl Strategy<Value = Setup> {
                 sequence_block,
                 mtu: [1500, 1450],
                 params,
+                rules,
                 ..Setup::default()
             }
-        })
+        },
+    )
+}
+
+/// None, or a few: by protocol, size, DSCP, or for everything.
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let matches = prop_oneof![
+        Just(Match { protocol: Some(6), ..Match::default() }),
+        Just(Match { size: Range { first: 0, last: 60 }, ..Match::default() }),
+        Just(Match { size: Range { first: 1450, last: 1480 }, ..Match::default() }),
+        Just(Match { dscp: Some(0), protocol: Some(17), ..Match::default() }),
+        Just(Match { direction: Some(Direction::In), ..Match::default() }),
+        Just(Match::default()),
+    ];
+    let best =
+        |n, by| Ranking { n, by, margin: Duration::from_millis(1), dwell: Duration::from_secs(1) };
+    let select = move |n, by| Select { best: Some(best(n, by)), ..Select::default() };
+    let listed = Select { among: vec![(WAN[1], None)], ..Select::default() };
+    let mode = prop_oneof![
+        2 => Just(Mode::All),
+        2 => Just(Mode::Single(select(1, By::Delay))),
+        1 => Just(Mode::Selected(listed)),
+        2 => Just(Mode::Protected { select: select(2, By::Delay), budget: None }),
+        1 => Just(Mode::Protected { select: select(2, By::Delay), budget: Some(20_000) }),
+        1 => Just(Mode::Plain),
+        1 => Just(Mode::Drop),
+    ];
+    let scheduler = prop::option::of(prop::sample::select(&Scheduler::ALL[..]));
+    let action = (mode, scheduler, prop::option::weighted(0.3, any::<bool>()));
+    let rule = (matches, action).prop_map(|(matches, (mode, scheduler, reorder))| Rule {
+        matches,
+        action: Action { mode, scheduler, reorder, oversized: None },
+    });
+    prop_oneof![1 => Just(Vec::new()), 2 => proptest::collection::vec(rule, 1..4)]
 }
 
 fn world(setup: &Setup, general: bool) -> World {
@@ -251,6 +286,11 @@ proptest! {
                 prop_assert_eq!(format!("{x:?}"), format!("{g:?}"));
                 let (x, g) = (express.list(side), general.list(side));
                 prop_assert_eq!(format!("{x:?}"), format!("{g:?}"));
+                let readings = |w: &World| -> Vec<_> {
+                    let rules = &w.sides[side].snapshot.rules;
+                    (0..=rules.default_rule()).map(|r| rules.reading(r)).collect()
+                };
+                prop_assert_eq!(readings(&express), readings(&general));
             }
         }
     }

@@ -181,7 +181,7 @@ proptest! {
         window in prop_oneof![Just(1u32 << 30), Just(5_000u32), Just(300u32)],
         slack_us in prop_oneof![Just(0u32), Just(500u32), Just(10_000u32)],
     ) {
-        let params = ReorderParams { capacity, window, slack_us };
+        let params = ReorderParams { capacity, window, slack_us, once: false };
         let mut real = Reorder::new(params);
         let mut model = Model::new(params);
         let mut now = 1_000_000_000u64;
@@ -272,5 +272,86 @@ proptest! {
         seen.sort_unstable();
         seen.dedup();
         prop_assert_eq!(seen.len() + model.held.len(), pushed);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Copy {
+    /// How far from the newest number so far, forwards or back.
+    Push(i32),
+    Wait(u64),
+    Flush,
+}
+
+fn copies() -> impl Strategy<Value = Vec<Copy>> {
+    let op = prop_oneof![
+        12 => (-6i32..6).prop_map(Copy::Push),
+        2 => (0u64..30).prop_map(Copy::Wait),
+        1 => Just(Copy::Flush),
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+proptest! {
+    /// Numbers in any order, any number of times: each is delivered once, the first time it comes.
+    #[test]
+    fn with_once_every_number_is_delivered_once(
+        ops in copies(),
+        base in prop_oneof![Just(0u32), Just(u32::MAX - 20), any::<u32>()],
+        capacity in 1u16..12,
+        restart in prop::option::of(0usize..200),
+    ) {
+        let params = ReorderParams::SESSION_SEQUENCE.with_capacity(capacity);
+        let mut b = Reorder::new(params);
+        let mut newest = Seq(base);
+        let mut now = 0u64;
+        let (mut came, mut delivered) = (std::collections::BTreeSet::new(), Vec::new());
+        let (mut pushed, mut doubled) = (0, 0);
+        for (i, op) in ops.into_iter().enumerate() {
+            let mut out = |o| match o {
+                Out::Deliver(n) => delivered.push(n),
+                Out::Duplicate(_) => doubled += 1,
+            };
+            if restart == Some(i) {
+                // The sender numbers anew, far away.
+                newest += 1_000_000;
+            }
+            match op {
+                Copy::Push(off) => {
+                    let seq = newest + off.cast_unsigned();
+                    if off > 0 {
+                        newest = seq;
+                    }
+                    let p = Incoming {
+                        seq,
+                        len: 1,
+                        flags: Flags::default(),
+                        sent_at: 0,
+                        hold: Duration::from_millis(10),
+                        bytes: 100,
+                    };
+                    b.push(Nanos(now), p, seq.0, &mut out);
+                    came.insert(seq.0);
+                    pushed += 1;
+                }
+                Copy::Wait(ms) => {
+                    now += ms * 1_000_000;
+                    b.expire(Nanos(now), &mut out);
+                }
+                Copy::Flush => {
+                    b.flush(&mut out);
+                }
+            }
+        }
+        b.flush(&mut |o| match o {
+            Out::Deliver(n) => delivered.push(n),
+            Out::Duplicate(_) => doubled += 1,
+        });
+        prop_assert_eq!(delivered.len() + doubled, pushed);
+        let n = delivered.len();
+        delivered.sort_unstable();
+        delivered.dedup();
+        prop_assert_eq!(delivered.len(), n, "a number is delivered twice");
+        prop_assert_eq!(delivered, came.into_iter().collect::<Vec<_>>());
     }
 }

@@ -335,6 +335,7 @@ impl Sim {
                 rate: self.meters[p].rate(),
                 min_rtt: Duration::from_nanos(2 * self.links[p].delay),
                 loss_ppm: 0,
+                cost: 0,
                 sampled_at: e.last_sample().unwrap_or(now),
             }
         };

@@ -164,6 +164,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
                 rate: 0,
                 min_rtt: Duration::ZERO,
                 loss_ppm: 0,
+                cost: 0,
                 sampled_at: Nanos(0),
             },
         });

@@ -22,6 +22,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
         mac: [0x02, 0x10, side as u8, 0, 0, 0],
         mtu: 1500,
         rate: 0,
+        cost: 0,
         has_twin: false,
         addresses: vec![IpAddr::from([10, side as u8 + 1, 0, 1])],
         up: true,
@@ -36,6 +37,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
         } else {
             0
         },
+        cost: 0,
         has_twin: false,
         addresses: list.clone(),
         up: true,
@@ -62,6 +64,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             encapsulation: plan.encapsulation.clone(),
             max_paths: plan.max_paths,
         }],
+        rules: std::sync::Arc::default(),
         params: Params {
             scheduler: plan.scheduler,
             reorder_packets: plan.reorder_packets,

@@ -1,6 +1,6 @@
 //! Order, duplicates, and the way to the host.
 //!
-//! TCP waits behind holes, by session sequence where there is one, else by TCP sequence number; other
+//! TCP, and what a rule says, waits behind holes, by session sequence where there is one, else by TCP sequence number; other
 //! sessions are delivered as they come, each session sequence number once. The wait is bounded by the difference of the paths' delays
 //! (ALGORITHMS "Reordering"), and ends early when every live path has delivered something sent
 //! later: then the hole is a loss, and the host's TCP must hear of it.
@@ -48,7 +48,6 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::UnknownSession);
         };
         if let (Some(at), Arrival::InOrder(_, reorder)) = (at, &mut session.arrival)
-            && params.reorder
             && reorder.pass(at.seq, at.len, at.flags)
         {
             return self.hand_over(ctx, row, frame, env);
@@ -64,8 +63,7 @@ impl<B: PacketBuf> Worker<B> {
                 }
                 return self.hand_over(ctx, row, frame, env);
             }
-            Arrival::InOrder(_, reorder) if params.reorder => reorder,
-            Arrival::InOrder(..) => return self.hand_over(ctx, row, frame, env),
+            Arrival::InOrder(_, reorder) => reorder,
         };
         let Some(at) = at else { return Verdict::Drop(DropReason::BadL4) };
         let incoming = Incoming {

@@ -16,14 +16,15 @@
 
 use super::deliver::Arrived;
 use super::encap::ETH_LEN;
-use super::lan::pick;
 use super::peer::PeerState;
+use super::policy::pick;
 use super::wan::Heard;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, SeqBlock};
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx, SessionId};
+use crate::rules::Way;
 use crate::session::{Arrival, Hash, OrderKey, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Role};
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
@@ -324,8 +325,16 @@ impl<B: PacketBuf> Worker<B> {
         if !steady || l3_len > state.express_limit {
             return Err(frame);
         }
+        let Some(class) = self.classes.get(session.class) else { return Err(frame) };
+        let tos = || frame.data().get(ETH_LEN + 1).map_or(0, |tos| tos >> 2);
+        let rule = class.rule(l3_len, tos);
+        let rules = self.classes.table();
+        let plan = rules.plan(rule);
+        if plan.way != Way::One {
+            return Err(frame);
+        }
         let params = &ctx.snapshot.params;
-        let slot = pick(state, params.scheduler, session.stats.tx_bytes, ctx.now, l3_len);
+        let slot = pick(state, &plan, params, (session.stats.tx_bytes, l3_len), ctx.now);
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
@@ -391,6 +400,7 @@ impl<B: PacketBuf> Worker<B> {
         session.last_used = ctx.now;
         session.stats.tx_packets += 1;
         session.stats.tx_bytes += l3_len as u64;
+        rules.count(self.index, rule, l3_len);
         let (peer, port) = (session.peer, head.port);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
             cell.sent(usize::from(ip.len));
@@ -451,6 +461,7 @@ impl<B: PacketBuf> Worker<B> {
             || !owned
             || session.epoch != view.epoch
             || session.fin == (true, true)
+            || self.classes.get(session.class).is_none()
             || matches!(session.arrival, Arrival::InOrder(OrderKey::TcpSequence, _))
             || ports != (session.tuple.dport, session.tuple.sport)
         {

@@ -1,23 +1,21 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
-use super::peer::PeerState;
+use super::policy::{arrival, pick};
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
-use crate::reorder::{Reorder, ReorderParams};
-use crate::schedule::Scheduler;
-use crate::session::{Arrival, InsertError, OrderKey, Row, Session, SessionStats, State};
-use crate::snapshot::{Encapsulation, PathView, PeerView};
+use crate::rules::{Classes, Way};
+use crate::session::{InsertError, Row, Session, SessionStats, State};
+use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv6, tcp};
+use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
-/// User bytes up to which a flow counts as small and stays on the path that delivers first.
-const SMALL_FLOW: u64 = 128 * 1024;
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
 /// Control message of a data packet in steady state, with and without sequence block, bytes.
@@ -66,17 +64,18 @@ impl<B: PacketBuf> Worker<B> {
                     if between_hosts {
                         self.ask_about(ctx, port, p, env);
                     }
-                    return match origin {
-                        Origin::Wire => self.other(ctx, port, frame, p, env),
-                        // The kernel sent it here; giving it back would be a loop.
-                        Origin::Kernel => Verdict::Drop(DropReason::NoRoute),
-                    };
+                    return self.plain(ctx, port, origin, frame, p, env);
                 };
                 if !carried {
                     return Verdict::Drop(match p.frag {
                         Frag::No => DropReason::Unsupported,
                         _ => DropReason::Fragment,
                     });
+                }
+                match self.plan_of_new(&tuple, p).way {
+                    Way::One | Way::Every(_) => {}
+                    Way::Plain => return self.plain(ctx, port, origin, frame, p, env),
+                    Way::Drop => return Verdict::Drop(DropReason::Rule),
                 }
                 if p.ttl <= 1 && origin == Origin::Wire {
                     return self.ttl_exceeded(ctx, port, frame, p, env);
@@ -97,6 +96,23 @@ impl<B: PacketBuf> Worker<B> {
         match fragments::to_session(&mut frame, p) {
             Ok(p) => self.send(ctx, port, origin, row, frame, &p, env),
             Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Goes its way without MPIP.
+    fn plain(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        origin: Origin,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        match origin {
+            Origin::Wire => self.other(ctx, port, frame, p, env),
+            // The kernel sent it here; giving it back would be a loop.
+            Origin::Kernel => Verdict::Drop(DropReason::NoRoute),
         }
     }
 
@@ -134,7 +150,8 @@ impl<B: PacketBuf> Worker<B> {
             if id.is_path_level() || self.table.find_id(peer, id).is_some() {
                 continue;
             }
-            let session = new_session(ctx, peer, view, id, tuple, true);
+            let mut session = new_session(ctx, peer, view, id, tuple, true);
+            self.assign_class(ctx, &mut session);
             return self.table.insert(session).map_err(|e| match e {
                 InsertError::Full | InsertError::Taken => DropReason::TableFull,
             });
@@ -142,7 +159,7 @@ impl<B: PacketBuf> Worker<B> {
         Err(DropReason::TableFull)
     }
 
-    /// Sends a user packet of session `row`.
+    /// Sends a user packet of session `row` by the rule that it matches.
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     fn send(
         &mut self,
@@ -150,6 +167,68 @@ impl<B: PacketBuf> Worker<B> {
         port: PortIx,
         origin: Origin,
         row: Row,
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        self.refresh_class(ctx, row, env);
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let Some(class) = self.classes.get(session.class) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let rule = class.rule(p.l3_len(), || p.tos >> 2);
+        let table = self.classes.table();
+        let plan = table.plan(rule);
+        let (peer, sent, seq) = (session.peer, session.stats.tx_bytes, session.tx_seq);
+        let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
+            return Verdict::Drop(DropReason::NoPath);
+        };
+        match plan.way {
+            Way::One | Way::Every(_) => {}
+            Way::Plain => {
+                table.count(self.index, rule, p.l3_len());
+                session.last_used = ctx.now;
+                return self.plain(ctx, port, origin, frame, p, env);
+            }
+            Way::Drop => {
+                table.count(self.index, rule, p.l3_len());
+                return Verdict::Drop(DropReason::Rule);
+            }
+        }
+        let slot = pick(state, &plan, &ctx.snapshot.params, (sent, p.l3_len()), ctx.now);
+        let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
+        let spare = match plan.way {
+            Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),
+            _ => ArrayVec::new(),
+        };
+        let way = (slot, None, plan.oversized.unwrap_or(ctx.snapshot.params.oversized));
+        let verdict = self.send_on(ctx, port, origin, row, way, frame, p, env);
+        if verdict != Verdict::Forward {
+            return verdict;
+        }
+        self.classes.table().count(self.index, rule, p.l3_len());
+        for (slot, frame) in spare {
+            let way = (slot, Some(seq), Oversized::Icmp);
+            if self.send_on(ctx, port, origin, row, way, frame, p, env) == Verdict::Forward {
+                self.counts.originated += 1;
+                self.classes.table().count_copy(self.index, rule);
+            }
+        }
+        verdict
+    }
+
+    /// Sends a user packet of session `row` on one path. With a sequence number it is a further copy of
+    /// the packet that had the number: nothing but the path counts it, and it is not cut into slices.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    fn send_on(
+        &mut self,
+        ctx: &Ctx<'_>,
+        port: PortIx,
+        origin: Origin,
+        row: Row,
+        (slot, copy_of, oversize): (u8, Option<u32>, Oversized),
         mut frame: B,
         p: &Parsed,
         env: &mut impl Env<B>,
@@ -159,12 +238,7 @@ impl<B: PacketBuf> Worker<B> {
         };
         let (peer, lane) = (session.peer, session.lane);
         let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
-        let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
-            return Verdict::Drop(DropReason::NoPath);
-        };
-        let scheduler = ctx.snapshot.params.scheduler;
-        let slot = pick(state, scheduler, session.stats.tx_bytes, ctx.now, p.l3_len());
-        let Some(path) = slot.and_then(|s| view.path_in(s)).filter(|path| path.live) else {
+        let Some(path) = view.path_in(slot).filter(|path| path.live) else {
             return Verdict::Drop(DropReason::NoPath);
         };
         let ipv6 = p.src.is_ipv6();
@@ -172,7 +246,10 @@ impl<B: PacketBuf> Worker<B> {
         let grown = growth(view, path, p.protocol, ipv6);
         let room = usize::from(path.mtu).saturating_sub(p.l3_len() + grown);
         let oversized = p.l3_len() + grown > usize::from(path.mtu);
-        let cut = if oversized { Cut::of(ctx, view, path, p) } else { None };
+        if oversized && copy_of.is_some() {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        let cut = if oversized { Cut::of(oversize, view, path, p) } else { None };
         if oversized && cut.is_none() {
             self.too_big(
                 ctx,
@@ -245,9 +322,10 @@ impl<B: PacketBuf> Worker<B> {
         };
         let seq = view.sequence_block.then(|| {
             let counter26 = state.path(path.slot).map_or(0, |s| s.next_counter(lane));
-            SeqBlock { session_seq: session.tx_seq, lane, counter26, tag: 0 }
+            let session_seq = copy_of.unwrap_or(session.tx_seq);
+            SeqBlock { session_seq, lane, counter26, tag: 0 }
         });
-        session.tx_seq = session.tx_seq.wrapping_add(1);
+        session.tx_seq = session.tx_seq.wrapping_add(u32::from(copy_of.is_none()));
         let mut steady = [0; DATA_LEN];
         let mut whole = [0; TUPLE_V6_LEN + DATA_LEN];
         let tail = if let (None, Some(seq)) = (open, seq) {
@@ -295,31 +373,16 @@ impl<B: PacketBuf> Worker<B> {
             Ok(len) => len,
             Err(e) => return Verdict::Drop(e.into()),
         };
-        session.last_used = ctx.now;
-        session.stats.tx_packets += 1;
-        session.stats.tx_bytes += p.l3_len() as u64;
+        if copy_of.is_none() {
+            session.last_used = ctx.now;
+            session.stats.tx_packets += 1;
+            session.stats.tx_bytes += p.l3_len() as u64;
+        }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(len);
         }
         env.transmit(path.port, frame);
         Verdict::Forward
-    }
-}
-
-/// The path for the next packet, of `len` bytes, of a flow that has sent `sent` bytes.
-#[inline]
-pub(super) fn pick(
-    state: &mut PeerState,
-    scheduler: Scheduler,
-    sent: u64,
-    now: Nanos,
-    len: usize,
-) -> Option<u8> {
-    match scheduler {
-        Scheduler::Adaptive if sent < SMALL_FLOW => {
-            state.dispatcher.pick_first_arrival(now, len as u32)
-        }
-        s => state.dispatcher.pick(s, now, len as u32),
     }
 }
 
@@ -332,18 +395,7 @@ pub(super) fn new_session<B>(
     tuple: FlowTuple,
     opener: bool,
 ) -> Session<B> {
-    let params = &ctx.snapshot.params;
-    let capacity = u16::try_from(params.reorder_packets).unwrap_or(u16::MAX);
-    let arrival = if tuple.protocol == IPPROTO_TCP {
-        let (key, params) = if view.sequence_block {
-            (OrderKey::SessionSequence, ReorderParams::SESSION_SEQUENCE)
-        } else {
-            (OrderKey::TcpSequence, ReorderParams::TCP)
-        };
-        Arrival::InOrder(key, Reorder::new(params.with_capacity(capacity)))
-    } else {
-        Arrival::Datagrams(None)
-    };
+    let arrival = arrival(&ctx.snapshot.params, view.sequence_block, tuple.protocol, None);
     Session {
         id,
         alias: None,
@@ -366,6 +418,7 @@ pub(super) fn new_session<B>(
         open_sent: None,
         arrival,
         waiting: false,
+        class: Classes::NONE,
         next_hop: None,
         next_hop_stamp: 0,
         stats: SessionStats::default(),
@@ -503,6 +556,7 @@ mod tests {
                 rate: 0,
                 min_rtt: std::time::Duration::ZERO,
                 loss_ppm: 0,
+                cost: 0,
                 sampled_at: Nanos(0),
             },
         }

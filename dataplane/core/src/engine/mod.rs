@@ -10,12 +10,14 @@
 //! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
 //! * `discover`: destinations to ask about, and queries for hosts behind us
+//! * `explain`: what becomes of a flow, for the operator
 //! * `faketcp`: numbers of TCP-shaped connections
 //! * `mapping`: sources that a NAT moved
 //! * `message`: session-level control messages, ARP and ICMP of ports without kernel twin
 //! * `errors`: ICMP errors about packets of our paths
 //! * `fragments`: fragments from the LAN and towards it
 //! * `slices`: packets larger than their path
+//! * `policy`: which rule a packet goes by, and the path that follows from it
 //! * `poll`: what is due without a packet; commands of the control thread
 //! * `encap`: the rewriting itself
 
@@ -23,6 +25,7 @@ mod deliver;
 mod discover;
 mod encap;
 mod errors;
+mod explain;
 mod express;
 mod faketcp;
 mod fragments;
@@ -30,17 +33,20 @@ mod lan;
 mod mapping;
 mod message;
 mod peer;
+mod policy;
 mod poll;
 mod slices;
 mod wan;
 
 pub use encap::{EncapError, Ends, WINDOW_SHIFT, build_udp};
+pub use explain::{ExplainQuery, ExplainedPath, Explanation};
 pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
 use crate::cells::WorkerCells;
 use crate::ids::{Lane, NodeId, PeerIx, PortIx};
 use crate::random::splitmix;
+use crate::rules::Classes;
 use crate::session::{Row, SessionTable};
 use crate::snapshot::{KERNEL_NEXT_HOP, PathView, PeerView, PortView, Role, Snapshot};
 use crate::time::Nanos;
@@ -140,6 +146,8 @@ struct Worker<B> {
     cells: Vec<Arc<WorkerCells>>,
     table: SessionTable<B>,
     peers: Vec<PeerState>,
+    /// Rules by kind of flow.
+    classes: Classes,
     /// Rows whose reorder buffer holds packets; rows that ended since the last look too.
     waiting: Vec<Row>,
     /// Where the next look at `waiting` begins.
@@ -184,6 +192,7 @@ impl<B: PacketBuf> Engine<B> {
             cells,
             table: SessionTable::new(snapshot.params.max_sessions, seed),
             peers: Vec::new(),
+            classes: Classes::new(&snapshot.rules),
             waiting: Vec::new(),
             waiting_at: 0,
             held: 0,
@@ -313,6 +322,7 @@ impl<B: PacketBuf> Engine<B> {
 
 impl<B: PacketBuf> Worker<B> {
     fn sync(&mut self, ctx: &Ctx<'_>) {
+        self.classes.set_table(&ctx.snapshot.rules);
         for (i, view) in ctx.snapshot.peers.iter().enumerate() {
             if i == self.peers.len() {
                 let seed = splitmix(&mut self.rng);

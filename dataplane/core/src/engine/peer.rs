@@ -6,10 +6,12 @@ use super::faketcp::Connections;
 use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, PathId};
 use crate::measure::FeedbackTable;
+use crate::rules::{Candidate, Choice, RuleTable};
 use crate::schedule::{Dispatcher, PathInput};
 use crate::snapshot::PeerView;
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
+use std::sync::Arc;
 
 /// Delay bookkeeping of one path, receive side.
 #[derive(Clone, Copy, Default)]
@@ -105,6 +107,10 @@ pub(super) struct PeerState {
     unknown: (Nanos, u32),
     /// Version of the view this state was made for.
     version: u64,
+    /// The rules `choices` are of.
+    rules: Arc<RuleTable>,
+    /// The paths of each selector of the rules.
+    choices: Vec<Choice>,
 }
 
 /// Most "unknown session" answers to one peer a second (WIRE "Tuple block").
@@ -121,13 +127,20 @@ impl PeerState {
             next_id: (seed >> 32) as u32,
             unknown: (Nanos(0), 0),
             version: u64::MAX,
+            rules: Arc::default(),
+            choices: Vec::new(),
         }
     }
 
     /// Brings the state in line with a new view of the peer.
     pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
-        if self.version != view.version {
+        let paths_changed = self.version != view.version;
+        if paths_changed {
             self.sync_paths(ctx.now, view);
+        }
+        let rules = &ctx.snapshot.rules;
+        if paths_changed || !Arc::ptr_eq(&self.rules, rules) {
+            self.choose(ctx.now, view, rules);
         }
         // Of what the headers are made, not all is the peer's.
         for p in &view.paths {
@@ -160,6 +173,45 @@ impl PeerState {
         let inputs: ArrayVec<PathInput, MAX_PATHS> = usable().map(|p| p.input).collect();
         self.dispatcher.set_weights(&weights);
         self.dispatcher.set_inputs(now, &inputs);
+    }
+
+    /// Brings the selectors' choices in line with paths and rules. A selector that was there before goes
+    /// on from what it had chosen.
+    fn choose(&mut self, now: Nanos, view: &PeerView, rules: &Arc<RuleTable>) {
+        if !Arc::ptr_eq(&self.rules, rules) {
+            let before = |s| {
+                let at = self.rules.selectors().iter().position(|b| b == s)?;
+                self.choices.get(at).copied()
+            };
+            self.choices =
+                rules.selectors().iter().map(|s| before(s).unwrap_or_default()).collect();
+            self.rules = Arc::clone(rules);
+        }
+        if self.choices.is_empty() {
+            return;
+        }
+        let usable = view.live().filter(|p| p.next_hop.is_some());
+        let paths: ArrayVec<Candidate, MAX_PATHS> = usable
+            .map(|p| Candidate {
+                slot: p.slot,
+                port: p.port,
+                remote: p.remote,
+                delay_us: p.input.total_delay_us(),
+                rate: p.input.rate,
+            })
+            .collect();
+        for (choice, select) in self.choices.iter_mut().zip(rules.selectors()) {
+            choice.update(select, &paths, now);
+        }
+    }
+
+    /// The paths of a selector, a bit for each slot; all without one.
+    #[inline]
+    pub fn chosen(&self, selector: Option<u16>) -> u32 {
+        match selector {
+            None => u32::MAX,
+            Some(s) => self.choices.get(usize::from(s)).map_or(0, |c| c.mask),
+        }
     }
 
     pub fn path(&mut self, slot: u8) -> Option<&mut PathState> {

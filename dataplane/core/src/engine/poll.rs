@@ -1,6 +1,6 @@
 //! What is due without a packet, and commands of the control thread.
 
-use super::{Ctx, Env, Worker};
+use super::{Ctx, Env, ExplainQuery, Explanation, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::{Lane, PeerIx, SessionId};
 use crate::session::{Row, Session, SessionStats, State};
@@ -46,6 +46,9 @@ pub enum Command {
         /// User data of the wrapper: elements and control message. Empty to close the connection.
         payload: Vec<u8>,
     },
+    /// Explain what becomes of a flow's packets; the answer, nothing if the flow goes to no peer, goes into
+    /// the channel.
+    Explain(ExplainQuery, Sender<Option<Explanation>>),
     /// Describe the sessions of some rows; the answer goes into the channel.
     Sessions(SessionQuery, Sender<SessionBatch>),
 }
@@ -174,6 +177,9 @@ impl<B: PacketBuf> Worker<B> {
                     }
                 }
                 self.drop_slices();
+            }
+            Command::Explain(query, answer) => {
+                let _ = answer.send(self.explain(ctx, &query));
             }
             Command::Sessions(query, answer) => {
                 // The asker may have given up; nothing to be done about that here.

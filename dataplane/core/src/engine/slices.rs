@@ -41,9 +41,9 @@ pub(super) struct Cut {
 
 impl Cut {
     /// For `p`, too large for `path`; nothing where it is not to be sliced, or cannot be.
-    pub fn of(ctx: &Ctx<'_>, view: &PeerView, path: &PathView, p: &Parsed) -> Option<Self> {
+    pub fn of(oversized: Oversized, view: &PeerView, path: &PathView, p: &Parsed) -> Option<Self> {
         let ipv6 = p.src.is_ipv6();
-        let may = !p.dont_fragment || ctx.snapshot.params.oversized == Oversized::Slice;
+        let may = !p.dont_fragment || oversized == Oversized::Slice;
         if !may || encapsulation_of(path, PIECE, ipv6) == Encapsulation::Native {
             return None;
         }

@@ -139,6 +139,7 @@ impl<B: PacketBuf> Worker<B> {
             Ok(row) => row,
             Err(reason) => return Verdict::Drop(reason),
         };
+        self.refresh_class(ctx, row, env);
         let whole;
         let (p, cm_len) = if cm.slice.is_some() {
             match self.take_slice(ctx, h, row, frame, (p, &cm, cm_len)) {
@@ -321,6 +322,7 @@ impl<B: PacketBuf> Worker<B> {
         }
         let mut session = new_session(ctx, h.peer, h.view, id, tuple, false);
         session.open_sent = theirs.then_some(sent);
+        self.assign_class(ctx, &mut session);
         self.table.insert(session).map_err(|e| match e {
             InsertError::Full | InsertError::Taken => DropReason::TableFull,
         })

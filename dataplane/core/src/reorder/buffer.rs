@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | seq = S | delivered, S moves to its end, what now follows is delivered too | P §4.2 |
 //! | seq before S | delivered at once; S moves to its end if that is later | G-46, G-49 |
+//! | seq before S, `once` | delivered if S passed over it, else a duplicate | G-45 |
 //! | seq after S | held until the hole fills, is proven lost, or the wait ends | P §4.2, G-47 |
 //! | held range again | given back as a duplicate | G-45 |
 //! | buffer becomes full | everything held is delivered in order, S = highest end | P §4.2, G-51 |
@@ -39,6 +40,9 @@ pub struct ReorderParams {
     pub window: u32,
     /// What a path may reorder by itself, µs of sender time; added before a hole counts as proven lost.
     pub slack_us: u32,
+    /// Every number is delivered once: for numbers that are one packet each. A TCP segment may come again
+    /// with other bytes, and the host's TCP sorts that out.
+    pub once: bool,
 }
 
 impl ReorderParams {
@@ -46,11 +50,12 @@ impl ReorderParams {
     pub const MAX_CAPACITY: u16 = 4096;
 
     /// TCP sessions: the largest window RFC 7323 allows.
-    pub const TCP: Self = Self { capacity: 100, window: 1 << 30, slack_us: 500 };
+    pub const TCP: Self = Self { capacity: 100, window: 1 << 30, slack_us: 500, once: false };
     /// Sessions keyed by session sequence: more packets than may be held. A sender that forgot the
     /// session and opens it anew begins a number for each microsecond of its clock further on, so it
     /// is out of the window, and heard at once, 17 ms after it began the one before.
-    pub const SESSION_SEQUENCE: Self = Self { capacity: 100, window: 1 << 14, slack_us: 500 };
+    pub const SESSION_SEQUENCE: Self =
+        Self { capacity: 100, window: 1 << 14, slack_us: 500, once: true };
 
     /// The same with another capacity, brought into 1…[`Self::MAX_CAPACITY`].
     #[must_use]
@@ -150,7 +155,12 @@ const fn earlier(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
+/// Ranges of numbers that S passed over, oldest first; most that are remembered.
+const SKIPPED: usize = 16;
+
 struct Held<T> {
+    /// Numbers that S passed over, from and to; only with `once`.
+    skipped: VecDeque<(Seq, Seq)>,
     /// Sorted by `seq`, equal ones in order of arrival; all after S.
     slots: VecDeque<Slot<T>>,
     bytes: usize,
@@ -162,7 +172,35 @@ struct Held<T> {
 
 impl<T> Held<T> {
     const fn new() -> Self {
-        Self { slots: VecDeque::new(), bytes: 0, soonest: Nanos(u64::MAX), oldest_sent: 0 }
+        Self {
+            skipped: VecDeque::new(),
+            slots: VecDeque::new(),
+            bytes: 0,
+            soonest: Nanos(u64::MAX),
+            oldest_sent: 0,
+        }
+    }
+
+    fn skip(&mut self, from: Seq, to: Seq) {
+        if self.skipped.len() >= SKIPPED {
+            self.skipped.pop_front();
+        }
+        self.skipped.push_back((from, to));
+    }
+
+    /// Takes a number out of those passed over; false if it is not among them.
+    fn unskip(&mut self, seq: Seq) -> bool {
+        let holds = |r: &(Seq, Seq)| !r.0.after(seq) && r.1.after(seq);
+        let Some(at) = self.skipped.iter().position(holds) else { return false };
+        let Some((from, to)) = self.skipped.remove(at) else { return false };
+        let rest = [(from, seq), (seq + 1, to)];
+        for (i, range) in rest.into_iter().filter(|r| r.1.after(r.0)).enumerate() {
+            self.skipped.insert(at + i, range);
+        }
+        if self.skipped.len() > SKIPPED {
+            self.skipped.pop_front();
+        }
+        true
     }
 
     fn insert(&mut self, at: usize, slot: Slot<T>) {
@@ -204,7 +242,8 @@ impl<T> Held<T> {
 pub struct Reorder<T> {
     next: Seq,
     started: bool,
-    /// First sequence number of the connection, when its SYN was seen.
+    /// First sequence number of the connection, when its SYN was seen; with `once` the number that S
+    /// began with, or the least that came since.
     isn: Option<Seq>,
     /// End of the last packet out of the window.
     stray: Option<Seq>,
@@ -300,14 +339,23 @@ impl<T> Reorder<T> {
         }
         if !self.started {
             self.start(end);
+            self.first(p.seq);
             out(Out::Deliver(item));
             return Pushed::Passed;
         }
         let ahead = p.seq.distance(self.next);
         if ahead.unsigned_abs() > self.params.window {
+            if self.params.once && self.stray == Some(end) {
+                out(Out::Duplicate(item));
+                return Pushed::Duplicate;
+            }
             self.outside(p, out);
             out(Out::Deliver(item));
             return Pushed::Outside;
+        }
+        if ahead < 0 && self.params.once && !self.is_missing(p.seq) {
+            out(Out::Duplicate(item));
+            return Pushed::Duplicate;
         }
         if ahead <= 0 {
             out(Out::Deliver(item));
@@ -374,13 +422,54 @@ impl<T> Reorder<T> {
         self.stray = None;
     }
 
+    /// S began with `seq`: what is before it may yet come.
+    fn first(&mut self, seq: Seq) {
+        if self.params.once {
+            self.isn = Some(seq);
+            if let Some(h) = &mut self.held {
+                h.skipped.clear();
+            }
+        }
+    }
+
+    /// S began with `seq`, and the number that ends at `stray` was delivered before.
+    fn passed_before(&mut self, seq: Seq, stray: Seq) {
+        if stray.after(self.next) {
+            let h = self.held.get_or_insert_with(|| Box::new(Held::new()));
+            h.skip(self.next, Seq(stray.0.wrapping_sub(1)));
+            self.next = stray;
+        } else if seq.after(Seq(stray.0.wrapping_sub(1))) {
+            self.is_missing(Seq(stray.0.wrapping_sub(1)));
+        }
+    }
+
+    /// Whether a number before S has not been delivered; from now on it has.
+    fn is_missing(&mut self, seq: Seq) -> bool {
+        let behind = |a: Seq| self.next.distance(a).unsigned_abs() <= self.params.window;
+        // What S began with is no concern any more when it is out of the window.
+        self.isn = self.isn.filter(|first| behind(*first) && !first.after(self.next));
+        if let Some(first) = self.isn.filter(|f| f.after(seq)) {
+            self.isn = Some(seq);
+            if first.after(seq + 1) {
+                self.held.get_or_insert_with(|| Box::new(Held::new())).skip(seq + 1, first);
+            }
+            return true;
+        }
+        self.held.as_mut().is_some_and(|h| h.unskip(seq))
+    }
+
     fn outside(&mut self, p: Incoming, out: &mut impl FnMut(Out<T>)) {
         let end = p.seq + p.len;
         let agrees =
             self.stray.is_some_and(|s| p.seq.distance(s).unsigned_abs() <= self.params.window);
         if agrees {
             self.flush(out);
+            let stray = self.stray;
             self.start(end);
+            self.first(p.seq);
+            if let Some(stray) = stray.filter(|_| self.params.once) {
+                self.passed_before(p.seq, stray);
+            }
         } else {
             self.stray = Some(end);
         }
@@ -410,6 +499,9 @@ impl<T> Reorder<T> {
         let through = h.slots.iter().rposition(due).map_or(0, |i| i + 1);
         for _ in 0..through {
             let Some(s) = h.pop() else { break };
+            if self.params.once && s.seq.after(self.next) {
+                h.skip(self.next, s.seq);
+            }
             self.next = self.next.max(s.end());
             out(Out::Deliver(s.item));
         }

@@ -70,13 +70,25 @@ pub struct PathInput {
     pub min_rtt: Duration,
     /// Loss, parts per million.
     pub loss_ppm: u32,
+    /// What using the path costs, in the operator's unit.
+    pub cost: u32,
     /// When the sample behind Q came in.
     pub sampled_at: Nanos,
+}
+
+impl PathInput {
+    /// One-way delay with queue, µs; nothing while not measured.
+    #[must_use]
+    pub fn total_delay_us(&self) -> Option<i64> {
+        let measured = self.sampled_at.0 > 0;
+        measured.then(|| self.delay_us.saturating_add_unsigned(self.queueing_us))
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Path {
     index: u8,
+    cost: u32,
     /// D above the least D of all, ns.
     base_ns: u64,
     /// Q as measured, and until when it is taken so; afterwards it drains.
@@ -104,6 +116,15 @@ impl Path {
 
     fn arrival_ns(&self, now: Nanos, len: u32) -> u64 {
         self.base_ns.saturating_add(self.backlog_ns(now)).saturating_add(self.send_ns(len))
+    }
+
+    fn is_in(&self, mask: u32) -> bool {
+        mask >> (self.index & 31) & 1 == 1
+    }
+
+    /// Whether no more waits for it than may, as far as anybody knows.
+    fn has_room(&self, now: Nanos) -> bool {
+        self.backlog_ns(now) <= self.limit_ns
     }
 
     fn eligible(&self, now: Nanos) -> bool {
@@ -195,8 +216,60 @@ impl Adaptive {
     /// The path on which a packet of `len` bytes arrives first, whatever the others carry: for
     /// handshakes and small flows. Counted into its backlog.
     pub fn pick_first_arrival(&mut self, now: Nanos, len: u32) -> Option<u8> {
-        let at = self.best(now, len, |_| true)?.0;
+        self.pick_first_arrival_among(u32::MAX, now, len)
+    }
+
+    /// [`Self::pick_first_arrival`] among the paths of which `mask` has the bit `index`.
+    pub fn pick_first_arrival_among(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        let at = self.best(now, len, |p| p.is_in(mask))?.0;
         self.take(at, now, len)
+    }
+
+    /// [`Self::pick`] among some paths. With fewer than all there is no slice to be kept: what the flows
+    /// of other choices of paths do would end it all the time.
+    pub fn pick_among(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        if self.paths.iter().all(|p| p.is_in(mask)) {
+            return self.pick(now, len);
+        }
+        let at = self
+            .best(now, len, |p| p.is_in(mask) && p.eligible(now))
+            .or_else(|| self.best(now, len, |p| p.is_in(mask) && !p.far))
+            .or_else(|| self.best(now, len, |p| p.is_in(mask)))?
+            .0;
+        self.take(at, now, len)
+    }
+
+    /// Of the paths with room the one with the least delay; of full ones that of the first arrival.
+    pub fn pick_least_delay(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.pick_with_room(mask, now, len, |p, _| p.base_ns)
+    }
+
+    /// Of the paths with room the cheapest, among equals that of the first arrival; of full ones that of
+    /// the first arrival.
+    pub fn pick_cheapest(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.pick_with_room(mask, now, len, |p, arrival| (p.cost, arrival))
+    }
+
+    fn pick_with_room<K: Ord>(
+        &mut self,
+        mask: u32,
+        now: Nanos,
+        len: u32,
+        key: impl Fn(&Path, u64) -> K,
+    ) -> Option<u8> {
+        let roomy = self.paths.iter().enumerate().filter(|(_, p)| p.is_in(mask) && p.has_room(now));
+        let best = roomy.min_by_key(|(_, p)| key(p, p.arrival_ns(now, len))).map(|(at, _)| at);
+        match best {
+            Some(at) => self.take(at, now, len),
+            None => self.pick_first_arrival_among(mask, now, len),
+        }
+    }
+
+    /// Counts a packet into the backlog of a path that was chosen without being asked.
+    pub fn note(&mut self, index: u8, now: Nanos, len: u32) {
+        if let Some(at) = self.paths.iter().position(|p| p.index == index) {
+            self.take(at, now, len);
+        }
     }
 
     /// B/C of a path, Q where its rate is unknown; zero for an unknown path.
@@ -290,6 +363,7 @@ impl Adaptive {
         };
         Path {
             index: input.index,
+            cost: input.cost,
             base_ns,
             measured_ns: queue_ns,
             fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
@@ -320,6 +394,7 @@ mod tests {
             rate,
             min_rtt: Duration::from_millis(20),
             loss_ppm: 0,
+            cost: 0,
             sampled_at: Nanos(0),
         }
     }

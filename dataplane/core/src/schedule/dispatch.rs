@@ -19,6 +19,31 @@ pub enum Scheduler {
     Wrr,
     /// Earliest arrival with capacity; falls back to [`Wrr`](Self::Wrr) while no rate is known.
     Adaptive,
+    /// The least delay with room; spills over to the next.
+    MinRtt,
+    /// Each path in turn.
+    RoundRobin,
+    /// The least cost with room; spills over to the next.
+    Cost,
+}
+
+impl Scheduler {
+    /// Every scheduler.
+    pub const ALL: [Self; 6] =
+        [Self::Paper, Self::Wrr, Self::Adaptive, Self::MinRtt, Self::RoundRobin, Self::Cost];
+
+    /// The configuration's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Wrr => "wrr",
+            Self::Adaptive => "adaptive",
+            Self::MinRtt => "minrtt",
+            Self::RoundRobin => "roundrobin",
+            Self::Cost => "cost",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +52,12 @@ struct Entry {
     weight: u32,
     /// Credit of the smooth weighted round robin.
     credit: i64,
+}
+
+impl Entry {
+    const fn is_in(&self, mask: u32) -> bool {
+        mask >> (self.index & 31) & 1 == 1
+    }
 }
 
 /// Chooses among the live paths of one peer. Owned by one worker; O(paths) per packet, no division.
@@ -38,6 +69,8 @@ pub struct Dispatcher {
     entries: ArrayVec<Entry, MAX_PATHS>,
     total: u64,
     random: u64,
+    /// Index that the round robin came to last.
+    turn: u8,
     adaptive: Adaptive,
 }
 
@@ -55,6 +88,7 @@ impl Dispatcher {
             entries: ArrayVec::new_const(),
             total: 0,
             random: seed,
+            turn: u8::MAX,
             adaptive: Adaptive::new(params),
         }
     }
@@ -85,18 +119,51 @@ impl Dispatcher {
 
     /// The path for a packet of `len` bytes on the wire.
     pub fn pick(&mut self, scheduler: Scheduler, now: Nanos, len: u32) -> Option<u8> {
-        match scheduler {
-            Scheduler::Paper => self.pick_random(),
-            Scheduler::Wrr => self.pick_wrr(),
-            Scheduler::Adaptive => self.pick_adaptive(now, len),
-        }
+        self.pick_among(scheduler, u32::MAX, now, len)
+    }
+
+    /// The same among the paths of which `mask` has the bit `index`; indexes are then below 32.
+    pub fn pick_among(
+        &mut self,
+        scheduler: Scheduler,
+        mask: u32,
+        now: Nanos,
+        len: u32,
+    ) -> Option<u8> {
+        let by_input = match scheduler {
+            Scheduler::Paper => return self.pick_random(mask),
+            Scheduler::Wrr => return self.pick_wrr(mask),
+            Scheduler::RoundRobin => return self.pick_in_turn(mask),
+            Scheduler::Adaptive if !self.adaptive.knows_a_rate() => return self.pick_wrr(mask),
+            Scheduler::Adaptive => self.adaptive.pick_among(mask, now, len),
+            Scheduler::MinRtt => self.adaptive.pick_least_delay(mask, now, len),
+            Scheduler::Cost => self.adaptive.pick_cheapest(mask, now, len),
+        };
+        by_input.or_else(|| self.pick_wrr(mask))
+    }
+
+    /// The path on which the packet arrives first: for handshakes and small flows. By weight while
+    /// `adaptive` has been told of no path.
+    pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.adaptive.pick_first_arrival_among(mask, now, len).or_else(|| self.pick_wrr(mask))
+    }
+
+    /// Counts a packet that goes by `index` without having been asked for.
+    pub fn note(&mut self, index: u8, now: Nanos, len: u32) {
+        self.adaptive.note(index, now, len);
     }
 
     /// A random draw, P(k) = Wk/ΣW (P Eq. 1).
-    pub fn pick_random(&mut self) -> Option<u8> {
-        let draw = (u128::from(splitmix(&mut self.random)) * u128::from(self.total)) >> 64;
+    fn pick_random(&mut self, mask: u32) -> Option<u8> {
+        let among = |e: &&Entry| e.is_in(mask);
+        let total = if mask == u32::MAX {
+            self.total
+        } else {
+            self.entries.iter().filter(among).map(|e| u64::from(e.weight)).sum()
+        };
+        let draw = (u128::from(splitmix(&mut self.random)) * u128::from(total)) >> 64;
         let mut left = draw as u64;
-        for e in &self.entries {
+        for e in self.entries.iter().filter(among) {
             let w = u64::from(e.weight);
             if left < w {
                 return Some(e.index);
@@ -108,28 +175,29 @@ impl Dispatcher {
 
     /// Smooth weighted round robin: every path earns its weight, the richest is picked and pays ΣW.
     /// Over ΣW picks each path gets exactly its weight, spread as evenly as can be.
-    pub fn pick_wrr(&mut self) -> Option<u8> {
+    fn pick_wrr(&mut self, mask: u32) -> Option<u8> {
         let mut best: Option<&mut Entry> = None;
-        for e in self.entries.iter_mut().filter(|e| e.weight > 0) {
+        let mut total = 0;
+        for e in self.entries.iter_mut().filter(|e| e.weight > 0 && e.is_in(mask)) {
             e.credit += i64::from(e.weight);
+            total += i64::from(e.weight);
             if best.as_ref().is_none_or(|b| e.credit > b.credit) {
                 best = Some(e);
             }
         }
         let best = best?;
-        best.credit -= self.total.cast_signed();
+        best.credit -= total;
         Some(best.index)
     }
 
-    /// Earliest arrival with capacity; by weight while no path's rate is known.
-    pub fn pick_adaptive(&mut self, now: Nanos, len: u32) -> Option<u8> {
-        if self.adaptive.knows_a_rate() { self.adaptive.pick(now, len) } else { self.pick_wrr() }
-    }
-
-    /// The path on which the packet arrives first: for handshakes and small flows. By weight while
-    /// `adaptive` has been told of no path.
-    pub fn pick_first_arrival(&mut self, now: Nanos, len: u32) -> Option<u8> {
-        self.adaptive.pick_first_arrival(now, len).or_else(|| self.pick_wrr())
+    /// Each path in turn, whatever its weight.
+    fn pick_in_turn(&mut self, mask: u32) -> Option<u8> {
+        let turn = self.turn;
+        let usable = self.entries.iter().filter(|e| e.weight > 0 && e.is_in(mask));
+        // The least index behind the last one; else the least of all.
+        let next = usable.map(|e| e.index).min_by_key(|i| (*i <= turn && turn != u8::MAX, *i))?;
+        self.turn = next;
+        Some(next)
     }
 
     /// State of `adaptive`, to be shown.
@@ -156,14 +224,28 @@ mod tests {
         c
     }
 
+    fn input(index: u8, rate: u64, cost: u32) -> PathInput {
+        PathInput {
+            index,
+            delay_us: i64::from(index) * 1_000,
+            queueing_us: 0,
+            jitter_us: 0,
+            rate,
+            min_rtt: std::time::Duration::from_millis(10),
+            loss_ppm: 0,
+            cost,
+            sampled_at: Nanos(0),
+        }
+    }
+
     #[test]
     fn nothing_to_pick() {
         let mut d = Dispatcher::new(1);
         for _ in 0..2 {
-            for s in [Scheduler::Paper, Scheduler::Wrr, Scheduler::Adaptive] {
+            for s in Scheduler::ALL {
                 assert_eq!(d.pick(s, Nanos(0), 100), None);
             }
-            assert_eq!(d.pick_first_arrival(Nanos(0), 100), None);
+            assert_eq!(d.pick_first_arrival(u32::MAX, Nanos(0), 100), None);
             d.set_weights(&[(1, 0), (2, 0)]);
         }
     }
@@ -173,22 +255,22 @@ mod tests {
         let mut d = Dispatcher::new(42);
         d.set_weights(&[(0, 600), (1, 0), (2, 300), (3, 100)]);
         let mut same = d.clone();
-        let c = count(100_000, || d.pick_random());
+        let c = count(100_000, || d.pick_random(u32::MAX));
         assert_eq!(c[1], 0);
         for (got, want) in c.iter().zip([60_000usize, 0, 30_000, 10_000]) {
             // Six standard deviations.
             assert!(got.abs_diff(want) <= 6 * 155, "{c:?}");
         }
-        assert_eq!(count(100_000, || same.pick_random()), c);
+        assert_eq!(count(100_000, || same.pick_random(u32::MAX)), c);
     }
 
     #[test]
     fn round_robin_is_exact_and_smooth() {
         let mut d = Dispatcher::new(0);
         d.set_weights(&[(0, 5), (1, 1), (2, 1), (3, 0)]);
-        let picks: Vec<_> = (0..7).filter_map(|_| d.pick_wrr()).collect();
+        let picks: Vec<_> = (0..7).filter_map(|_| d.pick_wrr(u32::MAX)).collect();
         assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(count(7_000, || d.pick_wrr()), [5_000, 1_000, 1_000, 0]);
+        assert_eq!(count(7_000, || d.pick_wrr(u32::MAX)), [5_000, 1_000, 1_000, 0]);
     }
 
     #[test]
@@ -199,7 +281,7 @@ mod tests {
         for round in 0..100 {
             // Weights change between every pick; restarting each time would always pick 0.
             d.set_weights(&[(0, 500 + round % 2), (1, 500)]);
-            c[usize::from(d.pick_wrr().expect("a path"))] += 1;
+            c[usize::from(d.pick_wrr(u32::MAX).expect("a path"))] += 1;
         }
         assert_eq!(c, [50, 50]);
     }
@@ -208,34 +290,25 @@ mod tests {
     fn small_weights_after_large_ones_starve_nobody() {
         let mut d = Dispatcher::new(0);
         d.set_weights(&[(0, 1000), (1, 1000), (2, 1000)]);
-        d.pick_wrr();
+        d.pick_wrr(u32::MAX);
         d.set_weights(&[(0, 1), (1, 1)]);
-        let c = count(20, || d.pick_wrr());
+        let c = count(20, || d.pick_wrr(u32::MAX));
         assert!(c[0] >= 8 && c[1] >= 8, "{c:?}");
     }
 
     #[test]
     fn adaptive_without_rates_goes_by_weight() {
-        let input = |index, rate| PathInput {
-            index,
-            delay_us: i64::from(index) * 1_000,
-            queueing_us: 0,
-            jitter_us: 0,
-            rate,
-            min_rtt: std::time::Duration::from_millis(10),
-            loss_ppm: 0,
-            sampled_at: Nanos(0),
-        };
+        let input = |index, rate| input(index, rate, 0);
         let mut d = Dispatcher::new(0);
         d.set_weights(&[(0, 1), (1, 3)]);
         d.set_inputs(Nanos(0), &[input(0, 0), input(1, 0)]);
-        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [100, 300]);
+        assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [100, 300]);
         d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
-        assert_eq!(d.pick_adaptive(Nanos(0), 1500), Some(0));
+        assert_eq!(d.pick(Scheduler::Adaptive, Nanos(0), 1500), Some(0));
         d.set_weights(&[(0, 0), (1, 3)]);
-        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [0, 400]);
+        assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
         d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
-        assert_eq!(count(400, || d.pick_adaptive(Nanos(0), 1500))[..2], [0, 400]);
+        assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
     }
 
     #[test]
@@ -244,8 +317,81 @@ mod tests {
         let many: Vec<_> = (0..40u8).map(|i| (i, u32::MAX)).collect();
         d.set_weights(&many);
         for _ in 0..200 {
-            assert!(d.pick_wrr().is_some_and(|i| i < 32));
-            assert!(d.pick_random().is_some_and(|i| i < 32));
+            assert!(d.pick_wrr(u32::MAX).is_some_and(|i| i < 32));
+            assert!(d.pick_random(u32::MAX).is_some_and(|i| i < 32));
         }
+    }
+
+    #[test]
+    fn in_turn_goes_round_whatever_the_weights() {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 900), (1, 0), (2, 1), (5, 50)]);
+        let mut picks = |mask, n| -> Vec<_> {
+            (0..n).filter_map(|_| d.pick_among(Scheduler::RoundRobin, mask, Nanos(0), 1)).collect()
+        };
+        assert_eq!(picks(u32::MAX, 7), [0, 2, 5, 0, 2, 5, 0]);
+        assert_eq!(picks(0b10_0001, 3), [5, 0, 5]);
+    }
+
+    #[test]
+    fn only_paths_of_the_mask_are_picked_in_proportion() {
+        for s in Scheduler::ALL {
+            let mut d = Dispatcher::new(7);
+            d.set_weights(&[(0, 100), (1, 600), (2, 300)]);
+            let inputs: Vec<_> =
+                (0..3).map(|i| input(i, 1_000_000 * u64::from(i + 1), 0)).collect();
+            d.set_inputs(Nanos(0), &inputs);
+            let mut c = [0; 4];
+            for i in 0..9_000u64 {
+                let now = Nanos(i * 300_000);
+                c[usize::from(d.pick_among(s, 0b110, now, 1500).expect("a path"))] += 1;
+            }
+            assert_eq!((c[0], c[1] + c[2]), (0, 9_000), "{s:?}");
+            if s == Scheduler::Wrr {
+                assert_eq!(c[1], 6_000);
+            }
+            assert_eq!(d.pick_among(s, 0, Nanos(0), 1500), None, "{s:?}");
+        }
+    }
+
+    #[test]
+    fn the_cheapest_path_is_filled_first_and_then_the_next() {
+        let mut d = Dispatcher::new(7);
+        d.set_weights(&[(0, 1), (1, 1), (2, 1)]);
+        // 1 MB/s each; the cheapest has the longest delay.
+        d.set_inputs(
+            Nanos(0),
+            &[input(0, 1_000_000, 9), input(1, 1_000_000, 5), input(2, 1_000_000, 1)],
+        );
+        let mut load = |start: u64, rate: u64| {
+            let mut c = [0u64; 4];
+            for i in 0..20_000u64 {
+                let now = Nanos(start + i * 1_500_000_000_000 / rate);
+                c[usize::from(
+                    d.pick_among(Scheduler::Cost, u32::MAX, now, 1500).expect("a path"),
+                )] += 1;
+            }
+            c.map(|n| n * 100 / 20_000)
+        };
+        assert_eq!(load(0, 900_000), [0, 0, 100, 0]);
+        let c = load(100_000_000_000, 1_800_000);
+        assert!(c[0] == 0 && (25..=50).contains(&c[1]), "{c:?}");
+    }
+
+    #[test]
+    fn the_least_delay_is_filled_first_and_then_the_next() {
+        let mut d = Dispatcher::new(7);
+        d.set_weights(&[(0, 1), (1, 1)]);
+        d.set_inputs(Nanos(0), &[input(0, 1_000_000, 0), input(1, 1_000_000, 0)]);
+        let mut c = [0; 4];
+        for i in 0..10_000u64 {
+            // 0.9 MB/s, then 1.8.
+            let gap = if i < 5_000 { 1_666_667 } else { 833_333 };
+            let now = Nanos(i.min(5_000) * 1_666_667 + i.saturating_sub(5_000) * gap);
+            let path = d.pick_among(Scheduler::MinRtt, u32::MAX, now, 1500).expect("a path");
+            assert!(i >= 5_000 || path == 0);
+            c[usize::from(path)] += 1;
+        }
+        assert!((1_200..=2_500).contains(&c[1]), "{c:?}");
     }
 }

@@ -4,8 +4,9 @@
 //! * [`Dispatcher`]: picks a path per packet. One per worker and peer: the control thread publishes
 //!   weights and [`PathInput`]s, the worker hands them in and owns the rest.
 //!
-//! Three pickers side by side, named by [`Scheduler`]: the paper's random draw, smooth weighted round
-//! robin over the same weights, and `adaptive`.
+//! The pickers side by side, named by [`Scheduler`]: the paper's random draw, smooth weighted round
+//! robin over the same weights, `adaptive`, and those that MULTI names (round robin, least delay, cost);
+//! its "top n" is a choice of paths ([`crate::rules::Select`]) with any of them.
 
 mod adaptive;
 mod dispatch;

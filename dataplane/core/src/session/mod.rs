@@ -140,6 +140,8 @@ pub struct Session<T> {
     pub arrival: Arrival<T>,
     /// Whether the row is in the worker's list of sessions with held packets.
     pub waiting: bool,
+    /// Which rules its packets may go by, see [`crate::rules::Classes`].
+    pub class: u16,
     /// Cached next hop on the LAN and the snapshot it came from.
     pub next_hop: Option<(PortIx, [u8; 6])>,
 
@@ -211,6 +213,7 @@ mod tests {
             open_sent: None,
             arrival: Arrival::Datagrams(None),
             waiting: false,
+            class: 0,
             next_hop: None,
             next_hop_stamp: 0,
             stats: SessionStats::default(),

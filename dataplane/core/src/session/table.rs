@@ -167,7 +167,7 @@ impl<T> SessionTable<T> {
     /// Asks for the row that a tuple of this hash is most likely in.
     #[inline]
     pub fn prefetch_row_of_tuple(&self, hash: Hash) {
-        self.prefetch_row(self.by_tuple.candidate(hash.0), 2);
+        self.prefetch_row(self.by_tuple.candidate(hash.0), 3);
     }
 
     /// Asks for the row that an id of this hash is most likely in.

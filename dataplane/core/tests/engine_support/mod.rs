@@ -18,6 +18,7 @@ use mpip_core::engine::{
 };
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::prefix::Prefix;
+use mpip_core::rules::{Action, Rule, RuleTable};
 use mpip_core::schedule::PathInput;
 use mpip_core::seq::Seq;
 use mpip_core::snapshot::{
@@ -95,6 +96,8 @@ pub struct Setup {
     pub twin: bool,
     pub sequence_block: bool,
     pub params: Params,
+    /// The same on both sides.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for Setup {
@@ -108,6 +111,7 @@ impl Default for Setup {
             twin: false,
             sequence_block: true,
             params: Params { base_port: BASE_PORT, ..Params::default() },
+            rules: Vec::new(),
         }
     }
 }
@@ -146,6 +150,7 @@ impl Setup {
                 rate: 0,
                 min_rtt: Duration::from_millis(10),
                 loss_ppm: 0,
+                cost: 0,
                 sampled_at: Nanos(0),
             },
         }
@@ -162,6 +167,7 @@ impl Setup {
             node: node(side),
             workers: self.workers[side],
             params: self.params.clone(),
+            rules: table(self.rules.clone(), self.workers[side]),
             ..Snapshot::default()
         };
         let lan = [lan_address(side, false), lan_address(side, true)];
@@ -194,6 +200,11 @@ impl Setup {
 /// `side`'s number of its path `i`.
 pub fn path_id(side: usize, i: usize) -> PathId {
     PathId((10 * side + i + 1) as u8)
+}
+
+/// Rules, compiled.
+pub fn table(rules: Vec<Rule>, workers: u8) -> Arc<RuleTable> {
+    Arc::new(RuleTable::new(rules, Action::default(), workers).expect("few"))
 }
 
 pub type Frame = (PortIx, Vec<u8>);

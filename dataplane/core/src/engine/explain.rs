@@ -1,0 +1,122 @@
+//! What becomes of a flow's packets, worked out for the operator: nothing is sent and nothing changes.
+
+use super::policy::pick_among;
+use super::{Ctx, Worker};
+use crate::buf::PacketBuf;
+use crate::cells::MAX_PATHS;
+use crate::ids::{PathId, PeerIx, PortIx, SessionId};
+use crate::rules::{Class, Direction};
+use crate::session::Arrival;
+use crate::tuple::FlowTuple;
+use std::time::Duration;
+
+/// Time between two packets of the trial.
+const GAP: Duration = Duration::from_micros(100);
+
+/// A flow, and a packet of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainQuery {
+    /// The flow as our LAN sends it.
+    pub flow: FlowTuple,
+    /// Length of the IP packet, bytes.
+    pub size: u16,
+    /// Its DSCP.
+    pub dscp: u8,
+    /// How many such packets to try, one every 100 µs.
+    pub packets: u16,
+}
+
+/// What becomes of such packets.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The peer they go to.
+    pub peer: PeerIx,
+    /// The session, if there is one.
+    pub session: Option<SessionId>,
+    /// Packets it has sent so far.
+    pub sent_packets: u64,
+    /// Who opened the flow, or would.
+    pub direction: Direction,
+    /// The rules that packets of the flow may go by, in order; the last may be the default.
+    pub candidates: Vec<u16>,
+    /// The one that this packet goes by.
+    pub rule: u16,
+    /// Whether what comes back is put in order; nothing without a session.
+    pub ordered: Option<bool>,
+    /// The peer's paths.
+    pub paths: Vec<ExplainedPath>,
+}
+
+/// A path, and what the flow makes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainedPath {
+    /// Our number of it.
+    pub id: PathId,
+    /// The port it leaves by.
+    pub port: PortIx,
+    /// Whether it works.
+    pub live: bool,
+    /// Whether the rule's mode takes it in.
+    pub chosen: bool,
+    /// Its weight.
+    pub weight: u32,
+    /// One-way delay with queue, µs between two clocks.
+    pub delay_us: Option<i64>,
+    /// How many packets of the trial went by it.
+    pub picks: u32,
+}
+
+impl<B: PacketBuf> Worker<B> {
+    /// Nothing when the flow goes to no peer.
+    pub(super) fn explain(&self, ctx: &Ctx<'_>, q: &ExplainQuery) -> Option<Explanation> {
+        let session = self.table.find_tuple(&q.flow).and_then(|r| self.table.get(r));
+        let peer = match session {
+            Some(s) => s.peer,
+            None => *ctx.snapshot.prefixes.lookup(q.flow.dst)?,
+        };
+        let view = ctx.peer(peer)?;
+        let state = self.peers.get(usize::from(peer.0))?;
+        let table = self.classes.table();
+        let direction = Direction::of(session.is_none_or(|s| s.opener));
+        let mut candidates = Vec::new();
+        table.of_flow(&q.flow, direction, &mut candidates);
+        let rule = Class::new(table, &candidates).rule(usize::from(q.size), || q.dscp);
+        let plan = table.plan(rule);
+        let mask = state.chosen(plan.selector);
+        let scheduler = plan.scheduler.unwrap_or(ctx.snapshot.params.scheduler);
+        // A copy: the trial moves nobody's turn.
+        let mut dispatcher = state.dispatcher.clone();
+        let mut picks = [0u32; MAX_PATHS];
+        let mut sent = session.map_or(0, |s| s.stats.tx_bytes);
+        for i in 0..u32::from(q.packets) {
+            let packet = (sent, usize::from(q.size));
+            let slot = pick_among(&mut dispatcher, scheduler, mask, packet, ctx.now + GAP * i);
+            if let Some(n) = slot.and_then(|s| picks.get_mut(usize::from(s))) {
+                *n += 1;
+            }
+            sent += u64::from(q.size);
+        }
+        let paths = view.paths.iter().map(|p| {
+            let live = p.live && p.next_hop.is_some();
+            ExplainedPath {
+                id: p.id,
+                port: p.port,
+                live,
+                chosen: live && mask >> (p.slot & 31) & 1 == 1,
+                weight: p.weight,
+                delay_us: p.input.total_delay_us(),
+                picks: picks.get(usize::from(p.slot)).copied().unwrap_or(0),
+            }
+        });
+        Some(Explanation {
+            peer,
+            session: session.map(|s| s.id),
+            sent_packets: session.map_or(0, |s| s.stats.tx_packets),
+            direction,
+            candidates,
+            rule,
+            ordered: session.map(|s| matches!(s.arrival, Arrival::InOrder(..))),
+            paths: paths.collect(),
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! Which rule a packet goes by, and the paths that follow from it (P §3.5, Table 6).
+//!
+//! A session's class is worked out when the session is made, and again when a packet of it finds the
+//! rules changed; everything else here is per packet and does not depend on how many rules there are.
+
+use super::peer::PeerState;
+use super::{Ctx, Env, Worker};
+use crate::buf::PacketBuf;
+use crate::ids::PeerIx;
+use crate::reorder::{Reorder, ReorderParams};
+use crate::rules::{Classes, Direction, Plan};
+use crate::schedule::{Dispatcher, Scheduler};
+use crate::session::{Arrival, OrderKey, Row, Session};
+use crate::snapshot::Params;
+use crate::time::Nanos;
+use crate::tuple::{FlowTuple, IPPROTO_TCP};
+use crate::wire::Parsed;
+use arrayvec::ArrayVec;
+
+/// User bytes up to which a flow counts as small and stays on the path that delivers first.
+const SMALL_FLOW: u64 = 128 * 1024;
+
+/// Most copies of a packet, the first included.
+const MAX_COPIES: usize = 8;
+
+/// The path for the next packet, of `len` bytes, of a flow that has sent `sent` bytes.
+#[inline]
+pub(super) fn pick(
+    state: &mut PeerState,
+    plan: &Plan,
+    params: &Params,
+    (sent, len): (u64, usize),
+    now: Nanos,
+) -> Option<u8> {
+    let mask = state.chosen(plan.selector);
+    let scheduler = plan.scheduler.unwrap_or(params.scheduler);
+    pick_among(&mut state.dispatcher, scheduler, mask, (sent, len), now)
+}
+
+/// The same with the plan worked out.
+#[inline]
+pub(super) fn pick_among(
+    dispatcher: &mut Dispatcher,
+    scheduler: Scheduler,
+    mask: u32,
+    (sent, len): (u64, usize),
+    now: Nanos,
+) -> Option<u8> {
+    if mask.is_power_of_two() {
+        let slot = mask.trailing_zeros() as u8;
+        dispatcher.note(slot, now, len as u32);
+        return Some(slot);
+    }
+    match scheduler {
+        Scheduler::Adaptive if sent < SMALL_FLOW => {
+            dispatcher.pick_first_arrival(mask, now, len as u32)
+        }
+        s => dispatcher.pick_among(s, mask, now, len as u32),
+    }
+}
+
+/// How packets of a session towards our LAN are put in order. `rule` is what a rule says about it.
+pub(super) fn arrival<T>(
+    params: &Params,
+    sequence_block: bool,
+    protocol: u8,
+    rule: Option<bool>,
+) -> Arrival<T> {
+    let tcp = protocol == IPPROTO_TCP;
+    let ordered = rule.unwrap_or(if tcp { params.reorder } else { params.reorder_other });
+    let (key, limits) = match (ordered, sequence_block, tcp) {
+        (true, true, _) => (OrderKey::SessionSequence, ReorderParams::SESSION_SEQUENCE),
+        (true, false, true) => (OrderKey::TcpSequence, ReorderParams::TCP),
+        // Without a sequence block there is nothing by which a datagram has a place.
+        (true, false, false) | (false, ..) => return Arrival::Datagrams(None),
+    };
+    let capacity = u16::try_from(params.reorder_packets).unwrap_or(u16::MAX);
+    Arrival::InOrder(key, Reorder::new(limits.with_capacity(capacity)))
+}
+
+impl<B: PacketBuf> Worker<B> {
+    /// The plan for the first packet of a flow of our LAN.
+    pub(super) fn plan_of_new(&mut self, flow: &FlowTuple, p: &Parsed) -> Plan {
+        let class = self.class_of(flow, Direction::Out);
+        let rule = self.classes.get(class).map(|c| c.rule(p.l3_len(), || p.tos >> 2));
+        let table = self.classes.table();
+        table.plan(rule.unwrap_or_else(|| table.default_rule()))
+    }
+
+    fn class_of(&mut self, flow: &FlowTuple, direction: Direction) -> u16 {
+        if let Some(class) = self.classes.of_flow(flow, direction) {
+            return class;
+        }
+        // After 65,534 classes: all sessions give theirs back.
+        for row in 0..self.table.rows() as Row {
+            if let Some(session) = self.table.get_mut(row) {
+                session.class = Classes::NONE;
+            }
+        }
+        self.classes.restart();
+        self.classes.of_flow(flow, direction).unwrap_or(Classes::NONE)
+    }
+
+    /// Gives a session that is not yet in the table its class, and what follows from it.
+    pub(super) fn assign_class(&mut self, ctx: &Ctx<'_>, session: &mut Session<B>) {
+        session.class = self.class_of(&session.tuple, Direction::of(session.opener));
+        let rule = self.classes.get(session.class).and_then(|c| c.reorder);
+        let Some(view) = ctx.peer(session.peer).filter(|_| rule.is_some()) else { return };
+        let protocol = session.tuple.protocol;
+        session.arrival = arrival(&ctx.snapshot.params, view.sequence_block, protocol, rule);
+    }
+
+    /// Works out a session's class anew if the rules have changed.
+    #[inline]
+    pub(super) fn refresh_class(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
+        let stale = self.table.get(row).filter(|s| self.classes.get(s.class).is_none());
+        if let Some((flow, direction)) = stale.map(|s| (s.tuple, Direction::of(s.opener))) {
+            self.change_class(ctx, row, &flow, direction, env);
+        }
+    }
+
+    fn change_class(
+        &mut self,
+        ctx: &Ctx<'_>,
+        row: Row,
+        flow: &FlowTuple,
+        direction: Direction,
+        env: &mut impl Env<B>,
+    ) {
+        let class = self.class_of(flow, direction);
+        let rule = self.classes.get(class).and_then(|c| c.reorder);
+        let Some(session) = self.table.get_mut(row) else { return };
+        session.class = class;
+        let Some(view) = ctx.peer(session.peer) else { return };
+        let wanted = arrival(&ctx.snapshot.params, view.sequence_block, flow.protocol, rule);
+        let is_ordered = |a: &Arrival<B>| matches!(a, Arrival::InOrder(..));
+        if is_ordered(&session.arrival) != is_ordered(&wanted) {
+            // What waits goes out before the order of waiting is another.
+            self.flush_row(ctx, row, env);
+            if let Some(session) = self.table.get_mut(row) {
+                session.arrival = wanted;
+            }
+        }
+    }
+
+    /// Copies of `frame` for the other paths of a protected flow, as far as there are buffers and budget.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    pub(super) fn spares(
+        &mut self,
+        ctx: &Ctx<'_>,
+        peer: PeerIx,
+        (rule, first): (u16, u8),
+        budget: Option<u64>,
+        frame: &B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> ArrayVec<(u8, B), MAX_COPIES> {
+        let mut spares = ArrayVec::new();
+        // Without a sequence block the receiver could not tell copies from packets.
+        if !ctx.peer(peer).is_some_and(|v| v.sequence_block) {
+            return spares;
+        }
+        let selector = self.classes.table().plan(rule).selector;
+        let mut mask = self.peers.get(usize::from(peer.0)).map_or(0, |s| s.chosen(selector));
+        mask &= !(1 << (first & 31));
+        let share = budget.map(|b| b / u64::from(ctx.snapshot.workers.max(1)));
+        while mask != 0 && !spares.is_full() {
+            let slot = mask.trailing_zeros() as u8;
+            mask &= mask - 1;
+            let within = share.is_none_or(|b| self.classes.affords(rule, b, p.l3_len(), ctx.now.0));
+            let copy = if within { env.alloc().and_then(|b| fill(b, frame.data())) } else { None };
+            let Some(copy) = copy else { break };
+            spares.push((slot, copy));
+        }
+        spares
+    }
+}
+
+/// A copy of a packet in `buffer`.
+fn fill<B: PacketBuf>(mut buffer: B, bytes: &[u8]) -> Option<B> {
+    buffer.truncate(0);
+    if !buffer.append(bytes.len()) {
+        return None;
+    }
+    buffer.data_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(buffer)
+}
