@@ -6,6 +6,7 @@
 //! | [`report`] | HTML made from result files and nothing else, shared as well |
 //! | [`lab`] | network namespaces, link emulator, gateways, real hosts: the scenarios |
 //! | [`agent`] | small traffic programs that run inside the namespaces |
+//! | [`profile`] | pairs of paths of published experiments, for the lab and the simulator |
 //! | [`sim`] | gateways, links and hosts in virtual time, with faults drawn from a seed |
 //! | [`speed`] | the gateway against `dpdk-testpmd` on virtual devices, per core |
 //! | [`demo`] | all demo scenarios in one go |
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod demo;
 pub mod lab;
+pub mod profile;
 pub mod sim;
 pub mod speed;
 

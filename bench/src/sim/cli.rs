@@ -2,13 +2,14 @@
 //! Everything printed here is simulated and says so.
 
 use super::outcome::{self, Group, Outcome, replay};
-use super::perf::{Row, SCENARIOS, SCHEDULERS};
+use super::perf::{Row, SCENARIOS, SCHEDULERS, Scenario};
 use super::world::Trace;
+use crate::profile::{PAPERS, SWEEP};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Run gateways, links and hosts in virtual time, with faults drawn from a seed.
@@ -32,12 +33,30 @@ pub struct SimArgs {
     /// Instead: one bulk TCP flow over known links, per scheduler.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     performance: bool,
+    /// With --performance: over the paths of published experiments.
+    #[arg(long, value_enum, requires = "performance")]
+    profiles: Option<Profiles>,
+    /// With --performance: only this scenario or profile; repeat for more.
+    #[arg(long, value_name = "NAME", requires = "performance")]
+    profile: Vec<String>,
+    /// With --performance: only this scheduler; repeat for more.
+    #[arg(long, value_name = "NAME", requires = "performance")]
+    scheduler: Vec<String>,
     /// With --performance: runs of each, with different seeds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     repeats: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Lists of [`crate::profile`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Profiles {
+    /// The sixteen pairs of the published sweep.
+    Sweep,
+    /// The MPIP papers' TCP experiments.
+    Papers,
 }
 
 /// What is printed with --json.
@@ -148,20 +167,45 @@ fn one(seed: u64, args: &SimArgs) -> Result<bool, String> {
 }
 
 fn performance(args: &SimArgs) -> Result<bool, String> {
-    let steps = SCENARIOS.len() as u64 * SCHEDULERS.len() as u64 * args.repeats;
-    let progress = Progress::new(Duration::from_millis(steps * 600));
-    let mut rows = Vec::new();
-    for scenario in SCENARIOS {
-        for seed in 1..=args.repeats {
-            let singles = scenario.singles(seed);
-            for (name, scheduler) in SCHEDULERS {
+    let all: Vec<Scenario> = match args.profiles {
+        None => SCENARIOS.to_vec(),
+        Some(Profiles::Sweep) => SWEEP.iter().map(Scenario::of_profile).collect(),
+        Some(Profiles::Papers) => PAPERS.iter().map(Scenario::of_profile).collect(),
+    };
+    let scenarios = chosen(&all, &args.profile, |s| s.name, "scenario")?;
+    let schedulers = chosen(&SCHEDULERS, &args.scheduler, |s| s.0, "scheduler")?;
+    let runs: Vec<(Scenario, u64)> =
+        scenarios.iter().flat_map(|s| (1..=args.repeats).map(|seed| (*s, seed))).collect();
+    let progress =
+        Progress::new(Duration::from_millis((runs.len() * (schedulers.len() + 1)) as u64 * 600));
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((scenario, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let singles = scenario.singles(*seed);
+            for (name, scheduler) in &schedulers {
                 progress.step(&format!("{} · {name} · {seed} of {}", scenario.name, args.repeats));
-                rows.push(scenario.run(name, scheduler, seed, singles));
+                let row = scenario.run(name, *scheduler, *seed, singles);
+                done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(row);
             }
         }
-    }
+    };
+    std::thread::scope(|s| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            s.spawn(work);
+        }
+    });
     drop(progress);
+    let rows = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let of = |scenario: &str, scheduler: &str| -> Vec<&Row> {
+        let fits = |r: &&Row| r.scenario == scenario && r.scheduler == scheduler;
+        rows.iter().filter(fits).collect()
+    };
     if args.json {
+        // In the order of the lists, not of the threads.
+        let mut rows = rows.clone();
+        let place = |r: &Row| scenarios.iter().position(|s| s.name == r.scenario);
+        rows.sort_by_key(|r| (place(r), r.seed));
         let report =
             Report { simulated: true, classes: &[], broken: Vec::new(), performance: &rows };
         return print_json(&report).map(|()| true);
@@ -171,30 +215,61 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         args.repeats
     );
     println!(
-        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>9}{:>8}{:>8}",
         "links",
         "scheduler",
         "Mbit/s",
         "of links",
         "of alone",
+        "of best",
         "repeats",
         "dup ACKs",
         "held",
         "queues ms",
+        "first",
         "silence",
         "live",
         "used"
     );
-    for scenario in SCENARIOS {
-        for (name, _) in SCHEDULERS {
-            let some: Vec<&Row> = rows
-                .iter()
-                .filter(|r| r.scenario == scenario.name && r.scheduler == name)
-                .collect();
-            println!("{}", line(&some));
+    for scenario in &scenarios {
+        for (name, _) in &schedulers {
+            println!("{}", line(&of(scenario.name, name)));
         }
     }
+    for (name, _) in &schedulers {
+        let means = |f: fn(&Row) -> f64| -> Vec<f64> {
+            let mean = |r: Vec<&Row>| r.iter().map(|r| f(r)).sum::<f64>() / r.len().max(1) as f64;
+            scenarios.iter().map(|s| mean(of(s.name, name))).collect()
+        };
+        let (alone, best) = (means(|r| r.of_singles_percent), means(|r| r.of_best_percent));
+        println!(
+            "geometric mean  {name:<10}{:>17.0} % of alone{:>8.0} % of best, the least {:.0} %",
+            geometric_mean(&alone),
+            geometric_mean(&best),
+            best.iter().copied().fold(f64::INFINITY, f64::min),
+        );
+    }
     Ok(true)
+}
+
+/// The items of `all` with the names asked for; all when none is.
+fn chosen<T: Copy>(
+    all: &[T],
+    names: &[String],
+    name: impl Fn(&T) -> &'static str,
+    what: &str,
+) -> Result<Vec<T>, String> {
+    if let Some(unknown) = names.iter().find(|n| !all.iter().any(|t| name(t) == n.as_str())) {
+        let known: Vec<_> = all.iter().map(name).collect();
+        return Err(format!("no {what} \"{unknown}\"; there are {}", known.join(", ")));
+    }
+    let asked = |t: &&T| names.is_empty() || names.iter().any(|n| n == name(t));
+    Ok(all.iter().filter(asked).copied().collect())
+}
+
+fn geometric_mean(values: &[f64]) -> f64 {
+    let sum: f64 = values.iter().map(|v| v.max(1e-3).ln()).sum();
+    (sum / values.len().max(1) as f64).exp()
 }
 
 /// The mean of `rows`, which are not empty and of one scenario and scheduler.
@@ -210,17 +285,19 @@ fn line(rows: &[&Row]) -> String {
     };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
-        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>9}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),
         mean(&|r| r.of_links_percent),
         mean(&|r| r.of_singles_percent),
+        mean(&|r| r.of_best_percent),
         mean(&|r| 100.0 * r.repeats as f64 / r.segments.max(1) as f64),
         mean(&|r| r.duplicate_acks as f64),
         mean(&|r| r.held as f64),
         mean(&|r| r.queue_ms[0]),
         mean(&|r| r.queue_ms[1]),
+        mean(&|r| r.first_link_percent),
         time(&|r| r.silence_ms),
         time(&|r| r.live_again_ms),
         time(&|r| r.used_again_ms),

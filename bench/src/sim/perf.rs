@@ -7,11 +7,14 @@ use super::ledger::{Ledger, Stats};
 use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
 use super::udp::{UdpFlow, read_ip};
 use super::world::{Trace, World};
+use crate::profile::{Path, Profile};
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
 use mpip_ctrl::agent::{PathPhase, PathReport};
-use mpip_pktgen::link::model::{Direction, LinkParams, Probability, QueueLimit};
+use mpip_pktgen::link::model::{
+    Direction, Jitter, JitterShape, LinkParams, Probability, QueueLimit,
+};
 use mpip_pktgen::link::random::SplitMix64;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -34,22 +37,30 @@ const RETURN: u64 = 14 * SECOND;
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// Rate of each link, Mbit/s.
-    pub rates: [u64; 2],
-    /// One-way delay of each, ms.
-    pub delays: [u64; 2],
-    /// Loss of each, parts per million.
-    pub loss_ppm: u64,
+    /// The links.
+    pub paths: [Path; 2],
     /// The flow's window in ms of the links' sum, too small to fill a queue: TCP's own congestion
-    /// control has no say, dispatch and order alone count. 0: 2 MB.
+    /// control has no say, dispatch and order alone count. 0: [`Self::buffer`].
     pub window_ms: u64,
+    /// Socket buffers of the hosts, bytes.
+    pub buffer: usize,
     /// Whether the second link is cut at 11 s and returns at 14 s.
     pub cut: bool,
 }
 
 impl Scenario {
-    const fn of(name: &'static str, rates: [u64; 2], delays: [u64; 2]) -> Self {
-        Self { name, rates, delays, loss_ppm: 0, window_ms: 0, cut: false }
+    const fn of(name: &'static str, rates: [u32; 2], delays: [u32; 2]) -> Self {
+        let paths = [
+            Path::of(rates[0] * 1_000, delays[0] * 2_000),
+            Path::of(rates[1] * 1_000, delays[1] * 2_000),
+        ];
+        Self { name, paths, window_ms: 0, buffer: 2 << 20, cut: false }
+    }
+
+    /// One bulk flow over the paths of a published experiment, with the buffers of a Linux host.
+    #[must_use]
+    pub const fn of_profile(profile: &Profile) -> Self {
+        Self { name: profile.name, paths: profile.paths, window_ms: 0, buffer: 6 << 20, cut: false }
     }
 
     const fn windowed(self, name: &'static str, window_ms: u64) -> Self {
@@ -60,11 +71,13 @@ impl Scenario {
 const UNEQUAL: Scenario = Scenario::of("40+20", [40, 20], [5, 5]);
 const NEAR: Scenario = Scenario::of("40+40 10/2ms", [40, 40], [10, 2]);
 const FAR: Scenario = Scenario::of("50+50 30/5ms", [50, 50], [30, 5]);
-const LOSSY: Scenario =
-    Scenario { loss_ppm: 5_000, ..Scenario::of("50+50 0.5%", [50, 50], [5, 5]) };
+const LOSSY: Scenario = Scenario {
+    paths: [Path::of(50_000, 10_000).loss(5_000); 2],
+    ..Scenario::of("50+50 0.5%", [50, 50], [5, 5])
+};
 const CUT_OFF: Scenario = Scenario { cut: true, ..Scenario::of("40+40 cut", [40, 40], [5, 5]) };
 
-/// All scenarios.
+/// The scenarios that were chosen for what they show.
 pub const SCENARIOS: &[Scenario] = &[
     UNEQUAL,
     UNEQUAL.windowed("40+20 w", 35),
@@ -83,12 +96,18 @@ pub struct Row {
     pub scenario: &'static str,
     /// Scheduler.
     pub scheduler: &'static str,
+    /// Seed.
+    pub seed: u64,
     /// Goodput of the bulk flow after slow start, Mbit/s.
     pub goodput_mbit: f64,
     /// The same in per cent of the links' sum.
     pub of_links_percent: f64,
     /// In per cent of what the same TCP gets on each link alone, without gateways, added up.
     pub of_singles_percent: f64,
+    /// In per cent of what it gets on the better one alone.
+    pub of_best_percent: f64,
+    /// What it gets on each alone, Mbit/s.
+    pub singles_mbit: [f64; 2],
     /// TCP segments sent, and those sent again.
     pub segments: u64,
     /// See `segments`.
@@ -118,12 +137,23 @@ pub struct Row {
 }
 
 impl Scenario {
+    /// The links' sum.
+    fn kbit_s(&self) -> u64 {
+        self.paths.iter().map(|p| u64::from(p.kbit_s)).sum()
+    }
+
     fn link(&self, i: usize) -> LinkParams {
+        let path = &self.paths[i];
         LinkParams {
-            rate_bps: self.rates[i] * 1_000_000,
+            rate_bps: u64::from(path.kbit_s) * 1_000,
             queue: QueueLimit::Time(Duration::from_millis(50)),
-            delay: Duration::from_millis(self.delays[i]),
-            loss: Probability::new(self.loss_ppm as f64 / 1e6).unwrap_or(Probability::NEVER),
+            delay: path.delay(),
+            jitter: Jitter {
+                amount: path.jitter_one_way(),
+                shape: JitterShape::Normal,
+                reorders: false,
+            },
+            loss: Probability::new(f64::from(path.loss_ppm) / 1e6).unwrap_or(Probability::NEVER),
             ..LinkParams::default()
         }
     }
@@ -136,8 +166,8 @@ impl Scenario {
             start: START,
             pace: (0, 0),
             buffer: match self.window_ms {
-                0 => 2 << 20,
-                ms => (self.rates[0] + self.rates[1]) as usize * 125 * ms as usize,
+                0 => self.buffer,
+                ms => self.kbit_s() as usize * ms as usize / 8,
             },
         }
     }
@@ -190,10 +220,10 @@ impl Scenario {
         }
     }
 
-    /// What TCP gets on each link alone, without gateways, added up, Mbit/s.
+    /// What TCP gets on each link alone, without gateways, Mbit/s.
     #[must_use]
-    pub fn singles(&self, seed: u64) -> f64 {
-        (0..2).map(|i| alone(self.link(i), &self.flow(), seed)).sum()
+    pub fn singles(&self, seed: u64) -> [f64; 2] {
+        [0, 1].map(|i| alone(self.link(i), &self.flow(), seed))
     }
 
     /// From the cut to the send time of the last datagram lost, either way, under thin traffic, ms.
@@ -214,7 +244,13 @@ impl Scenario {
 
     /// Plays it. `singles` is from [`Self::singles`].
     #[must_use]
-    pub fn run(&self, name: &'static str, scheduler: Scheduler, seed: u64, singles: f64) -> Row {
+    pub fn run(
+        &self,
+        name: &'static str,
+        scheduler: Scheduler,
+        seed: u64,
+        singles: [f64; 2],
+    ) -> Row {
         let mut world = World::new(self.plan(scheduler, seed, true), Trace::Off);
         let mut meter = Meter::default();
         world.run_until(WARM);
@@ -224,7 +260,7 @@ impl Scenario {
             meter.sample(&mut world, self);
         }
         let goodput = mbit(received(&world.hosts[1]) - before, END - WARM);
-        let links = (self.rates[0] + self.rates[1]) as f64;
+        let links = self.kbit_s() as f64 / 1e3;
         let Stats { segments, repeats, duplicate_acks, out_of_order } = world.ledger.total();
         let now = world.now();
         let held = world.gateways[1].sessions(now).iter().map(|s| s.stats.reordered).sum();
@@ -233,9 +269,12 @@ impl Scenario {
         Row {
             scenario: self.name,
             scheduler: name,
+            seed,
             goodput_mbit: goodput,
             of_links_percent: 100.0 * goodput / links,
-            of_singles_percent: 100.0 * goodput / singles,
+            of_singles_percent: 100.0 * goodput / singles.iter().sum::<f64>(),
+            of_best_percent: 100.0 * goodput / singles[0].max(singles[1]),
+            singles_mbit: singles,
             segments,
             repeats,
             duplicate_acks,
@@ -277,7 +316,7 @@ impl Meter {
         self.samples += 1;
         for i in 0..2 {
             let bytes = world.queued(i)[0] as f64;
-            self.queue_ns[i] += bytes * 8e3 / scenario.rates[i] as f64;
+            self.queue_ns[i] += bytes * 8e6 / f64::from(scenario.paths[i].kbit_s);
         }
         if !scenario.cut {
             return;
