@@ -8,6 +8,7 @@ pub mod emulator;
 pub mod error;
 pub mod gateway;
 pub mod http;
+pub mod mptcp;
 pub mod nat;
 pub mod netns;
 pub mod process;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::error::{LabError, Result};
+use super::mptcp;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
@@ -104,7 +105,7 @@ impl IperfRun<'_> {
     /// A process does not start or the server does not listen.
     pub fn start(&self, ns: &Namespaces) -> Result<IperfJob> {
         let wrap = |cmd: Cmd| {
-            if self.mptcp { Cmd::line(&format!("mptcpize run {}", cmd.text())) } else { cmd }
+            if self.mptcp { mptcp::wrap(&cmd) } else { cmd }
         };
         // Any address: MPTCP joins arrive at the server's other ones.
         let mut server = wrap(Cmd::line(&format!("iperf3 -4 -s -1 -p {IPERF_PORT}")))

@@ -5,10 +5,9 @@ use serde_json::json;
 use super::{Measured, gateway_transfer, plain_transfer, transfer};
 use crate::lab::Lab;
 use crate::lab::emulator::Way;
-use crate::lab::error::{LabError, Result};
+use crate::lab::error::Result;
 use crate::lab::gateway::Settings;
-use crate::lab::process::Cmd;
-use crate::lab::tools::kernel_counter;
+use crate::lab::mptcp;
 use crate::lab::topology::{PATHS, Side, plain};
 use crate::result::{Goal, Row};
 
@@ -77,7 +76,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let (mut mptcp, mut mpip) = (Arm::default(), Arm::default());
     let mut alone = [Vec::new(), Vec::new()];
     let mut sums = Vec::new();
-    prepare_mptcp(lab)?;
+    mptcp::allow_comparison_hosts(&lab.ns)?;
     for round in 0..lab.repeats {
         let mut sum = 0.0;
         for (path, samples) in PATHS.iter().zip(&mut alone) {
@@ -112,28 +111,8 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     lab.end_gateways("mpip", pair)
 }
 
-/// Allows the comparison hosts' MPTCP to use both paths: the server announces its second address, the
-/// client accepts it and opens a subflow from the address that is on the same path.
-pub(super) fn prepare_mptcp(lab: &Lab<'_>) -> Result<()> {
-    for side in [Side::A, Side::B] {
-        let name = lab.ns.name(side.plain());
-        Cmd::line(&format!("ip -n {name} mptcp limits set subflow 4 add_addr_accepted 4")).run()?;
-    }
-    let server = lab.ns.name(Side::B.plain());
-    let second = plain(Side::B, 2);
-    Cmd::line(&format!("ip -n {server} mptcp endpoint add {second} dev wan2 signal")).run()?;
-    Ok(())
-}
-
 /// A transfer over kernel MPTCP, with proof that it used a second subflow.
-pub(super) fn mptcp_transfer(lab: &Lab<'_>) -> Result<Measured> {
-    let joins = || kernel_counter(&lab.ns, Side::A.plain(), "MPTcpExt", "MPJoinSynAckRx");
-    let before = joins()?;
-    let m = transfer(lab, Side::A.plain(), Side::B.plain(), plain(Side::B, 1), true)?;
-    if joins()? == before {
-        return Err(LabError::unexpected(
-            "kernel MPTCP opened no second subflow: is mptcpize at work and net.mptcp.enabled 1?",
-        ));
-    }
-    Ok(m)
+fn mptcp_transfer(lab: &Lab<'_>) -> Result<Measured> {
+    let (from, to) = (Side::A.plain(), Side::B.plain());
+    mptcp::proven(&lab.ns, from, || transfer(lab, from, to, plain(Side::B, 1), true))
 }
