@@ -58,6 +58,18 @@ enum Command {
         /// What to set up, JSON.
         spec: String,
     },
+    /// The generator that measures latency, for `speed` itself.
+    #[command(hide = true)]
+    SpeedLatency {
+        /// What to set up, JSON.
+        spec: String,
+    },
+    /// The C twin or exact-match forwarding, for `speed` itself.
+    #[command(hide = true)]
+    SpeedBaseline {
+        /// What to set up, JSON.
+        spec: String,
+    },
     /// The traffic generator as an arm, for `speed` itself.
     #[command(hide = true)]
     SpeedPktgen {
@@ -130,6 +142,8 @@ fn main() -> ExitCode {
         Command::Soak(args) => speed::soak::run(&args),
         Command::SpeedCount { way, packets } => speed::run_count(way, packets),
         Command::SpeedLookup { spec } => speed::run_lookup(&spec),
+        Command::SpeedLatency { spec } => speed::run_latency(&spec),
+        Command::SpeedBaseline { spec } => speed::run_baseline(&spec),
         Command::SpeedPktgen { spec } => speed::run_pktgen(&spec),
         Command::SpeedGateway { spec } => speed::run_gateway(&spec),
         Command::Sim(args) => sim::cli::run(&args),

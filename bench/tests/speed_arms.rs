@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use mpip_bench::speed::place;
 use serde_json::{Value, json};
 
 /// Runs an arm with these commands on its standard input.
@@ -52,4 +53,48 @@ fn the_generator_refuses_what_it_cannot_do() {
     small["frame"] = json!(20);
     let (out, lines) = arm("speed-pktgen", &small, "quit\n");
     assert!(!out.status.success() && lines.is_empty(), "{lines:?}");
+}
+
+#[test]
+fn baselines_forward_what_they_receive() {
+    let file = std::env::temp_dir().join(format!("mpip-baseline-{}.pcap", std::process::id()));
+    let frames = (0..64).map(|i| place::lan_frame(i, 60));
+    place::write_pcap(&file, frames).expect("a capture file");
+    let receive = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
+    for kind in ["Twin", "L3fwd"] {
+        let spec = json!({"kind": kind, "receive": receive, "flows": 64, "lcore_cpu": 0,
+            "helper_cpu": 0, "memory_mb": 96});
+        let (out, lines) = arm("speed-baseline", &spec, "measure 60\nmeasure 60\nquit\n");
+        assert!(out.status.success(), "{kind}: {}", String::from_utf8_lossy(&out.stderr));
+        let [_, first, second] = &lines[..] else { panic!("{kind}: {lines:?}") };
+        for r in [first, second] {
+            assert!(r["packets"].as_u64() > Some(1000) && r["lost"] == 0, "{kind}: {r}");
+            assert!(
+                r["cpu_ns"].as_u64() > Some(0) && r["cpu_ns"].as_u64() <= r["wall_ns"].as_u64()
+            );
+        }
+    }
+    // Flows that are not in the table are lost, and it says so.
+    let spec = json!({"kind": "Twin", "receive": receive, "flows": 8, "lcore_cpu": 0,
+        "helper_cpu": 0, "memory_mb": 96});
+    let (_, lines) = arm("speed-baseline", &spec, "measure 60\nquit\n");
+    assert!(lines[1]["lost"].as_u64() > Some(0), "{lines:?}");
+    let _gone = std::fs::remove_file(file);
+}
+
+#[test]
+fn the_latency_generator_knows_when_its_packets_left() {
+    let template = "[[stream]]\nname = \"t\"\nsrc_ip = \"10.0.0.1\"\ndst_ip = \"10.0.0.2\"\n\
+                    src_port = { from = 1, to = 8 }\ndst_port = 9\nsize = 64\n";
+    let spec = json!({"pairs": [["net_ring0", "net_ring0"]], "template": template,
+        "cpu": 0, "memory_mb": 96});
+    let (out, lines) = arm("speed-latency", &spec, "trial 0 2000 200\ntrial 0 2000 200\nquit\n");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let last = lines.last().expect("a trial");
+    let of = |key: &str| last[key].as_u64().unwrap_or_else(|| panic!("{key} in {last}"));
+    assert!(lines.len() == 3 && of("sent") > 10 && of("received") == of("sent"), "{lines:?}");
+    assert!(of("p50") > 0 && of("p50") <= of("p99") && of("p999") <= of("max"), "{last}");
+    assert!(of("max") < 1_000_000_000 && of("foreign") == 0, "{last}");
+    let (out, _) = arm("speed-latency", &spec, "trial 1 2000 300\n");
+    assert!(!out.status.success(), "there is one pair");
 }

@@ -82,6 +82,8 @@ fn main() {
             ))
         });
     let flags = cflags();
+    // For C of other crates here.
+    println!("cargo:cflags={}", flags.join(" "));
 
     let mut shim = cc::Build::new();
     shim.files(["shim/shim.c", "shim/hash.c", "shim/bpf_log.c"]).warnings(false).opt_level(3);

@@ -350,6 +350,11 @@ impl Gateway {
         }
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        self.process.signal(signal);
+    }
+
     /// Ends it as a crash would: SIGKILL.
     pub fn crash(self) {
         self.process.crash();

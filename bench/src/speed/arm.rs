@@ -212,6 +212,16 @@ impl GatewayArm {
         Ok(Self { process, name: name.to_owned(), lcores: spec.workers, ready, last: None })
     }
 
+    /// Lets it run until [`Self::pause`].
+    pub fn resume(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// It waits for its turn.
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
     /// Runs it for `time` and gives everything it counted.
     ///
     /// # Errors

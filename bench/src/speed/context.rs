@@ -182,15 +182,27 @@ impl<'a> Context<'a> {
     /// As [`Testpmd::start`].
     pub fn testpmd(&mut self, devices: &[String], noisy_mb: u32) -> Result<Testpmd> {
         self.step("starting dpdk-testpmd");
-        let settings = Settings {
+        Testpmd::start(&self.testpmd_settings(devices, noisy_mb))
+    }
+
+    /// What to start `dpdk-testpmd` with, on the CPU of the device under test.
+    #[must_use]
+    pub fn testpmd_settings(&self, devices: &[String], noisy_mb: u32) -> Settings {
+        Settings {
             devices: devices.to_vec(),
             lcore_cpu: self.dut_cpu,
             helper_cpu: self.helper_cpu,
             memory_mb: MEMORY_MB,
             noisy_mb,
             hugepages: self.huge.free_mb() >= u64::from(MEMORY_MB) * 2,
-        };
-        Testpmd::start(&settings)
+            namespace: None,
+        }
+    }
+
+    /// The display of what happens.
+    #[must_use]
+    pub const fn progress(&self) -> &'a Progress {
+        self.progress
     }
 
     /// Measures all arms in turns: one round that does not count, then [`Self::pairs`] rounds, every

@@ -119,7 +119,7 @@ struct Run {
 
 impl Run {
     fn new(answers: bool) -> Self {
-        let shape = Shape { workers: 1, max_sessions: 4096, answers, more_lans: 0 };
+        let shape = Shape { workers: 1, max_sessions: 4096, live: PATHS, answers, more_lans: 0 };
         let now = Nanos(5_000_000_000);
         let cells = vec![Arc::new(WorkerCells::new(1))];
         let snapshot = Arc::new(place::snapshot(&shape));

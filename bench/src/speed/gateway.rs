@@ -53,6 +53,13 @@ pub enum Feed {
         /// Million packets a second of CPU time.
         mpps: f64,
     },
+    /// The LAN port is one device and the only path's port the other; somebody else sends and receives.
+    Wire {
+        /// Devargs of the LAN port.
+        lan: String,
+        /// Devargs of path 1's port.
+        wan: String,
+    },
     /// The WAN ports are these devices; their packets become the far gateway's, its sessions in order
     /// over both.
     FromFar {
@@ -122,6 +129,10 @@ pub struct Reading {
     pub opened: u64,
     /// Packets of known flows that were due and that the gateway did not fetch in time: a loss.
     pub late: u64,
+    /// The same while a single round took more CPU time than its packets can: see `source`.
+    pub stalled: u64,
+    /// The longest round so far, ns of CPU time.
+    pub longest_ns: u64,
     /// Memory of the process at the end, hugepages included, bytes.
     pub memory_bytes: u64,
     /// Packet buffers that are neither in the pool nor accounted for, as far as can be told while
@@ -180,6 +191,7 @@ pub fn run(spec: &Spec) -> Result<(), String> {
     let shape = Shape {
         workers: spec.workers,
         max_sessions: spec.max_sessions,
+        live: if matches!(spec.feed, Feed::Wire { .. }) { 1 } else { PATHS },
         answers: !matches!(spec.feed, Feed::FromFar { .. }),
         more_lans: match &spec.feed {
             Feed::Devices(all) => all.len().saturating_sub(1) as u16,
@@ -243,10 +255,15 @@ impl Maker<'_> {
                 (self.sessions(device, Some(*known_mpps), true)?, &[][..])
             }
             Feed::Paced { device, mpps } => (self.sessions(device, Some(*mpps), false)?, &[][..]),
+            Feed::Wire { lan, .. } => (Device::Probe(lan.clone()), &[][..]),
             Feed::FromFar { .. } => return Err("no LAN port".to_owned()),
         };
         ports.push(setup(0, first, 1500));
-        ports.extend((1..=PATHS).map(|p| setup(p, sink(p), PATH_MTU)));
+        ports.extend((1..=PATHS).map(|p| match &self.spec.feed {
+            // net_memif takes no more; the packets here are short.
+            Feed::Wire { wan, .. } if p == 1 => setup(p, Device::Probe(wan.clone()), 1500),
+            _ => setup(p, sink(p), PATH_MTU),
+        }));
         let (answers, mut end) =
             Port::from_rings(self.eal, "answers", 1, RING).map_err(|e| e.to_string())?;
         ports.push(setup(PATHS + 1, Device::Open(answers), PATH_MTU));
@@ -311,6 +328,7 @@ struct Mark {
     busy_rounds: u64,
     feed_ticks: u64,
     late: u64,
+    stalled: u64,
     sessions: u64,
 }
 
@@ -446,6 +464,7 @@ impl Gateway {
             busy_rounds: sum(|l| l.busy_rounds),
             feed_ticks: self.cells.ticks.load(Relaxed),
             late: self.cells.late.load(Relaxed),
+            stalled: self.cells.stalled.load(Relaxed),
             sessions: self.sessions(),
         })
     }
@@ -486,6 +505,8 @@ impl Gateway {
             sessions: b.sessions,
             opened: b.sessions.saturating_sub(a.sessions),
             late: b.late - a.late,
+            stalled: b.stalled - a.stalled,
+            longest_ns: self.cells.longest_ns.load(Relaxed),
             memory_bytes: memory_bytes(),
             buffers_in_use: pool.size - pool.free,
         }

@@ -11,7 +11,9 @@
 //! | `context` | the run: CPUs, pairs, what was measured so far |
 //! | `arm`, `testpmd` | processes that are measured in turns |
 //! | `gateway`, `source`, `place` | the process under test, what feeds it, where it stands |
+//! | [`baseline`] | a C twin of the hot loop, and exact-match forwarding |
 //! | `pktgen` | the traffic generator as a process |
+//! | `latency` | the generator that measures latency |
 //! | `lookup` | tables with the same keys, in a process |
 //! | `count` | the engine alone, for counting instructions |
 //! | [`soak`] | half rate for minutes: nothing lost, nothing kept |
@@ -20,13 +22,15 @@
 //! | `hugepages` | memory of the run |
 
 mod arm;
+pub mod baseline;
 mod context;
 mod count;
 mod gateway;
 mod hugepages;
+mod latency;
 mod lookup;
 mod pktgen;
-mod place;
+pub mod place;
 mod rows;
 pub mod soak;
 mod source;
@@ -84,6 +88,22 @@ pub fn run_count(way: Way, packets: u32) -> Result<bool, String> {
 /// What could not be set up, or did not stay as it must.
 pub fn run_gateway(spec: &str) -> Result<bool, String> {
     gateway::run(&gateway::parse(spec)?).map(|()| true)
+}
+
+/// Runs the generator that measures latency; for `mpip-bench speed` itself.
+///
+/// # Errors
+/// What could not be set up.
+pub fn run_latency(spec: &str) -> Result<bool, String> {
+    latency::run(spec).map(|()| true)
+}
+
+/// Runs the C twin or exact-match forwarding; for `mpip-bench speed` itself.
+///
+/// # Errors
+/// What could not be set up.
+pub fn run_baseline(spec: &str) -> Result<bool, String> {
+    baseline::run(spec).map(|()| true)
 }
 
 /// Runs the traffic generator as an arm; for `mpip-bench speed` itself.

@@ -36,7 +36,7 @@ pub const ANSWERS: PortIx = PortIx(3);
 /// Largest IP packet on a path, bytes: a LAN packet of 1,500 fits with its control message.
 pub const PATH_MTU: u16 = 1600;
 /// Flows per host, as CSIT's NAT44 ladder has them.
-const FLOWS_PER_HOST: u32 = 63;
+pub const FLOWS_PER_HOST: u32 = 63;
 const FIRST_PORT: u16 = 1024;
 const FAR_PORT: u16 = 53;
 /// Lanes between the two gateways; at least as many as workers are ever measured.
@@ -56,11 +56,14 @@ pub const fn far_node() -> NodeId {
     NodeId::from_bytes([2, 0, 0, 0, 0, 2])
 }
 
-const fn port_mac(node: u8, port: u16) -> [u8; 6] {
+/// MAC address of a gateway's port; the gateway under test is node 1.
+#[must_use]
+pub const fn port_mac(node: u8, port: u16) -> [u8; 6] {
     [2, 0xee, 0, 0, node, port as u8]
 }
 
-const HOST_MAC: [u8; 6] = [2, 0x40, 0, 0, 1, 7];
+/// MAC address of the router behind the LAN port.
+pub const HOST_MAC: [u8; 6] = [2, 0x40, 0, 0, 1, 7];
 
 const fn wan(node: u8, port: u16) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, node * 16 + port as u8)
@@ -90,6 +93,8 @@ pub struct Shape {
     pub workers: u8,
     /// Most sessions of a worker.
     pub max_sessions: usize,
+    /// Paths that data takes, of [`PATHS`].
+    pub live: u16,
     /// Whether there is the port for answers.
     pub answers: bool,
     /// LAN ports beside the first; behind all others. With them there is the port for answers.
@@ -114,7 +119,7 @@ pub fn snapshot(shape: &Shape) -> Snapshot {
     // Frames are for the first LAN port, whichever of them receives them.
     let first = ports.first().map(|p| p.mac).unwrap_or_default();
     ports.iter_mut().filter(|p| p.role == Role::Lan).for_each(|p| p.mac = first);
-    let paths = (1..=wans).map(path).collect();
+    let paths = (1..=wans).map(|p| path(p, p <= shape.live)).collect();
     let peer = PeerView::new(far_node(), 1, 1, LANES, true, paths);
     let mut prefixes = PrefixTable::default();
     prefixes.insert(Prefix::new(Ipv4Addr::new(10, 128, 0, 0).into(), 16), PeerIx(0));
@@ -143,7 +148,7 @@ pub fn snapshot(shape: &Shape) -> Snapshot {
     }
 }
 
-fn path(port: u16) -> PathView {
+fn path(port: u16, live: bool) -> PathView {
     let id = PathId(port as u8);
     let slot = port as u8 - 1;
     PathView {
@@ -159,7 +164,7 @@ fn path(port: u16) -> PathView {
         encapsulation: Encapsulation::Udp,
         next_hop: Some(port_mac(2, port)),
         mtu: PATH_MTU,
-        live: port <= PATHS,
+        live,
         weight: 500,
         input: PathInput {
             index: slot,

@@ -1,16 +1,21 @@
 //! `mpip-bench soak`: at half of its rate over tables of several sizes, a gateway must lose nothing, keep
 //! no buffer and not grow.
+//!
+//! A hypervisor takes a CPU away for milliseconds and counts them as the thread's own: then packets come
+//! due that nobody can fetch. They are told from packets that the gateway is too slow for by the one round
+//! in which all of that time passed, and are given apart, beside what a loop that does nothing sees.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use super::context::Context;
 use super::gateway::Feed;
 use super::rows::sessions::device;
-use crate::lab::error::Result;
+use crate::lab::error::{LabError, Result};
 use crate::lab::signal;
 use crate::progress::Progress;
 use crate::result::{Goal, Row, say};
@@ -69,19 +74,25 @@ fn soak(ctx: &mut Context<'_>, sessions: u32, time: Duration) -> Result<()> {
     let mut gateway = ctx.gateway("full rate", &full)?;
     let rate = ctx.rounds(|_| gateway.measure(Duration::from_millis(400)), &["full rate"])?;
     gateway.finish()?;
-    let half = rate.mpps("full rate")?.median / 2.0;
+    // Of the slowest round: what else the machine does must not make half of it too much.
+    let half = rate.mpps("full rate")?.values.into_iter().fold(f64::MAX, f64::min) / 2.0;
     let spec = ctx.spec(Feed::Paced { device, mpps: half }, sessions);
     let mut gateway = ctx.gateway("half rate", &spec)?;
     // The first look is warm-up: memory is touched for the first time.
     gateway.read(LOOK)?;
-    let (mut lost, mut packets, mut looks) = (0, 0, Vec::new());
+    let (mut lost, mut stalled, mut packets, mut looks) = (0, 0, 0, Vec::new());
+    let machine = longest_gap(ctx.dut_cpu, LOOK)?;
     let end = Instant::now() + time;
     while Instant::now() < end {
         signal::check()?;
         let r = gateway.read(LOOK)?;
         lost += r.late + r.drops.iter().map(|(_, n)| n).sum::<u64>();
+        stalled += r.stalled;
         packets += r.out;
-        ctx.step(&format!("{packets} packets, {lost} lost, {} MiB", r.memory_bytes >> 20));
+        ctx.step(&format!(
+            "{packets} packets, {lost} lost, {stalled} in stalls, {} MiB",
+            r.memory_bytes >> 20
+        ));
         looks.push(r);
     }
     let end = gateway.farewell()?;
@@ -96,6 +107,14 @@ fn soak(ctx: &mut Context<'_>, sessions: u32, time: Duration) -> Result<()> {
     let row = |id, what, unit, goal, v: f64| Row::new(id, what, &arm, unit, Some(goal), &[v]);
     let zero = Goal::exactly(0.0);
     ctx.add(row("soak-loss", "packets lost at half rate", "packets", zero, lost as f64), None);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let longest = ms(looks.last().map_or(0, |r| r.longest_ns));
+    let fact = |id, what, unit, v: f64| Row::new(id, what, &arm, unit, None, &[v]);
+    let what = "packets due while one round took more CPU time than its packets can";
+    ctx.add(fact("soak-stalls", what, "packets", stalled as f64), None);
+    ctx.add(fact("soak-longest", "longest round, CPU time", "ms", longest), None);
+    let what = "longest round of a loop that does nothing, CPU time, in 2 s before";
+    ctx.add(fact("soak-machine", what, "ms", ms(machine)), None);
     let flat = Goal::at_most(FLAT as f64 / f64::from(1 << 20));
     let grown = growth as f64 / f64::from(1 << 20);
     ctx.add(row("soak-memory", "growth of the process's memory", "MiB", flat, grown), None);
@@ -104,4 +123,24 @@ fn soak(ctx: &mut Context<'_>, sessions: u32, time: Duration) -> Result<()> {
     let what = "packets that came in minus packets accounted for";
     ctx.add(row("soak-balance", what, "packets", zero, end.balance as f64), None);
     Ok(())
+}
+
+/// The longest time that passes between two readings of a thread's CPU time in a loop, ns.
+fn longest_gap(cpu: usize, time: Duration) -> Result<u64> {
+    let look = move || -> std::result::Result<u64, String> {
+        dpdk::pin_current_thread(&[cpu]).map_err(|e| e.to_string())?;
+        let now = || {
+            let t = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|e| e.to_string())?;
+            Ok::<i64, String>(t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+        };
+        let (end, mut last, mut longest) = (Instant::now() + time, now()?, 0);
+        while Instant::now() < end {
+            let t = now()?;
+            longest = longest.max(t - std::mem::replace(&mut last, t));
+        }
+        Ok(longest.unsigned_abs())
+    };
+    let joined = std::thread::spawn(look).join();
+    let found = joined.map_err(|_| LabError::unexpected("a thread panicked"))?;
+    found.map_err(LabError::unexpected)
 }

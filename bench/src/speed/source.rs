@@ -29,6 +29,11 @@ pub struct Cells {
     pub hold: AtomicBool,
     /// Packets that were due and that the gateway did not come to fetch.
     pub late: AtomicU64,
+    /// Packets that came due while one round took longer than any round does by itself: the machine had
+    /// taken the CPU away without telling (a hypervisor does), or the gateway was held up.
+    pub stalled: AtomicU64,
+    /// The longest round so far, ns of CPU time.
+    pub longest_ns: AtomicU64,
     /// Time spent making packets, ticks.
     pub ticks: AtomicU64,
 }
@@ -142,6 +147,8 @@ pub struct Sessions {
     /// them. Wall time would count what other programs take of the CPU as the gateway's delay.
     pace: Option<f64>,
     due: f64,
+    /// When the last round began.
+    round: f64,
     going: bool,
     /// Whether the rest of the time is for new flows, or for nothing.
     new: bool,
@@ -150,6 +157,8 @@ pub struct Sessions {
 /// Packets of known flows behind their time from which on the gateway is too slow for them: what the
 /// queue of a NIC holds.
 const QUEUE: f64 = 4096.0;
+/// CPU time of one round from which on it was not spent on its 32 packets, ns. They take some 10,000.
+const STALL_NS: f64 = 200_000.0;
 
 impl Sessions {
     /// Packets of `known` flows, drawn at random; with `known_mpps`, while [`Cells::go`], those at that
@@ -169,7 +178,18 @@ impl Sessions {
         }
         let pace = known_mpps.map(|mpps| 1e3 / mpps);
         let frame = LanFrame::new(60)?;
-        Ok(Self { cells, frame, known, begun: 0, rng: 1, pace, due: 0.0, going: false, new })
+        Ok(Self {
+            cells,
+            frame,
+            known,
+            begun: 0,
+            rng: 1,
+            pace,
+            due: 0.0,
+            round: 0.0,
+            going: false,
+            new,
+        })
     }
 
     /// Writes flows into a burst; what is due of it is received, while [`Cells::hold`] nothing.
@@ -204,11 +224,14 @@ impl Sessions {
         };
         let now = cpu_ns();
         if !std::mem::replace(&mut self.going, true) {
-            self.due = now;
+            (self.due, self.round) = (now, now);
         }
+        let took = now - std::mem::replace(&mut self.round, now);
+        self.cells.longest_ns.fetch_max(took as u64, Relaxed);
         let behind = ((now - self.due) / pace).max(0.0);
         if behind > QUEUE {
-            self.cells.late.fetch_add(behind as u64, Relaxed);
+            let why = if took > STALL_NS { &self.cells.stalled } else { &self.cells.late };
+            why.fetch_add(behind as u64, Relaxed);
             self.due = now;
             return burst;
         }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub noisy_mb: u32,
     /// Whether there are hugepages.
     pub hugepages: bool,
+    /// Network namespace it runs in; none: ours.
+    pub namespace: Option<String>,
 }
 
 /// A running `dpdk-testpmd`.
@@ -55,18 +57,20 @@ impl Testpmd {
     pub fn start(s: &Settings) -> Result<Self> {
         let memory: &[&str] =
             if s.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
-        let mut args: Vec<String> = vec![
+        let inside = s.namespace.iter().flat_map(|n| ["netns", "exec", n, "stdbuf"]);
+        let mut args: Vec<String> = inside.map(str::to_owned).collect();
+        args.extend([
             // Its output is for a pipe here, and would come only when it ends.
             "-oL".into(),
             "dpdk-testpmd".into(),
             format!("--lcores=0@{},1@{}", s.helper_cpu, s.lcore_cpu),
-            format!("--file-prefix=speed-{}", std::process::id()),
+            format!("--file-prefix=mpip-speed-testpmd-{}", std::process::id()),
             "-m".into(),
             s.memory_mb.to_string(),
             "--no-pci".into(),
             "--no-telemetry".into(),
             "--iova-mode=va".into(),
-        ];
+        ]);
         args.extend(memory.iter().map(|&a| a.to_owned()));
         args.extend(s.devices.iter().map(|d| format!("--vdev={d}")));
         args.extend([
@@ -86,7 +90,11 @@ impl Testpmd {
         if !s.hugepages {
             args.push("--no-numa".into());
         }
-        let mut process = Process::start("dpdk-testpmd", "stdbuf", &args)?;
+        let mut process = Process::start(
+            "dpdk-testpmd",
+            if s.namespace.is_some() { "ip" } else { "stdbuf" },
+            &args,
+        )?;
         let clock = clock_getcpuclockid(process.pid())
             .map_err(|e| LabError::unexpected(format!("CPU clock of dpdk-testpmd: {e}")))?;
         process.tell("show port summary all")?;
@@ -95,11 +103,11 @@ impl Testpmd {
         Ok(Self { process, mode: String::new(), clock, counted })
     }
 
-    /// Runs a mode for `time`.
+    /// Forwards in a mode until [`Self::pause`].
     ///
     /// # Errors
-    /// It ended, hangs, or sent nothing.
-    pub fn run(&mut self, mode: &str, time: Duration) -> Result<Sample> {
+    /// It ended or hangs.
+    pub fn begin(&mut self, mode: &str) -> Result<()> {
         if self.mode != mode {
             self.process.tell(&format!("set fwd {mode}"))?;
             self.process.hear(|l| {
@@ -107,13 +115,29 @@ impl Testpmd {
             })?;
             mode.clone_into(&mut self.mode);
         }
-        self.process.tell("start")?;
+        self.process.tell("start")
+    }
+
+    /// Forwards no more.
+    ///
+    /// # Errors
+    /// It ended or hangs.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.tell("stop")?;
+        self.process.hear(|l| (l.trim() == "Done.").then_some(()))
+    }
+
+    /// Runs a mode for `time`.
+    ///
+    /// # Errors
+    /// It ended, hangs, or sent nothing.
+    pub fn run(&mut self, mode: &str, time: Duration) -> Result<Sample> {
+        self.begin(mode)?;
         signal::sleep(Duration::from_millis(30))?;
         let before = self.mark()?;
         signal::sleep(time)?;
         let after = self.mark()?;
-        self.process.tell("stop")?;
-        self.process.hear(|l| (l.trim() == "Done.").then_some(()))?;
+        self.pause()?;
         let sent = after.sent - before.sent;
         if sent == 0 {
             return Err(LabError::unexpected(format!("dpdk-testpmd {mode} has sent nothing")));

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::super::baseline::{BaselineArm, Kind};
 use super::super::context::{Context, Series};
 use super::super::gateway::Feed;
 use super::super::place::{self, Mix};
@@ -15,12 +16,16 @@ use crate::result::Goal;
 /// Sessions of these rows.
 const SESSIONS: u32 = 1000;
 
+const L3FWD: &str = "l3fwd-like";
+
 struct Plan<'a> {
     id: &'a str,
     mix: Mix,
     /// Modes of testpmd beside `5tswap`.
     modes: &'a [&'a str],
     goal: f64,
+    /// Whether exact-match forwarding is an arm.
+    l3fwd: bool,
     /// Whether equal arms are compared too.
     noise: bool,
 }
@@ -35,6 +40,7 @@ pub fn sixty_four(ctx: &mut Context<'_>) -> Result<()> {
         mix: Mix::Fixed(60),
         modes: &["io", "macswap", "csum", "noisy"],
         goal: 0.35,
+        l3fwd: true,
         noise: true,
     };
     let series = measure(ctx, &plan)?;
@@ -61,7 +67,14 @@ pub fn sixty_four(ctx: &mut Context<'_>) -> Result<()> {
 /// # Errors
 /// An arm fails.
 pub fn imix(ctx: &mut Context<'_>) -> Result<()> {
-    let plan = Plan { id: "egress-imix", mix: Mix::Imix, modes: &[], goal: 0.5, noise: false };
+    let plan = Plan {
+        id: "egress-imix",
+        mix: Mix::Imix,
+        modes: &[],
+        goal: 0.5,
+        l3fwd: false,
+        noise: false,
+    };
     rate(ctx, &plan)
 }
 
@@ -70,8 +83,14 @@ pub fn imix(ctx: &mut Context<'_>) -> Result<()> {
 /// # Errors
 /// An arm fails.
 pub fn large(ctx: &mut Context<'_>) -> Result<()> {
-    let plan =
-        Plan { id: "egress-1518", mix: Mix::Fixed(1514), modes: &[], goal: 0.5, noise: false };
+    let plan = Plan {
+        id: "egress-1518",
+        mix: Mix::Fixed(1514),
+        modes: &[],
+        goal: 0.5,
+        l3fwd: false,
+        noise: false,
+    };
     rate(ctx, &plan)
 }
 
@@ -106,6 +125,13 @@ fn measure(ctx: &mut Context<'_>, plan: &Plan<'_>) -> Result<Series> {
     );
     let mut testpmd = ctx.testpmd(&devices, table_mb)?;
     let mut names = vec!["5tswap", "mpip"];
+    let mut l3fwd = None;
+    if plan.l3fwd {
+        ctx.step("starting l3fwd-like");
+        let spec = super::tax::spec(ctx, Kind::L3fwd, &devices[0], SESSIONS);
+        l3fwd = Some(BaselineArm::start(&spec)?);
+        names.push(L3FWD);
+    }
     if plan.noise {
         names.extend(["5tswap again", "mpip again"]);
     }
@@ -114,12 +140,25 @@ fn measure(ctx: &mut Context<'_>, plan: &Plan<'_>) -> Result<Series> {
     let series = ctx.rounds(
         |i| match names[i] {
             "mpip" | "mpip again" => gateway.measure(time),
+            L3FWD => match &mut l3fwd {
+                Some(arm) => arm.measure(time),
+                None => Err(LabError::unexpected("l3fwd-like was not started")),
+            },
             "5tswap again" => testpmd.run("5tswap", time),
             mode => testpmd.run(mode, time),
         },
         &names,
     )?;
     gateway.finish()?;
+    if let Some(arm) = l3fwd {
+        arm.finish()?;
+        let ratio = series.ratio("mpip", L3FWD)?;
+        let what = "gateway against exact-match forwarding over rte_hash";
+        ctx.estimate(plan.id, what, "mpip / l3fwd-like", "×", None, (&ratio, None));
+        let mpps = series.mpps(L3FWD)?;
+        let cycles = Some(ctx.cycles(mpps.median));
+        ctx.estimate(plan.id, "exact match", L3FWD, "Mpps", None, (&mpps, cycles));
+    }
     if plan.noise {
         for (arm, a, b) in
             [("testpmd A/A", "5tswap", "5tswap again"), ("mpip A/A", "mpip", "mpip again")]

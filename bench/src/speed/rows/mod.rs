@@ -3,9 +3,12 @@
 mod egress;
 mod ingress;
 mod instructions;
+mod latency;
 mod lookup;
 mod pktgen;
 pub mod sessions;
+mod tax;
+mod veth;
 mod workers;
 
 use super::context::Context;
@@ -28,8 +31,14 @@ pub const ALL: &[Group] = &[
     Group {
         name: "egress-64",
         seconds: 32,
-        about: "LAN to WAN, 64 bytes, 1,000 sessions: ≥ 0.35 × testpmd 5tswap, ≥ 15 Mpps, A/A noise",
+        about: "LAN to WAN, 64 bytes, 1,000 sessions: ≥ 0.35 × testpmd 5tswap, ≥ 15 Mpps; l3fwd-like, A/A noise",
         run: egress::sixty_four,
+    },
+    Group {
+        name: "rust-tax",
+        seconds: 9,
+        about: "LAN to WAN, 64 bytes: ≤ 5 % more cycles than a C twin of the hot loop",
+        run: tax::rust_tax,
     },
     Group {
         name: "egress-imix",
@@ -48,6 +57,18 @@ pub const ALL: &[Group] = &[
         seconds: 9,
         about: "WAN to LAN, 64 bytes inside, in order, two paths: ≥ 0.30 × testpmd 5tswap",
         run: ingress::sixty_four,
+    },
+    Group {
+        name: "latency",
+        seconds: 20,
+        about: "between two memif ports at 90 % of the no-drop rate: p50 ≤ 1 µs, p99.9 ≤ 10 µs over testpmd's",
+        run: latency::latency,
+    },
+    Group {
+        name: "veth-tcp",
+        seconds: 30,
+        about: "TCP of Linux hosts over two hops of AF_XDP on veth: ≥ 0.8 × testpmd io",
+        run: veth::veth_tcp,
     },
     Group {
         name: "sessions-1m",

@@ -106,7 +106,7 @@ pub fn setup(ctx: &mut Context<'_>) -> Result<()> {
     spec.max_sessions = 1 << 24;
     let mut gateway = ctx.gateway("mpip", &spec)?;
     let (mut rates, mut lost, mut known) = (Vec::new(), Vec::new(), Vec::new());
-    let mut share = Vec::new();
+    let (mut share, mut stalled) = (Vec::new(), Vec::new());
     for round in 0..=ctx.pairs {
         ctx.step(&format!("round {round} of {}", ctx.pairs));
         signal::check()?;
@@ -114,6 +114,7 @@ pub fn setup(ctx: &mut Context<'_>) -> Result<()> {
         let seconds = r.cpu_ns as f64 / 1e9;
         if round > 0 {
             rates.push(r.opened as f64 / seconds / 1e6);
+            stalled.push(r.stalled);
             share.push(r.cpu_ns as f64 / r.wall_ns.max(1) as f64);
             known.push(r.rx.saturating_sub(r.opened) as f64 / seconds / 1e6);
             lost.push((r.late + r.drops.iter().map(|(_, n)| n).sum::<u64>()) as f64);
@@ -123,6 +124,7 @@ pub fn setup(ctx: &mut Context<'_>) -> Result<()> {
     ctx.detail("known_mpps_offered", known_mpps);
     ctx.detail("known_mpps_forwarded", known);
     ctx.detail("lost", lost.clone());
+    ctx.detail("due_while_the_cpu_was_away", stalled);
     ctx.detail("cpu_share", share);
     ctx.detail(
         "arrangement",
