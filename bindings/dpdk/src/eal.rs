@@ -19,9 +19,10 @@ pub enum Memory {
     #[default]
     Auto,
     /// Hugepages without files (`--in-memory`): nothing is left behind, any number of processes.
-    /// Not for `net_memif` or secondary processes.
+    /// `net_memif` works with them, as its rings are its own memory; only secondary processes do not.
     InMemory,
-    /// Hugepages as files under the process's own file prefix: what `net_memif` needs.
+    /// Hugepages as files under the process's own file prefix, for secondary processes. Needs a mounted
+    /// hugetlbfs.
     Hugepages,
     /// Ordinary pages (`--no-huge --no-shconf`): no set-up and no privileges; virtual devices only.
     NoHuge,

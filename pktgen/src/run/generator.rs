@@ -198,7 +198,7 @@ impl Generator {
         }
         let config =
             ReceiverConfig { verify: setup.verify, mpip: setup.mpip, latency: !tx.is_empty() };
-        for (i, queue) in std::mem::take(&mut ports.rx).into_iter().enumerate() {
+        for (i, (queue, file)) in std::mem::take(&mut ports.rx).into_iter().enumerate() {
             let cells = Arc::new(RxCells::default());
             let thread = Listener {
                 queue,
@@ -207,6 +207,7 @@ impl Generator {
                 clock,
                 cells: Arc::clone(&cells),
                 polite,
+                file,
             };
             let (orders, inbox) = mpsc::channel();
             let (outbox, reports) = mpsc::channel();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use dpdk::{Eal, Memory, Mempool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue};
+use dpdk::{Eal, Mempool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue};
 
 use super::generator::{RunError, TrialSetup};
 
@@ -49,6 +49,13 @@ fn is_pci(device: &str) -> bool {
         && parts.iter().all(|p| !p.is_empty() && p.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
+/// Whether the device gives the packets of a capture file, once.
+fn is_file(device: &str) -> bool {
+    device.starts_with("net_pcap")
+        && device.contains("rx_pcap=")
+        && !device.contains("infinite_rx=1")
+}
+
 /// Starts the EAL for these devices.
 ///
 /// # Errors
@@ -60,10 +67,6 @@ pub fn eal(devices: &[String], threads: usize, largest_frame: u16) -> Result<Eal
     let mut builder = Eal::builder("mpip-pktgen").memory_mb(u32::try_from(mb).unwrap_or(u32::MAX));
     for device in devices.iter().filter(|d| is_pci(d)) {
         builder = builder.pci(device);
-    }
-    if devices.iter().any(|d| d.starts_with("net_memif")) {
-        // Its peer maps the memory through files.
-        builder = builder.memory(Memory::Hugepages);
     }
     Ok(builder.init()?)
 }
@@ -82,7 +85,8 @@ pub(super) struct Ports {
     pools: Vec<Mempool>,
     /// Transmit queues by number of the transmitting port.
     pub tx: Vec<Vec<(TxQueue, Mempool)>>,
-    pub rx: Vec<RxQueue>,
+    /// Receive queues, and whether the device behind is a file.
+    pub rx: Vec<(RxQueue, bool)>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -104,6 +108,7 @@ impl Ports {
             socket: None,
         };
         for (i, u) in std::mem::take(&mut setup.ports).into_iter().enumerate() {
+            let file = matches!(&u.device, Device::Devargs(d) if is_file(d));
             let mut port = match u.device {
                 Device::Open(port) => port,
                 Device::Devargs(d) if is_pci(&d) => {
@@ -131,7 +136,7 @@ impl Ports {
                 this.tx.push(with_pools);
             }
             if u.receive {
-                this.rx.extend(queues.rx);
+                this.rx.extend(queues.rx.into_iter().map(|q| (q, file)));
             }
             this.ports.push(port);
         }

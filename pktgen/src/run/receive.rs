@@ -54,6 +54,8 @@ pub(super) struct Listener {
     pub cells: Arc<RxCells>,
     /// More threads than CPUs: let others run while nothing comes.
     pub polite: bool,
+    /// The device is a file: what waits in it is what the first trial is about.
+    pub file: bool,
 }
 
 impl Listener {
@@ -65,6 +67,7 @@ impl Listener {
             // Idle: what arrives now belongs to no trial.
             let order = match orders.recv_timeout(Duration::from_millis(1)) {
                 Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) if self.file => continue,
                 Err(RecvTimeoutError::Timeout) => {
                     // Bounded: some devices (net_null) always have more.
                     for _ in 0..LOOK_EVERY {
@@ -77,6 +80,7 @@ impl Listener {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            self.file = false;
             if let Order::Start(trial) = order {
                 self.receiver.start(trial);
                 if reports.send(None).is_err() || !self.listen(&mut burst, orders) {

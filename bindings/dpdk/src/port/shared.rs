@@ -137,7 +137,10 @@ impl Drop for Shared {
             if self.promiscuous.load(Ordering::Acquire) {
                 // A kernel interface below would stay promiscuous.
                 let ret = dpdk_sys::rte_eth_promiscuous_disable(self.id);
-                self.report(ret, "ending promiscuous mode of");
+                // net_pcap says yes to the one and knows no other: nothing to end.
+                if ret != -libc::ENOTSUP {
+                    self.report(ret, "ending promiscuous mode of");
+                }
             }
             let stopped = !self.started.load(Ordering::Acquire)
                 || self.report(dpdk_sys::rte_eth_dev_stop(self.id), "stopping");
