@@ -1,6 +1,7 @@
 # make test   everything CI runs: format, lints, unit, property, simulation and vdev tests, a short lab
 # make demo   real TCP and UDP between Linux hosts over two paths; table, target/demo/{result.json,report.html}
-# make bench  packets per second of one core against dpdk-testpmd in the same run; target/bench/result.json
+# make bench  packets per second of one core, latency and TCP against dpdk-testpmd in the same run, under ten
+#             minutes; target/bench/result.json
 # All install the Debian packages they miss, and need nothing else but Rust. The lab parts need root.
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ SHORT_LAB := cross-open short-connections conservation
 .PHONY: test demo bench build check unit lab purity packages clean help
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 packages:
 	@.ci/packages $(if $(ROOT),all,build)

@@ -67,7 +67,7 @@ impl Gateway {
 fn host_frame(i: u32, round: u32) -> Vec<u8> {
     let len = 60 + ((i * 37 + round * 101) % 1400) as usize;
     let mut frame = place::lan_frame(i, len).expect("long enough");
-    if i % 3 == 0 {
+    if i.is_multiple_of(3) {
         let p = parse_frame(&frame).expect("a frame");
         let link = mpip_core::wire::build::Link::new(
             mpip_core::wire::ethernet::Mac(frame[6..12].try_into().expect("six bytes")),
@@ -184,9 +184,9 @@ fn the_same_packets_become_the_same_bytes() {
     }
 
     let mut packets = 0;
-    for r in 2..40 {
+    for r in 2..40_u32 {
         gateway.now += std::time::Duration::from_micros(u64::from(r) * 17);
-        if r % 8 == 0 {
+        if r.is_multiple_of(8) {
             // A delay to be reported with the next packet, on both sides.
             let id = sessions[r as usize].id;
             gateway.take(ANSWERS, &[place::confirmation(id).expect("legal")]);
@@ -196,7 +196,7 @@ fn the_same_packets_become_the_same_bytes() {
         let frames = &frames[..frames.len() / 2 * 2];
         let ours = gateway.take(LAN, frames);
         let reported = message(&ours[0].1).base().feedback;
-        assert_eq!(reported.is_some(), r % 8 == 0, "round {r}");
+        assert_eq!(reported.is_some(), r.is_multiple_of(8), "round {r}");
         if let Some((path, delay)) = reported {
             assert!(twin.report(path.0, delay));
         }

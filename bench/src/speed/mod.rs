@@ -1,4 +1,5 @@
 //! Speed of the gateway on this machine, without a NIC: `mpip-bench speed`, `make bench`.
+//! Real TCP (`veth-tcp`) needs root, for namespaces.
 //!
 //! Every figure is a ratio: the gateway against `dpdk-testpmd` (or against itself with another table),
 //! over the same virtual devices, in the same run, in turns (A B, B A, …), at least seven pairs, with
