@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 
 use crate::device::Device;
 use crate::types::{
-    CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, Oversized,
+    Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, Oversized,
     PortRange, Role, Scheduler, Switch,
 };
 use crate::units::{BitRate, ByteSize, human_duration};
@@ -233,6 +233,14 @@ pub struct Mpip {
     pub reorder_max_hold: Duration,
     /// What becomes of a packet larger than its path that must not be fragmented.
     pub oversized: Oversized,
+    /// What tells hosts that all paths queue.
+    pub aqm: Aqm,
+    /// Standing queue that is left alone, 1…500 ms.
+    #[serde(serialize_with = "human_duration")]
+    pub aqm_target: Duration,
+    /// Time for which it has to stand, 10 ms…2 s.
+    #[serde(serialize_with = "human_duration")]
+    pub aqm_interval: Duration,
     /// Session table size, for all lanes together.
     pub max_sessions: u32,
     /// Idle time after which a session without TCP ends.

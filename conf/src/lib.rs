@@ -46,8 +46,8 @@ pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use machine::Machine;
 pub use schema::{SCHEMA, SectionSchema};
 pub use types::{
-    CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, IfNameError, Lanes, Mac,
-    MacError, Oversized, PortRange, Role, Scheduler, Switch,
+    Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, IfNameError, Lanes,
+    Mac, MacError, Oversized, PortRange, Role, Scheduler, Switch,
 };
 pub use units::{BitRate, ByteSize, UnitError, format_duration, parse_duration};
 

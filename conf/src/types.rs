@@ -355,6 +355,15 @@ keywords! {
     }
 }
 keywords! {
+    /// What tells hosts that all paths of a peer queue.
+    Aqm {
+        /// ECN marks and drops after RFC 8289.
+        Codel = "codel",
+        /// Nothing.
+        Off = "off",
+    }
+}
+keywords! {
     /// A switch written "on" or "off".
     Switch {
         /// In use.

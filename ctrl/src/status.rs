@@ -447,6 +447,8 @@ pub struct VerdictStatus {
     pub dropped_packets: u64,
     /// Made by the engine itself; outside the balance.
     pub originated_packets: u64,
+    /// Forwarded with ECN "congestion experienced" set here, counted as forward too; outside the balance.
+    pub ecn_marked_packets: u64,
     /// Packets unaccounted for; zero at any quiet moment.
     pub balance_packets: i64,
 }
@@ -464,6 +466,7 @@ impl From<&VerdictCounts> for VerdictStatus {
             held_packets: c.held,
             dropped_packets: c.dropped(),
             originated_packets: c.originated,
+            ecn_marked_packets: c.marked,
             balance_packets: c.balance(),
         }
     }

@@ -9,7 +9,7 @@ use super::peer::prefixes;
 use super::section::Section;
 use super::values::{self, Outcome, fault};
 use crate::config::{Discovery, MAX_LANES, Mpip};
-use crate::types::{DelayMin, Lanes, Oversized, PortRange, Scheduler, Switch};
+use crate::types::{Aqm, DelayMin, Lanes, Oversized, PortRange, Scheduler, Switch};
 use crate::units::format_duration;
 
 const fn ms(n: u64) -> Duration {
@@ -55,6 +55,10 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
 
     let oversized = section.optional("oversized", "\"icmp\"", values::keyword);
 
+    let aqm = section.optional("aqm", "\"codel\"", values::keyword);
+    let aqm_target = time(&section, "aqm_target", ms(5), ms(1), ms(500));
+    let aqm_interval = time(&section, "aqm_interval", ms(100), ms(10), s(2));
+
     let max_sessions =
         section.optional("max_sessions", "65536", |v| values::integer(v, 64, 1 << 24));
     let session_timeout_udp = time(&section, "session_timeout_udp", s(120), s(1), DAY);
@@ -95,6 +99,9 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         reorder_packets: reorder_packets.unwrap_or(1024),
         reorder_max_hold,
         oversized: oversized.unwrap_or(Oversized::Icmp),
+        aqm: aqm.unwrap_or(Aqm::Codel),
+        aqm_target,
+        aqm_interval,
         max_sessions: max_sessions.unwrap_or(65536),
         session_timeout_udp,
         session_timeout_tcp,

@@ -352,6 +352,7 @@ fn verdicts(v: &VerdictStatus, style: Style) -> String {
         ("drop", n(v.dropped_packets), "see 'mpipctl show drops'"),
         ("balance", v.balance_packets, "in minus all above; 0 at any quiet moment"),
         ("originated", n(v.originated_packets), "made here: confirmations, ICMP errors"),
+        ("marked", n(v.ecn_marked_packets), "forwarded with ECN set: all paths queue"),
     ];
     table(VERDICTS, &rows, style)
 }

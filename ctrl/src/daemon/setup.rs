@@ -2,11 +2,11 @@
 
 use crate::agent::{AgentConfig, AgentPeer, AgentPort, DiscoveryConfig, MAX_DISCOVERED, Timers};
 use dpdk::{Clock, Eal, Memory};
-use mpip_conf::{Config, DelayMin, Hugepages, IpNet, Oversized, Role, Scheduler, Switch};
+use mpip_conf::{Aqm, Config, DelayMin, Hugepages, IpNet, Oversized, Role, Scheduler, Switch};
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
-use mpip_core::schedule::{self, WeightParams};
+use mpip_core::schedule::{self, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
 use mpip_dataplane::{DataplaneConfig, Device, Idle, PortSetup};
 use std::time::Duration;
@@ -33,6 +33,14 @@ pub fn params(config: &Config, pool: usize) -> Params {
         oversized: match m.oversized {
             Oversized::Icmp => snapshot::Oversized::Icmp,
             Oversized::Slice => snapshot::Oversized::Slice,
+        },
+        congestion: match m.aqm {
+            Aqm::Codel => Some(CongestionParams {
+                target: m.aqm_target,
+                interval: m.aqm_interval,
+                ..CongestionParams::DEFAULT
+            }),
+            Aqm::Off => None,
         },
         base_port: m.base_port,
         wire_ports: (m.wire_ports.first(), m.wire_ports.last()),

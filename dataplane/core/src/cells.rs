@@ -140,7 +140,7 @@ pub struct WorkerCells {
 
 #[derive(Debug)]
 struct VerdictCells {
-    fixed: [AtomicU64; 9],
+    fixed: [AtomicU64; 10],
     drops: [AtomicU64; DropReason::COUNT],
 }
 
@@ -179,6 +179,7 @@ impl WorkerCells {
             c.plain,
             c.held,
             c.originated,
+            c.marked,
         ];
         for (cell, v) in self.verdicts.fixed.iter().zip(fixed) {
             cell.store(v, Relaxed);
@@ -203,6 +204,7 @@ impl WorkerCells {
             plain: f(6),
             held: f(7),
             originated: f(8),
+            marked: f(9),
             drops: std::array::from_fn(|i| self.verdicts.drops[i].load(Relaxed)),
         }
     }

@@ -9,7 +9,7 @@ use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
 use crate::rules::RuleTable;
-use crate::schedule::{PathInput, Scheduler};
+use crate::schedule::{CongestionParams, PathInput, Scheduler};
 use crate::seq::Seq;
 use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashSet};
@@ -329,6 +329,8 @@ pub struct Params {
     pub timeout_closing_ns: u64,
     /// What becomes of packets larger than their path that must not be fragmented.
     pub oversized: Oversized,
+    /// When hosts are told that all paths queue; `None`: never.
+    pub congestion: Option<CongestionParams>,
     /// Most sessions of a worker.
     pub max_sessions: usize,
     /// No new sessions: the gateway is stopping.
@@ -352,6 +354,7 @@ impl Default for Params {
             timeout_tcp_ns: 7_440_000_000_000,
             timeout_closing_ns: 10_000_000_000,
             oversized: Oversized::Icmp,
+            congestion: Some(CongestionParams::DEFAULT),
             max_sessions: 65_536,
             draining: false,
         }

@@ -110,6 +110,8 @@ drop_reasons! {
     Draining = "draining",
     /// A rule says so.
     Rule = "rule",
+    /// All paths in use have a standing queue and the sender does not speak ECN: it is told by a loss (CoDel).
+    Congested = "congested",
 }
 
 impl DropReason {
@@ -118,7 +120,7 @@ impl DropReason {
 }
 
 /// Packet counts by verdict. Conservation: `rx + released = Σ verdicts + held`, see [`Self::balance`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerdictCounts {
     /// Packets that entered the engine.
     pub rx: u64,
@@ -140,6 +142,27 @@ pub struct VerdictCounts {
     pub drops: [u64; DropReason::COUNT],
     /// Packets the engine made itself (confirmations, ICMP errors); not part of the balance.
     pub originated: u64,
+    /// Packets forwarded with ECN "congestion experienced" set here; not part of the balance.
+    pub marked: u64,
+}
+
+/// Nothing counted. Written out: the standard library has no default for arrays this long.
+impl Default for VerdictCounts {
+    fn default() -> Self {
+        Self {
+            rx: 0,
+            forward: 0,
+            deliver: 0,
+            consume: 0,
+            punt: 0,
+            kernel: 0,
+            plain: 0,
+            held: 0,
+            drops: [0; DropReason::COUNT],
+            originated: 0,
+            marked: 0,
+        }
+    }
 }
 
 impl VerdictCounts {
@@ -188,6 +211,7 @@ impl VerdictCounts {
         self.plain += o.plain;
         self.held += o.held;
         self.originated += o.originated;
+        self.marked += o.marked;
         for (a, b) in self.drops.iter_mut().zip(o.drops) {
             *a += b;
         }

@@ -140,6 +140,16 @@ pub const MISTAKES: &[Mistake] = &[
         says: "36: [mpip] oversized: \"drop\" is not one of \"icmp\", \"slice\"; fix: write oversized = \"icmp\"",
     },
     Mistake {
+        name: "aqm",
+        edits: &[("base_port = 4500\n", "base_port = 4500\naqm = \"red\"\n")],
+        says: "36: [mpip] aqm: \"red\" is not one of \"codel\", \"off\"; fix: write aqm = \"codel\"",
+    },
+    Mistake {
+        name: "aqm target",
+        edits: &[("base_port = 4500\n", "base_port = 4500\naqm_target = \"0 ms\"\n")],
+        says: "36: [mpip] aqm_target: \"0 ms\" is outside 1 ms … 500 ms; fix: write aqm_target = \"5 ms\"",
+    },
+    Mistake {
         name: "delay_min",
         edits: &[("base_port = 4500\n", "base_port = 4500\ndelay_min = \"alltime\"\n")],
         says: "36: [mpip] delay_min: \"alltime\" is not one of \"windowed\", \"all-time\"; fix: write \"all-time\"",

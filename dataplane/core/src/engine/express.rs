@@ -321,7 +321,8 @@ impl<B: PacketBuf> Worker<B> {
         let l3_len = end - ETH_LEN;
         let steady = session.state == State::Confirmed
             && session.epoch == view.epoch
-            && session.fin != (true, true);
+            && session.fin != (true, true)
+            && !state.congestion.due(ctx.now);
         if !steady || l3_len > state.express_limit {
             return Err(frame);
         }
@@ -402,6 +403,7 @@ impl<B: PacketBuf> Worker<B> {
         session.stats.tx_bytes += l3_len as u64;
         rules.count(self.index, rule, l3_len);
         let (peer, port) = (session.peer, head.port);
+        state.congestion.sent(usize::from(udp_len) + IP_LEN);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
             cell.sent(usize::from(ip.len));
         }

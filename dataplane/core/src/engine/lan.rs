@@ -12,10 +12,13 @@ use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Frag, L3, Parsed, fragment, ipv6, tcp};
+use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
+/// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes. It is
+/// neither marked nor dropped in the face of one.
+const THIN: usize = 512;
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
 /// Control message of a data packet in steady state, with and without sequence block, bytes.
@@ -167,7 +170,7 @@ impl<B: PacketBuf> Worker<B> {
         port: PortIx,
         origin: Origin,
         row: Row,
-        frame: B,
+        mut frame: B,
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
@@ -197,6 +200,15 @@ impl<B: PacketBuf> Worker<B> {
                 return Verdict::Drop(DropReason::Rule);
             }
         }
+        let mut p = *p;
+        if state.congestion.due(ctx.now) && p.l3_len() >= THIN {
+            state.congestion.marked(ctx.now);
+            if !mark_ce(&mut frame, &mut p) {
+                return Verdict::Drop(DropReason::Congested);
+            }
+            self.counts.marked += 1;
+        }
+        let p = &p;
         let slot = pick(state, &plan, &ctx.snapshot.params, (sent, p.l3_len()), ctx.now);
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {
@@ -378,12 +390,27 @@ impl<B: PacketBuf> Worker<B> {
             session.stats.tx_packets += 1;
             session.stats.tx_bytes += p.l3_len() as u64;
         }
+        state.congestion.sent(len);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(len);
         }
         env.transmit(path.port, frame);
         Verdict::Forward
     }
+}
+
+/// Sets ECN "congestion experienced"; `false`, and nothing written, when the sender does not speak ECN.
+fn mark_ce<B: PacketBuf>(frame: &mut B, p: &mut Parsed) -> bool {
+    let Some(l3) = frame.data_mut().get_mut(p.l3_off..) else { return false };
+    let done = match p.l3 {
+        L3::V4 => ipv4::mark_ce(l3),
+        L3::V6 => ipv6::mark_ce(l3),
+        L3::Other => false,
+    };
+    if done {
+        p.tos |= 3;
+    }
+    done
 }
 
 /// A session row, not yet in the table.

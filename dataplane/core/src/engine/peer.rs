@@ -7,7 +7,7 @@ use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, PathId};
 use crate::measure::FeedbackTable;
 use crate::rules::{Candidate, Choice, RuleTable};
-use crate::schedule::{Dispatcher, PathInput};
+use crate::schedule::{Congestion, Dispatcher, PathInput};
 use crate::snapshot::PeerView;
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -96,6 +96,8 @@ impl PathState {
 /// Per-peer state of a worker.
 pub(super) struct PeerState {
     pub dispatcher: Dispatcher,
+    /// When to tell hosts that all paths queue.
+    pub congestion: Congestion,
     pub feedback: FeedbackTable,
     /// Longest packet of a host that takes the express lane, IP bytes; 0 when none does.
     pub express_limit: usize,
@@ -120,6 +122,7 @@ impl PeerState {
     pub fn new(seed: u64) -> Self {
         Self {
             dispatcher: Dispatcher::new(seed),
+            congestion: Congestion::new(),
             feedback: FeedbackTable::new(),
             express_limit: 0,
             paths: (0..MAX_PATHS).map(|_| None).collect(),
@@ -136,7 +139,7 @@ impl PeerState {
     pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
         let paths_changed = self.version != view.version;
         if paths_changed {
-            self.sync_paths(ctx.now, view);
+            self.sync_paths(ctx, view);
         }
         let rules = &ctx.snapshot.rules;
         if paths_changed || !Arc::ptr_eq(&self.rules, rules) {
@@ -151,7 +154,7 @@ impl PeerState {
         self.express_limit = express::limit(view, self);
     }
 
-    fn sync_paths(&mut self, now: Nanos, view: &PeerView) {
+    fn sync_paths(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
         self.version = view.version;
         for p in &view.paths {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
@@ -172,7 +175,13 @@ impl PeerState {
             usable().map(|p| (p.slot, p.weight.max(1))).collect();
         let inputs: ArrayVec<PathInput, MAX_PATHS> = usable().map(|p| p.input).collect();
         self.dispatcher.set_weights(&weights);
-        self.dispatcher.set_inputs(now, &inputs);
+        self.dispatcher.set_inputs(ctx.now, &inputs);
+        match &ctx.snapshot.params.congestion {
+            Some(params) => {
+                self.congestion.measured(ctx.now, params, ctx.snapshot.workers, &inputs);
+            }
+            None => self.congestion = Congestion::new(),
+        }
     }
 
     /// Brings the selectors' choices in line with paths and rules. A selector that was there before goes

@@ -7,12 +7,16 @@
 //! The pickers side by side, named by [`Scheduler`]: the paper's random draw, smooth weighted round
 //! robin over the same weights, `adaptive`, and those that MULTI names (round robin, least delay, cost);
 //! its "top n" is a choice of paths ([`crate::rules::Select`]) with any of them.
+//!
+//! [`Congestion`] tells hosts when all paths queue.
 
 mod adaptive;
+mod congestion;
 mod dispatch;
 mod queue;
 mod weights;
 
 pub use adaptive::{Adaptive, AdaptiveParams, PathInput};
+pub use congestion::{Congestion, CongestionParams};
 pub use dispatch::{Dispatcher, MAX_PATHS, Scheduler};
 pub use weights::{Momentum, PathWeight, WeightParams};
