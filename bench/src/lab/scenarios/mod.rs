@@ -1,6 +1,7 @@
 //! The scenarios: each shows one claim of the product with real hosts.
 
 mod cut;
+mod latency;
 mod many;
 mod nat;
 mod reorder;
@@ -66,6 +67,14 @@ pub static ALL: &[Scenario] = &[
         seconds: 44,
         paths: [path(40, 10), path(40, 2)],
         run: reorder::run,
+    },
+    Scenario {
+        name: "latency",
+        ids: &["latency-under-load"],
+        about: "round trips of small packets beside one TCP flow over 40 + 20 Mbit/s: CoDel off, on, on with ECN",
+        seconds: 52,
+        paths: [path(40, 5), path(20, 5)],
+        run: latency::run,
     },
     Scenario {
         name: "cut",
