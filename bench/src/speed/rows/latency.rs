@@ -147,12 +147,13 @@ pub fn latency(ctx: &mut Context<'_>) -> Result<()> {
             }
         }
     }
+    ctx.detail("trials", json!({"testpmd 5tswap": all[0], "mpip": all[1]}));
+    // First, so that they are there even if something does not end as it must.
+    rows(ctx, &all, offered)?;
     let Devices { generator, testpmd, gateway } = devices;
     gateway.finish()?;
     drop(testpmd);
-    generator.finish()?;
-    ctx.detail("trials", json!({"testpmd 5tswap": all[0], "mpip": all[1]}));
-    rows(ctx, &all, offered)
+    generator.finish()
 }
 
 fn rows(ctx: &mut Context<'_>, all: &[Vec<Trial>; 2], offered: f64) -> Result<()> {
