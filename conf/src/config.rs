@@ -14,6 +14,7 @@ use mpip_core::ids::NodeId;
 use serde::{Serialize, Serializer};
 
 use crate::device::Device;
+use crate::rule::Rule;
 use crate::types::{
     Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, Oversized,
     PortRange, Role, Scheduler, Switch,
@@ -42,6 +43,9 @@ pub struct Config {
     pub mpip: Mpip,
     /// Gateways we may find by asking.
     pub discovery: Discovery,
+    /// The routing table of the user, in the order of the file.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
 }
 
 impl Config {
@@ -224,8 +228,10 @@ pub struct Mpip {
     pub weight_period: Duration,
     /// What the least one-way delay is taken over.
     pub delay_min: DelayMin,
-    /// Whether packets are put back in order before they reach the LAN.
+    /// Whether TCP packets are put back in order before they reach the LAN.
     pub reorder: Switch,
+    /// Whether those of other protocols are.
+    pub reorder_other: Switch,
     /// Packets one session may hold back, 10…4096.
     pub reorder_packets: u16,
     /// The longest a packet is held back, 5…400 ms.

@@ -28,6 +28,7 @@ mod device;
 mod error;
 mod machine;
 mod read;
+mod rule;
 mod schema;
 mod suggest;
 mod types;
@@ -44,6 +45,9 @@ pub use device::{Device, DeviceError};
 pub use error::{ConfigError, ConfigErrors};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use machine::Machine;
+pub use rule::{
+    Dscp, IpProtocol, MAX_RULES, PathName, RankBy, Rule, RuleDirection, RuleMode, Span,
+};
 pub use schema::{SCHEMA, SectionSchema};
 pub use types::{
     Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, IfNameError, Lanes,
@@ -112,5 +116,14 @@ impl Config {
     /// As [`Config::parse`].
     pub fn parse_on(text: &str, filename: &str, machine: &Machine) -> Result<Self, ConfigErrors> {
         read::read(text, filename, machine)
+    }
+
+    /// Checks a text of `[[rule]]` sections alone, for the ports of this configuration. `named` is how
+    /// errors call the text.
+    ///
+    /// # Errors
+    /// Every mistake found.
+    pub fn parse_rules(&self, text: &str, named: &str) -> Result<Vec<Rule>, ConfigErrors> {
+        read::rules(text, named, &self.ports)
     }
 }

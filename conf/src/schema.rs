@@ -6,7 +6,7 @@
 pub struct SectionSchema {
     /// Name without brackets.
     pub name: &'static str,
-    /// Written `[[name]]`, once per port or peer.
+    /// Written `[[name]]`, once per port, peer or rule.
     pub repeated: bool,
     /// The keys, in the order of the example.
     pub keys: &'static [&'static str],
@@ -76,6 +76,7 @@ pub(crate) const MPIP: SectionSchema = SectionSchema {
         "weight_period",
         "delay_min",
         "reorder",
+        "reorder_other",
         "reorder_packets",
         "reorder_max_hold",
         "oversized",
@@ -100,5 +101,33 @@ pub(crate) const DISCOVERY: SectionSchema = SectionSchema {
     keys: &["enabled", "prefixes", "query_port", "queries", "interval", "expiry"],
 };
 
+pub(crate) const RULE: SectionSchema = SectionSchema {
+    name: "rule",
+    repeated: true,
+    keys: &[
+        "name",
+        "destination",
+        "destination_port",
+        "source",
+        "source_port",
+        "protocol",
+        "dscp",
+        "size",
+        "direction",
+        "mode",
+        "paths",
+        "strict",
+        "top",
+        "by",
+        "margin",
+        "dwell",
+        "copies",
+        "budget",
+        "scheduler",
+        "reorder",
+        "oversized",
+    ],
+};
+
 /// Every section of the file.
-pub const SCHEMA: &[SectionSchema] = &[NODE, EAL, LCORES, API, PORT, PEER, MPIP, DISCOVERY];
+pub const SCHEMA: &[SectionSchema] = &[NODE, EAL, LCORES, API, PORT, PEER, MPIP, DISCOVERY, RULE];

@@ -334,6 +334,12 @@ keywords! {
         Wrr = "wrr",
         /// Earliest arrival with capacity.
         Adaptive = "adaptive",
+        /// The least delay with room; spills over to the next.
+        MinRtt = "minrtt",
+        /// Each path in turn.
+        RoundRobin = "roundrobin",
+        /// The least cost with room; spills over to the next.
+        Cost = "cost",
     }
 }
 keywords! {

@@ -4,7 +4,7 @@ use mpip_core::ids::SessionId;
 use mpip_ctrl::api::protocol::{
     Command, MAX_REQUEST_BYTES, RequestError, parse_answer, parse_request,
 };
-use mpip_ctrl::api::query::{NameFilter, PathFilter, Query, SessionQuery};
+use mpip_ctrl::api::query::{FlowQuery, NameFilter, PathFilter, Query, RulesChange, SessionQuery};
 use mpip_ctrl::status::{PathState, Protocol, SessionState};
 use proptest::prelude::*;
 use proptest::{collection::vec, option::of, sample::select};
@@ -32,6 +32,12 @@ fn query() -> impl Strategy<Value = Query> {
         (name(), name(), of(select(PathState::ALL)))
             .prop_map(|(peer, port, state)| Query::Paths(PathFilter { peer, port, state })),
         session.prop_map(Query::Sessions),
+        Just(Query::Rules),
+        (any::<u8>(), any::<[u16; 3]>(), 0u8..64).prop_map(|(p, [a, b, size], dscp)| {
+            let end = |port| std::net::SocketAddr::from(([10, 1, 0, 7], port));
+            let protocol = Protocol(p);
+            Query::Flow(FlowQuery { protocol, source: end(a), destination: end(b), size, dscp })
+        }),
         Just(Query::Drops),
         Just(Query::Runtime),
     ]
@@ -96,7 +102,7 @@ fn errors_are_sentences_that_name_the_fix() {
         (r#"{"v":1,"cmd":"halt"}"#, r#""cmd" must be one of: show, drain"#),
         (
             r#"{"v":1,"cmd":"show","what":"routes"}"#,
-            r#""what" must be one of: ports, peers, paths, sessions, drops, runtime"#,
+            r#""what" must be one of: ports, peers, paths, sessions, rules, flow, drops, runtime"#,
         ),
         (
             r#"{"v":1,"cmd":"show","what":"paths","state":"alive"}"#,
@@ -130,4 +136,32 @@ fn the_longest_line_is_the_limit() {
     assert!(parse_request(&line).is_ok());
     line.push(b' ');
     assert_eq!(parse_request(&line), Err(RequestError::TooLarge));
+}
+
+#[test]
+fn changes_of_rules_round_trip() {
+    let text = || "rule = [{ mode = \"drop\" }]\n".to_owned();
+    for change in [
+        RulesChange::Load { text: text() },
+        RulesChange::Add { text: text(), at: None },
+        RulesChange::Add { text: text(), at: Some(3) },
+        RulesChange::Replace { name: "a".into(), text: text() },
+        RulesChange::Del { name: "a".into() },
+    ] {
+        let line = Command::Rules(change.clone()).to_line().expect("writes");
+        assert!(!line.contains('\n'));
+        assert_eq!(parse_request(line.as_bytes()), Ok(Command::Rules(change)));
+    }
+    let line = Command::Reload.to_line().expect("writes");
+    assert_eq!(parse_request(line.as_bytes()), Ok(Command::Reload));
+    for wrong in [
+        r#"{"v":1,"cmd":"rules"}"#,
+        r#"{"v":1,"cmd":"rules","op":"drop"}"#,
+        r#"{"v":1,"cmd":"rules","op":"del","name":"a","text":"b"}"#,
+    ] {
+        assert!(
+            matches!(parse_request(wrong.as_bytes()), Err(RequestError::Filter { .. })),
+            "{wrong}"
+        );
+    }
 }

@@ -7,16 +7,20 @@ mod peer;
 mod port;
 mod protocol;
 mod report;
+mod rule;
 mod section;
 mod values;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::Config;
+use crate::config::{Config, Port};
 use crate::error::ConfigErrors;
 use crate::machine::Machine;
-use crate::schema::{API, DISCOVERY, EAL, LCORES, MPIP, NODE, PEER, PORT, SCHEMA, SectionSchema};
+use crate::rule::Rule;
+use crate::schema::{
+    API, DISCOVERY, EAL, LCORES, MPIP, NODE, PEER, PORT, RULE, SCHEMA, SectionSchema,
+};
 use crate::suggest::nearest;
 use crate::types::is_plain;
 use report::{Problem, Report};
@@ -139,6 +143,8 @@ fn sections(report: &Report<'_>, document: &DeTable<'_>, machine: &Machine) -> O
         .map(|s| peer::peer(s, mpip.value.base_port))
         .collect();
 
+    let rules: Vec<_> = read_rules(report, document);
+
     cross::lanes(&mpip, &lcores.value);
     if !guessed.contains(&"port") {
         cross::roles(report, &ports);
@@ -147,6 +153,10 @@ fn sections(report: &Report<'_>, document: &DeTable<'_>, machine: &Machine) -> O
     cross::ports(&ports);
     cross::peers(&peers, &ports, &node, &mpip.value);
     cross::discovery(&discovery, &peers);
+    let sure = |p: &Read<'_, Port>| p.section.usable("name") && p.section.usable("role");
+    let names: Vec<_> = ports.iter().map(|p| (p.value.name.as_str(), p.value.role)).collect();
+    let sure = ports.iter().all(sure) && !guessed.contains(&"port") && !names.is_empty();
+    rule::cross(&rules, sure.then_some(&names));
 
     Some(Config {
         node: node.value,
@@ -157,7 +167,33 @@ fn sections(report: &Report<'_>, document: &DeTable<'_>, machine: &Machine) -> O
         peers: peers.into_iter().map(|p| p.value).collect(),
         mpip: mpip.value,
         discovery: discovery.value,
+        rules: rules.into_iter().map(|r| r.value).collect(),
     })
+}
+
+fn read_rules<'d>(report: &'d Report<'d>, document: &'d DeTable<'d>) -> Vec<Read<'d, Rule>> {
+    let sections = repeated(report, document, &RULE).into_iter().enumerate();
+    sections.map(|(i, section)| rule::rule(section, i)).collect()
+}
+
+/// Reads a text that has nothing but `[[rule]]` sections, for these ports.
+pub(crate) fn rules(text: &str, file: &str, ports: &[Port]) -> Result<Vec<Rule>, ConfigErrors> {
+    let report = Report::new(file, text);
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        syntax_errors(&report, text, &syntax);
+        return Err(report.into_errors());
+    }
+    let document = document.get_ref();
+    for (key, _) in document.iter().filter(|(key, _)| key.get_ref() != RULE.name) {
+        let problem = Problem::new("is no rule", "leave nothing but [[rule]] sections");
+        report.push(report.line(key.span().start), key.get_ref(), "", problem);
+    }
+    let rules = read_rules(&report, document);
+    let names: Vec<_> = ports.iter().map(|p| (p.name.as_str(), p.role)).collect();
+    rule::cross(&rules, Some(&names));
+    let rules: Vec<Rule> = rules.into_iter().map(|r| r.value).collect();
+    if report.is_clean() { Ok(rules) } else { Err(report.into_errors()) }
 }
 
 /// Complains about what is no section, and says which sections were probably meant.
@@ -175,11 +211,7 @@ fn unknown_sections(report: &Report<'_>, document: &DeTable<'_>) -> Vec<&'static
             DeValue::Array(a) => a.iter().any(|v| v.get_ref().is_table()),
             _ => false,
         };
-        if name == "rule" || name == "rules" {
-            let problem =
-                Problem::new("rules are not supported by this version", "remove every [[rule]]");
-            report.push(line, name, "", problem);
-        } else if is_section {
+        if is_section {
             let meant = nearest(name, &names).and_then(|n| SCHEMA.iter().find(|s| s.name == n));
             let fix = if let Some(s) = meant {
                 guessed.push(s.name);

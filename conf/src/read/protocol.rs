@@ -43,12 +43,17 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
     let wire_ports = wire_ports.unwrap_or(PortRange::WIRE);
     port_ranges(&section, base_port, lanes, wire_ports, query_port);
 
+    // Its message has no more than the paper's, and so have the defaults.
+    let paper = section.optional("paper_mode", "false", values::boolean).unwrap_or(false);
+
     let scheduler = section.optional("scheduler", "\"wrr\"", values::keyword);
     let weight_step = section.optional("weight_step", "10", |v| values::integer(v, 1, 1000));
     let weight_period = time(&section, "weight_period", ms(100), ms(10), s(10));
     let delay_min = section.optional("delay_min", "\"windowed\"", values::keyword);
 
     let reorder = section.optional("reorder", "\"on\"", |v| values::switch("reorder", v));
+    let reorder_other =
+        section.optional("reorder_other", "\"off\"", |v| values::switch("reorder_other", v));
     let reorder_packets =
         section.optional("reorder_packets", "1024", |v| values::integer(v, 10, 4096));
     let reorder_max_hold = time(&section, "reorder_max_hold", ms(100), ms(5), ms(400));
@@ -62,7 +67,8 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
     let max_sessions =
         section.optional("max_sessions", "65536", |v| values::integer(v, 64, 1 << 24));
     let session_timeout_udp = time(&section, "session_timeout_udp", s(120), s(1), DAY);
-    let session_timeout_tcp = time(&section, "session_timeout_tcp", s(7440), s(1), 7 * DAY);
+    let tcp_default = s(if paper { 120 } else { 7440 });
+    let session_timeout_tcp = time(&section, "session_timeout_tcp", tcp_default, s(1), 7 * DAY);
     let session_timeout_closing = time(&section, "session_timeout_closing", s(10), s(1), s(240));
 
     let heartbeat = time(&section, "heartbeat", ms(10), ms(1), s(1));
@@ -91,12 +97,13 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         lanes,
         wire_ports,
         query_port,
-        scheduler: scheduler.unwrap_or(Scheduler::Wrr),
+        scheduler: scheduler.unwrap_or(if paper { Scheduler::Paper } else { Scheduler::Wrr }),
         weight_step: weight_step.unwrap_or(10),
         weight_period,
-        delay_min: delay_min.unwrap_or(DelayMin::Windowed),
+        delay_min: delay_min.unwrap_or(if paper { DelayMin::AllTime } else { DelayMin::Windowed }),
         reorder: reorder.unwrap_or(Switch::On),
-        reorder_packets: reorder_packets.unwrap_or(1024),
+        reorder_other: reorder_other.unwrap_or(Switch::Off),
+        reorder_packets: reorder_packets.unwrap_or(if paper { 100 } else { 1024 }),
         reorder_max_hold,
         oversized: oversized.unwrap_or(Oversized::Icmp),
         aqm: aqm.unwrap_or(Aqm::Codel),
@@ -109,7 +116,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         heartbeat,
         heartbeat_idle,
         path_silence,
-        paper_mode: section.optional("paper_mode", "false", values::boolean).unwrap_or(false),
+        paper_mode: paper,
         seed: section.optional("seed", "1", |v| values::integer(v, 0, i128::from(i64::MAX))),
     };
     Read { value, section }

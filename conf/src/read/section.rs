@@ -88,6 +88,11 @@ impl<'d> Section<'d> {
         self.raw(key).is_some_and(|v| v.get_ref().is_array())
     }
 
+    /// Whether the key holds a list without elements.
+    pub(crate) fn is_empty_list(&self, key: &str) -> bool {
+        self.raw(key).and_then(|v| v.get_ref().as_array()).is_some_and(|a| a.is_empty())
+    }
+
     /// Marks every key: the section as a whole could not be read, which has been reported.
     pub(crate) fn distrust_all(&self) {
         self.bad.borrow_mut().extend(self.schema.keys);

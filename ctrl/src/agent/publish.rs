@@ -110,7 +110,7 @@ impl Agent {
                         self.version,
                         peer.epoch.unwrap_or(0),
                         peer.lanes,
-                        !discovered,
+                        !discovered && self.cfg.params.sequence_block,
                         paths,
                     );
                     v.discovered = discovered;

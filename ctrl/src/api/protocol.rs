@@ -7,14 +7,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::query::{Query, SessionQuery};
-use crate::status::{DropStatus, PathStatus, PeerStatus, PortStatus, RuntimeStatus, SessionPage};
+use super::query::{Query, RulesChange, SessionQuery};
+use crate::status::{
+    ChangeStatus, DropStatus, FlowStatus, PathStatus, PeerStatus, PortStatus, RulesStatus,
+    RuntimeStatus, SessionPage,
+};
 
 /// Version of requests and answers. A change that an older reader would misread gets a new number.
 pub const VERSION: u32 = 1;
 
-/// Longest request line, bytes, without the newline.
-pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// Longest request line, bytes, without the newline: a routing table of thousands of rules.
+pub const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +26,10 @@ pub enum Command {
     Show(Query),
     /// Do what SIGTERM does: take no new sessions, end when the last one has ended.
     Drain,
+    /// Read the routing table of the configuration file again, as SIGHUP does.
+    Reload,
+    /// Change the routing table.
+    Rules(RulesChange),
 }
 
 impl Command {
@@ -32,13 +39,18 @@ impl Command {
     /// When a value cannot be written as JSON; the present types always can.
     pub fn to_line(&self) -> serde_json::Result<String> {
         let mut object = match self {
-            Self::Drain => Map::new(),
+            Self::Drain | Self::Reload => Map::new(),
+            Self::Rules(change) => match serde_json::to_value(change)? {
+                Value::Object(object) => object,
+                _ => Map::new(),
+            },
             Self::Show(query) => {
                 let filters = match query {
                     Query::Ports(f) | Query::Peers(f) => serde_json::to_value(f)?,
                     Query::Paths(f) => serde_json::to_value(f)?,
                     Query::Sessions(f) => serde_json::to_value(f)?,
-                    Query::Drops | Query::Runtime => Value::Null,
+                    Query::Flow(f) => serde_json::to_value(f)?,
+                    Query::Rules | Query::Drops | Query::Runtime => Value::Null,
                 };
                 let mut object = match filters {
                     Value::Object(object) => object,
@@ -51,6 +63,8 @@ impl Command {
         let cmd = match self {
             Self::Show(_) => "show",
             Self::Drain => "drain",
+            Self::Reload => "reload",
+            Self::Rules(_) => "rules",
         };
         object.insert("v".into(), VERSION.into());
         object.insert("cmd".into(), cmd.into());
@@ -92,7 +106,7 @@ pub enum RequestError {
     #[error("this daemon speaks version {VERSION} of the protocol, not {0}")]
     Version(u64),
     /// No usable `cmd`.
-    #[error("\"cmd\" must be one of: show, drain")]
+    #[error("\"cmd\" must be one of: show, drain, reload, rules")]
     Cmd,
     /// No usable `what`.
     #[error("\"what\" must be one of: {}", Query::WORDS.join(", "))]
@@ -147,6 +161,8 @@ pub fn parse_request(line: &[u8]) -> Result<Command, RequestError> {
     match object.remove("cmd").as_ref().and_then(Value::as_str) {
         Some("show") => parse_query(object).map(Command::Show),
         Some("drain") => filters::<NoFilter>("drain", object).map(|_| Command::Drain),
+        Some("reload") => filters::<NoFilter>("reload", object).map(|_| Command::Reload),
+        Some("rules") => filters("rules", object).map(Command::Rules),
         _ => Err(RequestError::Cmd),
     }
 }
@@ -164,6 +180,8 @@ fn parse_query(mut object: Map<String, Value>) -> Result<Query, RequestError> {
             }
             Query::Sessions(q)
         }
+        Some("rules") => filters::<NoFilter>("rules", object).map(|_| Query::Rules)?,
+        Some("flow") => Query::Flow(filters("flow", object)?),
         Some("drops") => filters::<NoFilter>("drops", object).map(|_| Query::Drops)?,
         Some("runtime") => filters::<NoFilter>("runtime", object).map(|_| Query::Runtime)?,
         _ => return Err(RequestError::What),
@@ -233,6 +251,12 @@ pub enum Answer {
     Paths(Vec<PathStatus>),
     /// To [`Query::Sessions`].
     Sessions(SessionPage),
+    /// To [`Query::Rules`].
+    Rules(RulesStatus),
+    /// To [`Query::Flow`].
+    Flow(Box<FlowStatus>),
+    /// The routing table was changed.
+    Changed(ChangeStatus),
     /// To [`Query::Drops`].
     Drops(Vec<DropStatus>),
     /// To [`Query::Runtime`]. Boxed: it is the one large variant.
@@ -250,6 +274,9 @@ impl Answer {
             Self::Peers(_) => "peers",
             Self::Paths(_) => "paths",
             Self::Sessions(_) => "sessions",
+            Self::Rules(_) => "rules",
+            Self::Flow(_) => "flow",
+            Self::Changed(_) => "changed",
             Self::Drops(_) => "drops",
             Self::Runtime(_) => "runtime",
             Self::Accepted => "accepted",
@@ -343,6 +370,9 @@ pub fn parse_answer(line: &[u8]) -> Result<Result<Answer, ErrorBody>, AnswerErro
         Some("peers") => Answer::Peers(data(line)?),
         Some("paths") => Answer::Paths(data(line)?),
         Some("sessions") => Answer::Sessions(data(line)?),
+        Some("rules") => Answer::Rules(data(line)?),
+        Some("flow") => Answer::Flow(data(line)?),
+        Some("changed") => Answer::Changed(data(line)?),
         Some("drops") => Answer::Drops(data(line)?),
         Some("runtime") => Answer::Runtime(data(line)?),
         Some("accepted") => Answer::Accepted,

@@ -4,6 +4,7 @@
 use ipnet::IpNet;
 use mpip_core::ids::SessionId;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 use crate::status::{
     PathState, PathStatus, Protocol, SessionPage, SessionState, SessionStatus, TupleStatus,
@@ -20,6 +21,10 @@ pub enum Query {
     Paths(PathFilter),
     /// One page of the sessions.
     Sessions(SessionQuery),
+    /// The routing table.
+    Rules,
+    /// What becomes of a flow.
+    Flow(FlowQuery),
     /// Drops by reason.
     Drops,
     /// The daemon as a whole.
@@ -29,7 +34,7 @@ pub enum Query {
 impl Query {
     /// Every word that `what` may be.
     pub const WORDS: &'static [&'static str] =
-        &["ports", "peers", "paths", "sessions", "drops", "runtime"];
+        &["ports", "peers", "paths", "sessions", "rules", "flow", "drops", "runtime"];
 
     /// The word in the request's `what`.
     #[must_use]
@@ -39,10 +44,69 @@ impl Query {
             Self::Peers(_) => "peers",
             Self::Paths(_) => "paths",
             Self::Sessions(_) => "sessions",
+            Self::Rules => "rules",
+            Self::Flow(_) => "flow",
             Self::Drops => "drops",
             Self::Runtime => "runtime",
         }
     }
+}
+
+/// A flow as our LAN sends it, and a packet of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowQuery {
+    /// IP protocol.
+    pub protocol: Protocol,
+    /// Our host; port 0 where the protocol has none.
+    pub source: SocketAddr,
+    /// The host behind the peer.
+    pub destination: SocketAddr,
+    /// Length of the IP packet, bytes.
+    #[serde(default = "FlowQuery::default_size")]
+    pub size: u16,
+    /// Its code point.
+    #[serde(default)]
+    pub dscp: u8,
+}
+
+impl FlowQuery {
+    /// A packet as large as most that matter.
+    #[must_use]
+    pub const fn default_size() -> u16 {
+        1400
+    }
+}
+
+/// A change of the routing table while it is in use. `text` is TOML of `[[rule]]` sections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RulesChange {
+    /// These rules instead of all others.
+    Load {
+        /// The rules.
+        text: String,
+    },
+    /// These rules too.
+    Add {
+        /// The rules.
+        text: String,
+        /// Place of the first, from 1; behind all others when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<u32>,
+    },
+    /// These rules in place of one.
+    Replace {
+        /// The one.
+        name: String,
+        /// The rules.
+        text: String,
+    },
+    /// One rule less.
+    Del {
+        /// Which.
+        name: String,
+    },
 }
 
 /// Selects by name; all when absent.

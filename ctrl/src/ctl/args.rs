@@ -1,5 +1,6 @@
 //! The command line of `mpipctl`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use mpip_core::ids::SessionId;
 
-use crate::api::query::{NameFilter, PathFilter, Query, SessionQuery, parse_session_id};
+use crate::api::query::{FlowQuery, NameFilter, PathFilter, Query, SessionQuery, parse_session_id};
 use crate::status::{PathState, Protocol, SessionState};
 
 /// Where daemons put their sockets.
@@ -20,6 +21,8 @@ Examples:
   mpipctl show paths --peer hub --detail  every figure of each path to the peer 'hub'
   mpipctl show sessions --address 10.1.0.7 --protocol tcp
   mpipctl show drops                      what was dropped, and why
+  mpipctl show rules                      the routing table, and what went by each rule
+  mpipctl explain flow 10.1.0.7:40000 10.2.0.9:443 tcp
   mpipctl show runtime --json | jq '.workers[].busy_percent'
   mpipctl --socket /run/mpipd/edge.sock show peers
 
@@ -51,10 +54,110 @@ pub enum Action {
         #[command(subcommand)]
         what: What,
     },
+    /// Say what becomes of packets of a flow: rule, mode, paths
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Explain {
+        /// What to explain.
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// Change the routing table while it is in use; lost at the next start or reload
+    #[command(
+        subcommand_required = true,
+        arg_required_else_help = true,
+        after_help = "\
+A RULE is what stands in a [[rule]] section of the configuration, with commas between the keys; or
+@FILE, or - for standard input, with [[rule]] sections. Everything is checked before anything changes.
+
+Examples:
+  mpipctl rules add 'name = \"ssh\", protocol = \"tcp\", destination_port = 22, mode = \"single\"' --at 1
+  mpipctl rules replace ssh 'name = \"ssh\", destination_port = 22, mode = \"protected\"'
+  mpipctl rules del ssh
+  mpipctl rules load /etc/mpipd/rules.toml"
+    )]
+    Rules {
+        /// What to do.
+        #[command(subcommand)]
+        what: RulesAction,
+    },
+    /// Read the [[rule]] sections of the configuration file again (as SIGHUP does)
+    Reload {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Let the daemon finish: no new sessions, and it ends when the last session has ended (as SIGTERM does)
     Drain,
     /// Print the versions of mpipctl and of the daemon, if one runs
     Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to explain.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// A flow as our LAN sends it
+    #[command(after_help = "Examples:
+  mpipctl explain flow 10.1.0.7:40000 10.2.0.9:443 tcp
+  mpipctl explain flow 10.1.0.7:0 10.2.0.9:0 icmp --size 84 --json")]
+    Flow {
+        /// Our host and port
+        source: SocketAddr,
+        /// The host behind the peer and its port
+        destination: SocketAddr,
+        /// tcp, udp, icmp, icmpv6 or an IP protocol number
+        protocol: Protocol,
+        /// Length of the IP packet, bytes
+        #[arg(long, value_name = "BYTES", default_value_t = FlowQuery::default_size())]
+        size: u16,
+        /// Differentiated services code point of the packet
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..64))]
+        dscp: u8,
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Changes of the routing table.
+#[derive(Debug, Subcommand)]
+pub enum RulesAction {
+    /// Add rules, behind all others or at a place
+    Add {
+        /// The rule, or @FILE
+        rule: String,
+        /// Place of the new rule, from 1
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        at: Option<u32>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a rule away
+    Del {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a rule in place of another
+    Replace {
+        /// Name of the other
+        name: String,
+        /// The rule, or @FILE
+        rule: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put the rules of a file in place of all others
+    Load {
+        /// The file; - is standard input
+        file: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -117,6 +220,15 @@ Examples:
   mpipctl show sessions --id 2a600001 --detail     the same id names it on the other gateway
   mpipctl show sessions --all --json > sessions.json")]
     Sessions(Box<SessionArgs>),
+    /// Rules: which packets take which paths, and what went by each
+    #[command(after_help = "Examples:
+  mpipctl show rules --watch
+  mpipctl show rules --detail             with every condition")]
+    Rules {
+        /// Output.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Dropped packets by reason, with an explanation of each
     #[command(after_help = "Examples:
   mpipctl show drops --watch 5            what is being dropped now (column NEW)
@@ -229,6 +341,7 @@ impl From<What> for Show {
                     SessionQuery { id, peer, protocol, address, port, state, offset, limit };
                 (Query::Sessions(query), output)
             }
+            What::Rules { output } => (Query::Rules, output),
             What::Drops { all, output } => {
                 all_drops = all;
                 (Query::Drops, output)
@@ -236,6 +349,14 @@ impl From<What> for Show {
             What::Runtime { output } => (Query::Runtime, output),
         };
         Self { query, want_sessions, all_drops, output }
+    }
+}
+
+impl From<Explain> for Show {
+    fn from(what: Explain) -> Self {
+        let Explain::Flow { source, destination, protocol, size, dscp, output } = what;
+        let query = Query::Flow(FlowQuery { protocol, source, destination, size, dscp });
+        Self { query, want_sessions: 0, all_drops: false, output }
     }
 }
 

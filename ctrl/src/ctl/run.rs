@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{Action, Cli, SOCKET_DIR, Show};
+use super::args::{Action, Cli, RulesAction, SOCKET_DIR, Show};
 use super::show::{self, Layout};
 use super::table::{Style, Tone};
 use crate::api::client::{Client, ClientError};
 use crate::api::protocol::{self, Answer, Command};
-use crate::api::query::{Query, SessionQuery};
+use crate::api::query::{Query, RulesChange, SessionQuery};
 use crate::status::{DropStatus, RuntimeStatus, SessionPage};
 
 /// Why `mpipctl` failed.
@@ -54,6 +54,14 @@ pub enum CtlError {
         /// The name.
         name: String,
     },
+    /// What is to be sent cannot be read.
+    #[error("cannot read {}: {source}", .file.display())]
+    Input {
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -72,7 +80,7 @@ impl CtlError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::SeveralSockets(_) => 2,
+            Self::SeveralSockets(_) | Self::Input { .. } => 2,
             Self::NoSocket { .. } | Self::Directory { .. } => 3,
             Self::Client(e) if e.is_connect() => 3,
             _ => 1,
@@ -107,8 +115,28 @@ pub async fn run(cli: Cli, out: &mut impl Write, screen: Screen) -> Result<(), C
                 other => Err(CtlError::Mismatch { got: other.word(), asked: "drain" }),
             }
         }
-        Action::Show { what } => {
-            let show = Show::from(what);
+        Action::Reload { json } => change(&socket?, &Command::Reload, json, out).await,
+        Action::Rules { what } => {
+            let (change_of, json) = match what {
+                RulesAction::Add { rule, at, json } => {
+                    (RulesChange::Add { text: rule_text(&rule)?, at }, json)
+                }
+                RulesAction::Del { name, json } => (RulesChange::Del { name }, json),
+                RulesAction::Replace { name, rule, json } => {
+                    (RulesChange::Replace { name, text: rule_text(&rule)? }, json)
+                }
+                RulesAction::Load { file, json } => {
+                    (RulesChange::Load { text: read_rules(&file)? }, json)
+                }
+            };
+            change(&socket?, &Command::Rules(change_of), json, out).await
+        }
+        Action::Show { .. } | Action::Explain { .. } => {
+            let show = match cli.action {
+                Action::Explain { what } => Show::from(what),
+                Action::Show { what } => Show::from(what),
+                _ => return Ok(()),
+            };
             let socket = socket?;
             match show.output.watch {
                 None => {
@@ -121,6 +149,46 @@ pub async fn run(cli: Cli, out: &mut impl Write, screen: Screen) -> Result<(), C
             }
         }
     }
+}
+
+/// Asks for a change and says what it came to.
+async fn change(
+    socket: &Path,
+    command: &Command,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), CtlError> {
+    let mut client = Client::connect(socket).await?;
+    match client.call(command).await? {
+        Answer::Changed(done) if json => out.write_all(json_text(&done, false)?.as_bytes())?,
+        Answer::Changed(done) => {
+            let (n, s) = (done.rules, if done.rules == 1 { "" } else { "s" });
+            writeln!(out, "{n} rule{s} in use.")?;
+            if let Some(note) = done.note {
+                writeln!(out, "Note: {note}.")?;
+            }
+        }
+        other => return Err(CtlError::Mismatch { got: other.word(), asked: "changed" }),
+    }
+    Ok(out.flush()?)
+}
+
+/// A rule from the command line as TOML, or what is in the file that it names.
+fn rule_text(rule: &str) -> Result<String, CtlError> {
+    match rule.strip_prefix('@') {
+        Some(file) => read_rules(Path::new(file)),
+        None if rule == "-" => read_rules(Path::new("-")),
+        None => Ok(format!("rule = [{{ {rule} }}]")),
+    }
+}
+
+fn read_rules(file: &Path) -> Result<String, CtlError> {
+    let text = if file == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.map_err(|source| CtlError::Input { file: file.to_owned(), source })
 }
 
 /// The only `*.sock` in `dir`.
@@ -216,7 +284,9 @@ fn render(
         Answer::Sessions(page) => show::sessions(page, layout),
         Answer::Drops(rows) => show::drops(rows, before, show.all_drops, layout),
         Answer::Runtime(r) => show::runtime(r, style),
-        Answer::Accepted => {
+        Answer::Rules(rules) => show::rules(rules, layout),
+        Answer::Flow(flow) => show::flow(flow, style),
+        Answer::Accepted | Answer::Changed(_) => {
             return Err(CtlError::Mismatch { got: answer.word(), asked: show.query.word() });
         }
     })

@@ -7,9 +7,9 @@ use super::units::{
     NONE, age, bit_rate, bytes, count, micros, or_none, packet_rate, percent, signed_count,
 };
 use crate::status::{
-    DaemonState, DropStatus, MempoolStatus, PathState, PathStatus, PeerState, PeerStatus,
-    PortStatus, RingStatus, RuntimeStatus, SessionPage, SessionState, SessionStatus, VerdictStatus,
-    WorkerStatus,
+    DaemonState, DropStatus, FlowPath, FlowStatus, FlowToPeer, MempoolStatus, PathState,
+    PathStatus, PeerState, PeerStatus, PortStatus, RingStatus, RuleStatus, RulesStatus,
+    RuntimeStatus, SessionPage, SessionState, SessionStatus, VerdictStatus, WorkerStatus,
 };
 
 /// How rows are laid out.
@@ -226,6 +226,117 @@ pub fn sessions(page: &SessionPage, layout: Layout) -> String {
             }
         }
     };
+    out
+}
+
+const RULES: &[Column<RuleStatus>] = &[
+    Column::right("#", |r| Cell::new(or_none(r.position, |p| p.to_string()))),
+    Column::left("RULE", |r| Cell::new(&r.name)),
+    Column::left("PACKETS THAT MATCH", |r| Cell::new(conditions(r))),
+    Column::detail("DESTINATION", |r| Cell::new(&r.destination)),
+    Column::detail("DESTINATION PORT", |r| Cell::new(&r.destination_port)),
+    Column::detail("SOURCE", |r| Cell::new(&r.source)),
+    Column::detail("SOURCE PORT", |r| Cell::new(&r.source_port)),
+    Column::detail("PROTOCOL", |r| Cell::new(&r.protocol)),
+    Column::detail("DSCP", |r| Cell::new(&r.dscp)),
+    Column::detail("SIZE", |r| Cell::new(format!("{} B", r.size))),
+    Column::detail("OPENED BY", |r| Cell::new(&r.direction)),
+    Column::left("MODE", |r| Cell::new(&r.mode)),
+    Column::left("PATHS", |r| Cell::new(&r.paths)),
+    Column::left("SCHEDULER", |r| Cell::new(r.scheduler.as_deref().unwrap_or(NONE))),
+    Column::detail("IN ORDER", |r| {
+        Cell::new(or_none(r.reorder, |o| if o { "on" } else { "off" }.to_owned()))
+    }),
+    Column::right("PACKETS", |r| Cell::new(count(r.packets))),
+    Column::right("BYTES", |r| Cell::new(bytes(r.bytes))),
+    Column::right("COPIES", |r| Cell::new(count(r.copies))),
+];
+
+/// The conditions that a rule has, in one line.
+fn conditions(r: &RuleStatus) -> String {
+    if r.position.is_none() {
+        return "all others".to_owned();
+    }
+    let named = [
+        ("", &r.protocol),
+        ("from ", &r.source),
+        ("from port ", &r.source_port),
+        ("to ", &r.destination),
+        ("to port ", &r.destination_port),
+        ("size ", &r.size),
+        ("DSCP ", &r.dscp),
+    ];
+    let mut all: Vec<String> = named
+        .iter()
+        .filter(|(_, value)| *value != "*")
+        .map(|(name, value)| format!("{name}{value}"))
+        .collect();
+    if r.direction != "any" {
+        all.push(format!("opened {}", r.direction));
+    }
+    if all.is_empty() { "all".to_owned() } else { all.join(", ") }
+}
+
+/// The routing table.
+#[must_use]
+pub fn rules(status: &RulesStatus, layout: Layout) -> String {
+    let mut out = layout.rows(RULES, &status.rules);
+    if status.edited {
+        out.push_str("\nChanged since the file was read; lost at the next start or reload.\n");
+    }
+    out
+}
+
+const FLOW: &[Column<FlowStatus>] = &[
+    Column::left("FLOW", |f| {
+        let t = &f.flow;
+        Cell::new(format!("{} {} → {}", t.protocol, t.source, t.destination))
+    }),
+    Column::left("PACKET", |f| Cell::new(format!("{} B, DSCP {}", f.size_bytes, f.dscp))),
+];
+
+const FLOW_TO_PEER: &[Column<FlowToPeer>] = &[
+    Column::left("PEER", |p| Cell::new(&p.name)),
+    Column::left("SESSION", |p| match &p.session {
+        Some(id) => Cell::new(format!("{id}, {} packets sent", count(p.sent_packets))),
+        None => Cell::new("none yet"),
+    }),
+    Column::left("OPENED BY", |p| {
+        Cell::new(if p.direction == "out" { "our LAN" } else { "the peer's LAN" })
+    }),
+    Column::left("RULES IN QUESTION", |p| joined(&p.candidates)),
+    Column::left("RULE", |p| Cell::new(format!("{} ({})", p.rule.name, conditions(&p.rule)))),
+    Column::left("MODE", |p| Cell::new(format!("{}, paths: {}", p.rule.mode, p.rule.paths))),
+    Column::left("SCHEDULER", |p| Cell::new(p.rule.scheduler.as_deref().unwrap_or(NONE))),
+    Column::left("IN ORDER", |p| {
+        Cell::new(or_none(p.ordered, |o| if o { "yes" } else { "no" }.to_owned()))
+    }),
+];
+
+const FLOW_PATHS: &[Column<FlowPath>] = &[
+    Column::right("PATH", |p| Cell::new(p.local_id.to_string())),
+    Column::left("PORT", |p| Cell::new(&p.port)),
+    Column::left("LIVE", |p| match p.live {
+        true => Cell::new("yes").tone(Tone::Good),
+        false => Cell::new("no").tone(Tone::Bad),
+    }),
+    Column::left("CHOSEN", |p| Cell::new(if p.chosen { "yes" } else { "no" })),
+    Column::right("WEIGHT", |p| Cell::new(p.weight.to_string())),
+    Column::right("DELAY", |p| Cell::new(or_none(p.delay_us, relative))),
+    Column::right("NEXT 100 PACKETS", |p| Cell::new(count(p.next_packets.into()))),
+];
+
+/// What becomes of a flow.
+#[must_use]
+pub fn flow(f: &FlowStatus, style: Style) -> String {
+    let mut out = details(FLOW, std::slice::from_ref(f), style);
+    let Some(peer) = &f.peer else {
+        out.push_str("It goes to no peer: plain IP, as the kernel routes it.\n");
+        return out;
+    };
+    out.push_str(&details(FLOW_TO_PEER, std::slice::from_ref(peer), style));
+    out.push('\n');
+    out.push_str(&table(FLOW_PATHS, &peer.paths, style));
     out
 }
 

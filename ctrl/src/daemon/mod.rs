@@ -3,6 +3,8 @@
 //! One tokio current-thread runtime. Nothing here is on the packet path: workers talk to it through
 //! rings and read what it publishes.
 
+mod explain;
+mod policy;
 mod setup;
 mod slowpath;
 mod status;
@@ -14,9 +16,10 @@ use crate::api::server::{Call, Limits, Refusal, Server};
 use crate::api::socket::{ApiSocket, BindError};
 use crate::kernel::{Kernel, KernelError};
 use crate::status::{
-    DropStatus, MempoolStatus, RingStatus, RuntimeStatus, VerdictStatus, WorkerStatus,
+    ChangeStatus, DropStatus, MempoolStatus, RingStatus, RuntimeStatus, VerdictStatus, WorkerStatus,
 };
 use dpdk::Clock;
+use explain::Explaining;
 use mpip_conf::Config;
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::SessionQuery as RowQuery;
@@ -24,11 +27,12 @@ use mpip_core::engine::{Command, SessionBatch, SessionInfo};
 use mpip_core::time::Nanos;
 use mpip_core::verdict::VerdictCounts;
 use mpip_dataplane::{Dataplane, Devices, LcoreReading, StopReport};
+use policy::Policy;
 use serde::Serialize;
 use slowpath::SlowPath;
 use status::{PortCounters, Rates, Sources};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -106,6 +110,8 @@ struct Control {
     started: Instant,
     draining: bool,
     collecting: Vec<Collecting>,
+    explaining: Vec<Explaining>,
+    policy: Policy,
     /// Next hops to be looked for: the kernel must be asked.
     kernel_due: bool,
 }
@@ -116,7 +122,6 @@ struct Control {
 /// [`DaemonError`]; everything that was set up is taken back first.
 pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError> {
     let started = Instant::now();
-    warn_of_unused(&config);
     let seed = match config.mpip.seed {
         Some(s) => s,
         None => random_seed()?,
@@ -153,7 +158,9 @@ async fn control(
         .map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
     let macs: Vec<[u8; 6]> = devices.ports().iter().map(|p| p.mac).collect();
     let params = setup::params(&config, devices.pool_size() as usize);
-    let agent_config = setup::agent(&config, &macs, params, epoch, start.seed);
+    let policy = Policy::new(&config);
+    let rules = Arc::clone(policy.table());
+    let agent_config = setup::agent(&config, &macs, (params, rules), epoch, start.seed);
     let slow = SlowPath::open(&config, &macs, kernel).await?;
     let (agent, first) = Agent::new(agent_config, Nanos(start.clock.now()));
     let plane = match devices.start(first) {
@@ -175,6 +182,8 @@ async fn control(
         started: start.started,
         draining: false,
         collecting: Vec::new(),
+        explaining: Vec::new(),
+        policy,
         kernel_due: true,
     };
     let (calls, inbox) = tokio::sync::mpsc::channel::<Call>(8);
@@ -187,18 +196,6 @@ async fn control(
     let farewell = control.close().await;
     ended?;
     farewell
-}
-
-/// Names the keys that this version reads and does not act on.
-fn warn_of_unused(config: &Config) {
-    if config.mpip.paper_mode {
-        warn!(
-            "[mpip] paper_mode has no effect in this version; set scheduler, reorder_packets and delay_min"
-        );
-    }
-    for p in config.ports.iter().filter(|p| p.cost != 0) {
-        warn!("[[port]] {}: cost has no effect in this version", p.name);
-    }
 }
 
 fn random_seed() -> Result<u64, DaemonError> {
@@ -218,6 +215,7 @@ impl Control {
         let sys = |what| move |source| DaemonError::System { what, source };
         let mut term = signal(SignalKind::terminate()).map_err(sys("watch for SIGTERM"))?;
         let mut int = signal(SignalKind::interrupt()).map_err(sys("watch for SIGINT"))?;
+        let mut hup = signal(SignalKind::hangup()).map_err(sys("watch for SIGHUP"))?;
         let mut stop_at: Option<Instant> = None;
         loop {
             let now = self.plane.now();
@@ -226,6 +224,10 @@ impl Control {
                 biased;
                 _ = term.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
                 _ = int.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
+                _ = hup.recv() => match self.reload() {
+                    Ok(done) => info!("reloaded: {} rules", done.rules),
+                    Err(why) => warn!("not reloaded: {why}"),
+                },
                 changed = self.slow.changed() => {
                     changed?;
                     self.kernel_due = true;
@@ -257,6 +259,7 @@ impl Control {
             self.follow_kernel().await?;
         }
         self.collect_sessions();
+        self.collect_explanations();
         if self.rates.due(now) {
             self.sample(now);
         }
@@ -363,6 +366,23 @@ impl Control {
                 let _ = call.reply.send(Ok(Answer::Accepted));
                 return true;
             }
+            ApiCommand::Reload => {
+                let done = self.reload();
+                let _ = call.reply.send(done.map(Answer::Changed).map_err(Refusal));
+                return false;
+            }
+            ApiCommand::Rules(change) => {
+                let done = self.policy.change(&self.config, &change);
+                if done.is_ok() {
+                    self.publish_rules();
+                }
+                let _ = call.reply.send(done.map(Answer::Changed).map_err(Refusal));
+                return false;
+            }
+            ApiCommand::Show(Query::Flow(query)) => {
+                self.start_explaining(query, call.reply);
+                return false;
+            }
             ApiCommand::Show(Query::Sessions(query)) => {
                 self.start_collecting(query, call.reply);
                 return false;
@@ -382,10 +402,40 @@ impl Control {
             Query::Peers(_) => Answer::Peers(sources.peers()),
             Query::Paths(_) => Answer::Paths(sources.paths()),
             Query::Drops => Answer::Drops(DropStatus::list(&self.verdicts())),
-            Query::Runtime | Query::Sessions(_) => Answer::Runtime(Box::new(self.runtime())),
+            Query::Rules => Answer::Rules(self.policy.status(&self.config)),
+            Query::Runtime | Query::Sessions(_) | Query::Flow(_) => {
+                Answer::Runtime(Box::new(self.runtime()))
+            }
         };
         let _ = call.reply.send(Ok(answer));
         false
+    }
+
+    /// Reads the rules of the configuration file again; everything else waits for the next start.
+    fn reload(&mut self) -> Result<ChangeStatus, String> {
+        let mut new = Config::load(&self.config_file).map_err(|e| e.to_string())?;
+        let rules = std::mem::take(&mut new.rules);
+        let ports_differ =
+            new.ports.iter().map(|p| &p.name).ne(self.config.ports.iter().map(|p| &p.name));
+        if ports_differ {
+            return Err("the file has other ports than the daemon: restart it".to_owned());
+        }
+        self.policy.reload(&self.config, rules.clone())?;
+        self.config.rules.clear();
+        let others = new != self.config;
+        self.config.rules = rules;
+        self.publish_rules();
+        let note = others.then(|| {
+            "other sections of the file have changed too; they take effect at the next start"
+                .to_owned()
+        });
+        Ok(ChangeStatus { rules: self.config.rules.len() as u32, note })
+    }
+
+    fn publish_rules(&mut self) {
+        let rules = Arc::clone(self.policy.table());
+        self.agent.handle(self.plane.now(), Event::Rules(rules));
+        self.carry_out();
     }
 
     fn verdicts(&self) -> VerdictCounts {
@@ -407,7 +457,7 @@ impl Control {
             name: self.config.node.name.clone(),
             state: status::daemon_state(self.draining),
             config_file: self.config_file.display().to_string(),
-            scheduler: setup::scheduler_name(&self.config).to_owned(),
+            scheduler: self.config.mpip.scheduler.as_str().to_owned(),
             lanes: self.config.lanes_wanted(),
             sessions: cells.iter().map(|c| c.sessions()).sum(),
             verdicts: VerdictStatus::from(&self.verdicts()),

@@ -6,9 +6,11 @@ use mpip_conf::{Aqm, Config, DelayMin, Hugepages, IpNet, Oversized, Role, Schedu
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
+use mpip_core::rules::RuleTable;
 use mpip_core::schedule::{self, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
 use mpip_dataplane::{DataplaneConfig, Device, Idle, PortSetup};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Reorder buffers of a worker hold at most this share of its packet buffers, one in …
@@ -20,20 +22,14 @@ pub fn params(config: &Config, pool: usize) -> Params {
     let m = &config.mpip;
     let workers = config.lcores.workers.len().max(1);
     Params {
-        scheduler: match m.scheduler {
-            Scheduler::Paper => schedule::Scheduler::Paper,
-            Scheduler::Wrr => schedule::Scheduler::Wrr,
-            Scheduler::Adaptive => schedule::Scheduler::Adaptive,
-        },
+        scheduler: scheduler(m.scheduler),
         reorder: m.reorder == Switch::On,
-        reorder_other: false,
+        reorder_other: m.reorder_other == Switch::On,
+        sequence_block: !m.paper_mode,
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,
-        oversized: match m.oversized {
-            Oversized::Icmp => snapshot::Oversized::Icmp,
-            Oversized::Slice => snapshot::Oversized::Slice,
-        },
+        oversized: oversized(m.oversized),
         congestion: match m.aqm {
             Aqm::Codel => Some(CongestionParams {
                 target: m.aqm_target,
@@ -54,6 +50,28 @@ pub fn params(config: &Config, pool: usize) -> Params {
     }
 }
 
+/// The engine's word for a scheduler.
+#[must_use]
+pub const fn scheduler(s: Scheduler) -> schedule::Scheduler {
+    match s {
+        Scheduler::Paper => schedule::Scheduler::Paper,
+        Scheduler::Wrr => schedule::Scheduler::Wrr,
+        Scheduler::Adaptive => schedule::Scheduler::Adaptive,
+        Scheduler::MinRtt => schedule::Scheduler::MinRtt,
+        Scheduler::RoundRobin => schedule::Scheduler::RoundRobin,
+        Scheduler::Cost => schedule::Scheduler::Cost,
+    }
+}
+
+/// The engine's word for what becomes of large packets.
+#[must_use]
+pub const fn oversized(o: Oversized) -> snapshot::Oversized {
+    match o {
+        Oversized::Icmp => snapshot::Oversized::Icmp,
+        Oversized::Slice => snapshot::Oversized::Slice,
+    }
+}
+
 fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -63,7 +81,7 @@ fn nanos(d: Duration) -> u64 {
 pub fn agent(
     config: &Config,
     macs: &[[u8; 6]],
-    params: Params,
+    (params, rules): (Params, Arc<RuleTable>),
     epoch: u64,
     seed: u64,
 ) -> AgentConfig {
@@ -112,7 +130,7 @@ pub fn agent(
             interval: config.discovery.interval,
             expiry: config.discovery.expiry,
         }),
-        rules: std::sync::Arc::default(),
+        rules,
         params,
         weights: WeightParams { step: u32::from(m.weight_step), ..WeightParams::default() },
         estimator: match m.delay_min {
@@ -189,14 +207,4 @@ pub fn dataplane(config: &Config, clock: Clock, seed: u64) -> DataplaneConfig {
     plane.seed = seed;
     plane.pool_size = plane.pool_size.max(plane.min_pool().next_power_of_two() - 1);
     plane
-}
-
-/// The scheduler's name in the configuration.
-#[must_use]
-pub const fn scheduler_name(config: &Config) -> &'static str {
-    match config.mpip.scheduler {
-        Scheduler::Paper => "paper",
-        Scheduler::Wrr => "wrr",
-        Scheduler::Adaptive => "adaptive",
-    }
 }

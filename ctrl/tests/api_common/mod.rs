@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mpip_core::ids::SessionId;
 use mpip_core::verdict::{DropReason, Verdict, VerdictCounts};
 use mpip_ctrl::api::protocol::{Answer, Command};
-use mpip_ctrl::api::query::{Query, SessionKey};
+use mpip_ctrl::api::query::{FlowQuery, Query, RulesChange, SessionKey};
 use mpip_ctrl::api::server::{Call, Limits, Refusal, Server};
 use mpip_ctrl::api::socket::ApiSocket;
 use mpip_ctrl::status::*;
@@ -238,9 +238,109 @@ fn key(s: &SessionStatus) -> SessionKey<'_> {
     SessionKey { id: SessionId(id), peer: &s.peer, tuple: s.tuple, state: s.state }
 }
 
+pub fn rules() -> RulesStatus {
+    let any = || "*".to_owned();
+    let default = RuleStatus {
+        position: None,
+        name: "default".into(),
+        destination: any(),
+        destination_port: any(),
+        source: any(),
+        source_port: any(),
+        protocol: any(),
+        dscp: any(),
+        size: any(),
+        direction: "any".into(),
+        mode: "all".into(),
+        paths: "all".into(),
+        scheduler: Some("wrr".into()),
+        reorder: None,
+        packets: 1_234_567,
+        bytes: 987_654_321,
+        copies: 0,
+    };
+    let ssh = RuleStatus {
+        position: Some(1),
+        name: "ssh".into(),
+        destination_port: "22".into(),
+        protocol: "tcp".into(),
+        size: "0-200".into(),
+        mode: "single".into(),
+        paths: "least delay of all".into(),
+        scheduler: None,
+        packets: 12,
+        bytes: 1_104,
+        ..default.clone()
+    };
+    let alarm = RuleStatus {
+        position: Some(2),
+        name: "alarm".into(),
+        destination: "10.2.0.0/24".into(),
+        source: "10.1.0.7/32".into(),
+        dscp: "46".into(),
+        direction: "out".into(),
+        mode: "protected".into(),
+        paths: "2 of least delay of all".into(),
+        reorder: Some(true),
+        packets: 7,
+        bytes: 700,
+        copies: 5,
+        ..default.clone()
+    };
+    RulesStatus { edited: true, rules: vec![ssh, alarm, default] }
+}
+
+fn flow(q: &FlowQuery) -> FlowStatus {
+    let rule = rules().rules.swap_remove(0);
+    let path = |local_id, port: &str, chosen| FlowPath {
+        local_id,
+        port: port.into(),
+        live: true,
+        chosen,
+        weight: 640,
+        delay_us: Some(-1_250_300),
+        next_packets: if chosen { 100 } else { 0 },
+    };
+    let peer = FlowToPeer {
+        name: "hub".into(),
+        session: Some("2a600001".into()),
+        sent_packets: 1_200,
+        direction: "out".into(),
+        candidates: vec!["ssh".into(), "default".into()],
+        rule,
+        ordered: Some(true),
+        paths: vec![path(1, "wan0", true), path(2, "wan1", false)],
+    };
+    FlowStatus {
+        flow: TupleStatus { protocol: q.protocol, source: q.source, destination: q.destination },
+        size_bytes: q.size,
+        dscp: q.dscp,
+        peer: (q.destination.port() != 9).then_some(peer),
+    }
+}
+
+fn change_rules(change: &RulesChange) -> Result<Answer, Refusal> {
+    match change {
+        RulesChange::Del { name } if name != "ssh" => {
+            Err(Refusal(format!("there is no rule {name:?}")))
+        }
+        RulesChange::Add { text, .. } if !text.contains("mode") => {
+            Err(Refusal("rules:1: [rule #1] mode: missing; fix: write mode = \"single\"".into()))
+        }
+        _ => Ok(Answer::Changed(ChangeStatus {
+            rules: 3,
+            note: Some("lost at the next start".into()),
+        })),
+    }
+}
+
 /// What the control loop of the made-up daemon answers.
 pub fn answer(command: &Command) -> Result<Answer, Refusal> {
     Ok(match command {
+        Command::Reload => Answer::Changed(ChangeStatus { rules: 2, note: None }),
+        Command::Rules(change) => change_rules(change)?,
+        Command::Show(Query::Rules) => Answer::Rules(rules()),
+        Command::Show(Query::Flow(q)) => Answer::Flow(Box::new(flow(q))),
         Command::Drain => return Err(Refusal("this daemon is made up and drains nothing".into())),
         Command::Show(Query::Ports(_)) => Answer::Ports(ports()),
         Command::Show(Query::Peers(_)) => Answer::Peers(peers()),

@@ -307,6 +307,8 @@ pub struct Params {
     pub reorder: bool,
     /// Whether everything else is.
     pub reorder_other: bool,
+    /// Whether configured peers are sent the sequence block; the paper has none.
+    pub sequence_block: bool,
     /// Most packets one session's reorder buffer holds.
     pub reorder_packets: usize,
     /// Longest a packet is held, µs.
@@ -343,6 +345,7 @@ impl Default for Params {
             scheduler: Scheduler::Wrr,
             reorder: true,
             reorder_other: false,
+            sequence_block: true,
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,

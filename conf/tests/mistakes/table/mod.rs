@@ -5,6 +5,7 @@ mod node;
 mod peer;
 mod port;
 mod protocol;
+mod rule;
 mod syntax;
 
 /// One mistake: texts replaced in [`RIGHT`] (every occurrence), and the message, without "t.toml:".
@@ -16,8 +17,14 @@ pub struct Mistake {
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static Mistake> {
-    let tables =
-        [syntax::MISTAKES, node::MISTAKES, port::MISTAKES, peer::MISTAKES, protocol::MISTAKES];
+    let tables = [
+        syntax::MISTAKES,
+        node::MISTAKES,
+        port::MISTAKES,
+        peer::MISTAKES,
+        protocol::MISTAKES,
+        rule::MISTAKES,
+    ];
     tables.into_iter().flatten()
 }
 
@@ -59,4 +66,9 @@ prefixes = ["10.3.0.0/24"]
 base_port = 4500
 [discovery]
 enabled = false
+[[rule]]
+name = "voice"
+protocol = "udp"
+mode = "single"
+paths = ["wan2"]
 "#;

@@ -74,7 +74,7 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "scheduler",
         edits: &[("base_port = 4500\n", "base_port = 4500\nscheduler = \"rr\"\n")],
-        says: "36: [mpip] scheduler: \"rr\" is not one of \"paper\", \"wrr\", \"adaptive\"; fix: write \"wrr\"",
+        says: "36: [mpip] scheduler: \"rr\" is not one of \"paper\", \"wrr\", \"adaptive\", \"minrtt\", \"roundrobin\", \"cost\"; fix: write \"wrr\"",
     },
     Mistake {
         name: "weight step",

@@ -44,15 +44,7 @@ pub const MISTAKES: &[Mistake] = &[
             "[discovery]\nenabled = false\n",
             "[discovery]\nenabled = false\n[colour]\nred = 1\n",
         )],
-        says: "38: [colour]: unknown section; fix: remove it; the sections are [node], [eal], [lcores], [api], [[port]], [[peer]], [mpip], [discovery]",
-    },
-    Mistake {
-        name: "rules",
-        edits: &[(
-            "[discovery]\nenabled = false\n",
-            "[discovery]\nenabled = false\n[[rule]]\ndestination = \"0.0.0.0/0\"\n[[rule]]\n",
-        )],
-        says: "38: [rule]: rules are not supported by this version; fix: remove every [[rule]]",
+        says: "38: [colour]: unknown section; fix: remove it; the sections are [node], [eal], [lcores], [api], [[port]], [[peer]], [mpip], [discovery], [[rule]]",
     },
     Mistake {
         name: "key outside",
@@ -67,7 +59,7 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "rules in one bracket",
         edits: &[("[discovery]\nenabled = false\n", "[discovery]\nenabled = false\n[rules]\n")],
-        says: "38: [rules]: rules are not supported by this version; fix: remove every [[rule]]",
+        says: "38: [rules]: unknown section; fix: write [[rule]]",
     },
     Mistake {
         name: "one bracket",
@@ -155,7 +147,7 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "strange key",
         edits: &[("base_port = 4500\n", "base_port = 4500\ncolour = 1\n")],
-        says: "36: [mpip] colour: unknown key; fix: remove it; [mpip] has base_port, lanes, wire_ports, query_port, scheduler, weight_step, weight_period, delay_min, reorder, reorder_packets, reorder_max_hold, oversized, aqm, aqm_target, aqm_interval, max_sessions, session_timeout_udp, session_timeout_tcp, session_timeout_closing, heartbeat, heartbeat_idle, path_silence, paper_mode, seed",
+        says: "36: [mpip] colour: unknown key; fix: remove it; [mpip] has base_port, lanes, wire_ports, query_port, scheduler, weight_step, weight_period, delay_min, reorder, reorder_other, reorder_packets, reorder_max_hold, oversized, aqm, aqm_target, aqm_interval, max_sessions, session_timeout_udp, session_timeout_tcp, session_timeout_closing, heartbeat, heartbeat_idle, path_silence, paper_mode, seed",
     },
     Mistake {
         name: "american neighbours",
