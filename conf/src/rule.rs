@@ -119,7 +119,7 @@ impl Dscp {
             [b'c', b's', class] => digit(class, 7).map(|c| c << 3),
             [b'a', b'f', class, drop] => {
                 let (class, drop) = (digit(class, 4)?, digit(drop, 3)?);
-                (class > 0 && drop > 0).then(|| class << 3 | drop << 1)
+                (class > 0 && drop > 0).then_some(class << 3 | drop << 1)
             }
             _ => None,
         }

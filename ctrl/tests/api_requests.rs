@@ -98,8 +98,8 @@ fn errors_are_sentences_that_name_the_fix() {
             r#""v" must be the version of the protocol, a number; this daemon speaks 1"#,
         ),
         (r#"{"v":7}"#, "this daemon speaks version 1 of the protocol, not 7"),
-        (r#"{"v":1}"#, r#""cmd" must be one of: show, drain"#),
-        (r#"{"v":1,"cmd":"halt"}"#, r#""cmd" must be one of: show, drain"#),
+        (r#"{"v":1}"#, r#""cmd" must be one of: show, drain, reload, rules"#),
+        (r#"{"v":1,"cmd":"halt"}"#, r#""cmd" must be one of: show, drain, reload, rules"#),
         (
             r#"{"v":1,"cmd":"show","what":"routes"}"#,
             r#""what" must be one of: ports, peers, paths, sessions, rules, flow, drops, runtime"#,

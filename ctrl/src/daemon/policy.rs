@@ -218,8 +218,9 @@ fn paths(r: &Rule) -> String {
         RankBy::Delay => "least delay",
         RankBy::Rate => "most rate",
     };
-    let best =
-        |n: u8| if n == 1 { format!("{by} of {among}") } else { format!("{n} of {by} of {among}") };
+    let best = |n: u8| {
+        if n == 1 { format!("{by} of {among}") } else { format!("{n} with {by} of {among}") }
+    };
     match r.mode {
         RuleMode::Single => best(1),
         RuleMode::Protected => best(r.copies),

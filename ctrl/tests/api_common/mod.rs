@@ -280,7 +280,7 @@ pub fn rules() -> RulesStatus {
         dscp: "46".into(),
         direction: "out".into(),
         mode: "protected".into(),
-        paths: "2 of least delay of all".into(),
+        paths: "2 with least delay of all".into(),
         reorder: Some(true),
         packets: 7,
         bytes: 700,
