@@ -4,7 +4,9 @@
 //! Who knows where the peer is calls, the node with the lower id first; the other waits a moment for the
 //! call. SYN and SYN-ACK carry options like any TCP's and no data: middleboxes strip or refuse data there. Who
 //! called shows itself with the first message behind them, so a connection exists only when its source has
-//! answered from where it is, and what is half open is bounded and short-lived.
+//! answered from where it is, and what is half open is bounded and short-lived. When that bound is reached,
+//! calls are answered without keeping anything: our first number is then a keyed hash of the call, which the
+//! first message brings back (as RFC 4987 §3.6 does), so a flood of SYNs keeps nobody out.
 //!
 //! RST and FIN are hints, for anybody can send them: the path is asked at once, and is dead when nothing is
 //! heard within a moment. Written and read by the control thread; where numbers begin goes to the workers
@@ -23,12 +25,15 @@ use mpip_core::wire::Parsed;
 use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::{self, Mac};
 use mpip_core::wire::tcp::{Flags, Header};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Half-open connections, and how long they are kept.
 const MAX_HALF_OPEN: usize = 256;
 const HALF_OPEN: Duration = Duration::from_secs(5);
+/// How long one key period of the answers that are not kept lasts, ns; they are good for one to two.
+const COOKIE_PERIOD: u64 = HALF_OPEN.as_nanos() as u64;
 /// Pause between SYNs: first, and longest.
 const SYN_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// How long the node with the higher id waits to be called.
@@ -255,7 +260,10 @@ impl Agent {
                 (h.irs, h.iss, h.at) = (t.seq, iss, now);
                 iss
             }
-            None if full => return None,
+            // A crossing call keeps the number it was made with; there is one per lane of a path at most.
+            None if full && crossing.is_none() => {
+                self.cookie(now.0 / COOKIE_PERIOD, (port, p.dst), (lane, source), t.seq)
+            }
             None => {
                 let local = p.dst;
                 self.half_open.push(HalfOpen {
@@ -280,15 +288,32 @@ impl Agent {
     /// Whether a segment with a message completes a handshake of ours; then where the numbers begin.
     pub(super) fn completes(
         &self,
+        now: Nanos,
         port: PortIx,
         p: &Parsed,
         (lane, source): (Lane, SocketAddr),
     ) -> Option<(Seq, Seq)> {
         let t = p.tcp?;
-        let done = self.half_open.iter().find(|h| {
+        let kept = self.half_open.iter().any(|h| {
             (h.port, h.local, h.lane, h.source) == (port, p.dst, lane, source) && t.ack == h.iss + 1
-        })?;
-        Some((done.iss + 1, t.seq + t.seq_len()))
+        });
+        // The first segment behind the SYN proves it by itself; a later one has to be called again.
+        let period = now.0 / COOKIE_PERIOD;
+        let irs = Seq(t.seq.0.wrapping_sub(1));
+        let proves = |period| self.cookie(period, (port, p.dst), (lane, source), irs) + 1 == t.ack;
+        (kept || proves(period) || proves(period.saturating_sub(1)))
+            .then(|| (t.ack, t.seq + t.seq_len()))
+    }
+
+    /// Our first number for a call that is not kept, of a period of [`COOKIE_PERIOD`].
+    fn cookie(
+        &self,
+        period: u64,
+        here: (PortIx, IpAddr),
+        (lane, source): (Lane, SocketAddr),
+        irs: Seq,
+    ) -> Seq {
+        Seq(self.cookie_key.hash_one((period, here.0.0, here.1, lane.0, source, irs.0)) as u32)
     }
 
     /// The connection of a lane stands: the workers get its numbers.

@@ -369,7 +369,7 @@ impl Agent {
             Tlv::OwnEnd(end) => Some(*end),
             _ => None,
         });
-        let opens = if is_tcp { self.completes(port, p, (lane, remote)) } else { None };
+        let opens = if is_tcp { self.completes(now, port, p, (lane, remote)) } else { None };
         if let Some(path) = peer.find_told((port, p.dst), id, own, remote, &fits) {
             let slot = path.slot;
             if let Some((next, received)) = opens {

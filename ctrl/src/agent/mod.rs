@@ -283,6 +283,8 @@ pub struct Agent {
     discovery: Option<discovery::Discovery>,
     /// Calls that were answered and not yet confirmed.
     half_open: Vec<faketcp::HalfOpen>,
+    /// Of the answers to calls that are not kept; from the system, for others must not guess it.
+    cookie_key: std::hash::RandomState,
 }
 
 impl Agent {
@@ -308,6 +310,7 @@ impl Agent {
             counts: AgentCounts::default(),
             discovery: cfg.discovery.clone().map(discovery::Discovery::new),
             half_open: Vec::new(),
+            cookie_key: std::hash::RandomState::new(),
             cfg,
         };
         for (i, p) in agent.cfg.peers.clone().into_iter().enumerate() {
