@@ -1,45 +1,28 @@
-//! `mpip-bench demo`: every scenario once, one table, one result file, one report.
+//! `mpip-bench demo`: the scenarios of the demo once, one table, one result file, one report.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::error::{LabError, Result};
-use crate::lab::{self, Options, scenarios};
+use crate::lab::error::Result;
+use crate::lab::scenarios::{self, Scenario};
+use crate::lab::{self, Options};
 use crate::progress::Progress;
 use crate::report;
-use crate::result::{Goal, ResultFile, Row, say};
+use crate::result::{ResultFile, say};
 
-/// Runs all scenarios and writes `result.json` and `report.html` into `out`. Gives whether every goal was met.
+/// Runs the scenarios that are part of the demo and writes `result.json` and `report.html` into `out`. Gives whether every goal was met.
 ///
 /// # Errors
 /// The lab cannot be built at all, a signal came, or the files cannot be written. A scenario that fails
 /// becomes rows that say so.
 pub fn run(out: &Path, options: &Options) -> Result<bool> {
-    let planned: u64 = scenarios::ALL.iter().map(|s| s.seconds).sum();
+    let list: Vec<&Scenario> = scenarios::ALL.iter().filter(|s| s.demo).collect();
+    let planned: u64 = list.iter().map(|s| s.seconds).sum();
     let progress = Progress::new(Duration::from_secs(planned * u64::from(options.repeats)));
     let mut result = ResultFile::new("demo");
-    for scenario in scenarios::ALL {
-        match lab::run(scenario, options, &progress, &mut result) {
-            Ok(()) => progress.line(&summary(scenario.name, scenario.ids, &result)),
-            Err(e @ (LabError::NotRoot | LabError::Interrupted | LabError::MissingTool { .. })) => {
-                return Err(e);
-            }
-            Err(e) => {
-                progress.line(&format!("{}: failed: {e}", scenario.name));
-                for id in scenario.ids {
-                    result.rows.push(Row::failed(
-                        id,
-                        &e.to_string(),
-                        "mpip",
-                        "—",
-                        Goal::exactly(1.0),
-                    ));
-                }
-            }
-        }
-    }
+    lab::run_all(&list, options, &progress, &mut result)?;
     conservation_of_all(&mut result)?;
     drop(progress);
     let json = out.join("result.json");
@@ -67,11 +50,4 @@ fn conservation_of_all(result: &mut ResultFile) -> Result<()> {
         result.rows.extend(scenarios::conservation_rows("mpip, whole demo", &accounts)?);
     }
     Ok(())
-}
-
-fn summary(name: &str, ids: &[&str], result: &ResultFile) -> String {
-    let goals: Vec<bool> =
-        result.rows.iter().filter(|r| ids.contains(&r.id.as_str())).filter_map(|r| r.ok).collect();
-    let met = goals.iter().filter(|&&ok| ok).count();
-    format!("{name}: {met} of {} goals met", goals.len())
 }

@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run one scenario in network namespaces. Needs root.
+    /// Run scenarios in network namespaces: one, all about NATs, or all. Needs root.
     Lab(LabArgs),
     /// Run all scenarios, print one table, write result.json and report.html. Needs root.
     Demo {
@@ -95,7 +95,7 @@ enum Command {
 
 #[derive(Args)]
 struct LabArgs {
-    /// Scenario.
+    /// Scenario; `nat` runs all about NATs, `all` every one.
     #[arg(required_unless_present_any = ["list", "clean"])]
     scenario: Option<String>,
     /// Name the scenarios.
@@ -162,15 +162,17 @@ fn main() -> ExitCode {
 fn run_lab(args: &LabArgs) -> Result<bool, String> {
     if args.list {
         for s in scenarios::ALL {
-            result::say(&format!("{:<18} {:>3} s  {}", s.name, s.seconds, s.about));
+            let demo = if s.demo { "demo" } else { "" };
+            result::say(&format!("{:<18} {:>3} s  {demo:<4}  {}", s.name, s.seconds, s.about));
         }
+        result::say("nat: all that begin with nat-; all: every one; demo: what `make demo` runs");
         return Ok(true);
     }
     if args.list_json {
         let list: Vec<_> = scenarios::ALL
             .iter()
             .map(|s| {
-                serde_json::json!({"name": s.name, "ids": s.ids, "seconds": s.seconds, "about": s.about})
+                serde_json::json!({"name": s.name, "ids": s.ids, "seconds": s.seconds, "demo": s.demo, "about": s.about})
             })
             .collect();
         result::say(&serde_json::Value::Array(list).to_string());
@@ -182,16 +184,22 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         return Ok(true);
     }
     let name = args.scenario.as_deref().unwrap_or_default();
-    let scenario =
-        scenarios::find(name).ok_or_else(|| LabError::NoScenario(name.to_owned()).to_string())?;
-    let progress = Progress::new(Duration::from_secs(scenario.seconds * u64::from(args.repeats)));
-    let mut result = ResultFile::new(scenario.name);
+    let list = scenarios::find(name);
+    if list.is_empty() {
+        return Err(LabError::NoScenario(name.to_owned()).to_string());
+    }
+    let seconds: u64 = list.iter().map(|s| s.seconds).sum();
+    let progress = Progress::new(Duration::from_secs(seconds * u64::from(args.repeats)));
+    let mut result = ResultFile::new(name);
     let options = Options {
         repeats: args.repeats,
         keep: args.keep,
         mpip: args.mpip.iter().cloned().collect(),
     };
-    let outcome = lab::run(scenario, &options, &progress, &mut result);
+    let outcome = match list.as_slice() {
+        [scenario] => lab::run(scenario, &options, &progress, &mut result),
+        several => lab::run_all(several, &options, &progress, &mut result),
+    };
     drop(progress);
     // What was measured before an arm failed is worth keeping.
     if !result.rows.is_empty() {

@@ -49,7 +49,7 @@ pub enum Agent {
         /// Destination.
         #[arg(long)]
         to: SocketAddr,
-        /// Rate of the IP packets (payload + 28 bytes of headers), bit/s.
+        /// Rate of the IP packets (payload and 28 bytes of headers, 48 for IPv6), bit/s.
         #[arg(long)]
         rate: u64,
         /// Payload of a datagram, bytes, at least 16.

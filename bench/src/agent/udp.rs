@@ -17,8 +17,10 @@ const MAGIC: &[u8; 8] = b"mpipbnch";
 const HEADER: usize = 16;
 /// Receive buffer, bytes: half a second at 100 Mbit/s.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// IPv4 and UDP headers, bytes.
-const OVERHEAD: usize = 28;
+/// Bytes of the IP and UDP headers before a datagram of this address's family.
+const fn overhead(address: &SocketAddr) -> usize {
+    8 + if address.is_ipv4() { 20 } else { 40 }
+}
 
 /// What the sender did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +75,7 @@ pub fn send(
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).map_err(AgentError::io("udp socket"))?;
     socket.connect(to).map_err(AgentError::io(format!("connect {to}")))?;
-    let bits = (payload + OVERHEAD) as u64 * 8;
+    let bits = (payload + overhead(&to)) as u64 * 8;
     let mut sent = Sent { datagrams: 0, refused: 0, ip_bytes: 0, seconds: 0.0 };
     let mut datagram = vec![0; payload];
     let begin = Instant::now();
@@ -130,6 +132,8 @@ struct Tally {
     seen: HashSet<u64>,
     highest: Option<u64>,
     report: Received,
+    /// Headers before each datagram, bytes.
+    overhead: usize,
 }
 
 impl Tally {
@@ -143,7 +147,7 @@ impl Tally {
             return;
         }
         self.report.unique += 1;
-        self.report.ip_bytes += (datagram.len() + OVERHEAD) as u64;
+        self.report.ip_bytes += (datagram.len() + self.overhead) as u64;
         match self.highest {
             Some(highest) if number < highest => {
                 self.report.reordered += 1;
@@ -174,7 +178,7 @@ pub fn receive(bind: SocketAddr, idle: Option<Duration>) -> Result<Received, Age
     socket
         .set_read_timeout(Some(Duration::from_millis(50)))
         .map_err(AgentError::io("read timeout"))?;
-    let mut tally = Tally::default();
+    let mut tally = Tally { overhead: overhead(&bind), ..Tally::default() };
     let mut buffer = vec![0; 65_536];
     let mut first = None;
     let mut last = Instant::now();

@@ -16,7 +16,7 @@ use super::nat;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
-use super::topology::{LAN_A, LAN_B, PATHS, Side, wan};
+use super::topology::{LAN_A, LAN_B, PATHS, Side, lan_v6, wan, wan_v6};
 
 /// UDP port of lane 0 on both gateways.
 const BASE_PORT: u16 = 7000;
@@ -57,6 +57,14 @@ pub struct Settings {
     pub discovery: Vec<&'static str>,
     /// Gateway A's uplinks are behind the boxes of [`nat::add`]: B does not know where A is, A calls.
     pub behind_nat: bool,
+    /// Gateway B's ports are behind the box of [`nat::add_hub`], which forwards to them.
+    pub hub_behind_nat: bool,
+    /// Gateway A's port of path 1 has no configured address: the kernel's are used, as a DHCP client sets them.
+    pub dynamic_wan1: bool,
+    /// The LANs have IPv6 addresses too, and the peers their prefixes.
+    pub lan_ipv6: bool,
+    /// Paths go over IPv6.
+    pub wan_ipv6: bool,
     /// Encapsulations in the order they are tried, on both sides. Empty: the product's default.
     pub encapsulation: Vec<&'static str>,
 }
@@ -69,6 +77,10 @@ impl Default for Settings {
             behind_b: vec!["10.2.0.0/24"],
             discovery: Vec::new(),
             behind_nat: false,
+            hub_behind_nat: false,
+            dynamic_wan1: false,
+            lan_ipv6: false,
+            wan_ipv6: false,
             encapsulation: Vec::new(),
         }
     }
@@ -171,10 +183,16 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
         Side::A => LAN_A,
         Side::B => LAN_B,
     };
-    let prefixes = match side {
+    let mut prefixes = match side {
         Side::A => settings.behind_b.clone(),
         Side::B => vec!["10.1.0.0/24"],
     };
+    if settings.lan_ipv6 {
+        prefixes.push(match side {
+            Side::A => "fd00:2::/64",
+            Side::B => "fd00:1::/64",
+        });
+    }
     let port = |name: String, role, address: std::net::Ipv4Addr, index: usize| Port {
         device: format!("net_af_xdp{index},iface={name}"),
         name,
@@ -184,18 +202,39 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
         kernel: "on",
     };
     let mut ports = vec![port("lan0".to_owned(), "lan", lan, 0)];
+    if settings.lan_ipv6
+        && let Some(lan) = ports.first_mut()
+    {
+        lan.addresses.push(format!("{}/64", lan_v6(side)));
+    }
     for path in PATHS {
         let name = format!("wan{path}");
-        ports.push(if settings.behind_nat && side == Side::A {
-            let gateway = Some(nat::router(path).to_string());
-            Port { gateway, ..port(name, "wan", nat::inside(path), usize::from(path)) }
-        } else {
-            port(name, "wan", wan(side, path), usize::from(path))
-        });
+        let behind = |inside, router: std::net::Ipv4Addr| (inside, Some(router.to_string()));
+        let (address, gateway) = match side {
+            Side::A if settings.behind_nat => behind(nat::inside(path), nat::router(path)),
+            Side::B if settings.hub_behind_nat => {
+                behind(nat::hub_inside(path), nat::hub_router(path))
+            }
+            _ => (wan(side, path), None),
+        };
+        let mut port = Port { gateway, ..port(name, "wan", address, usize::from(path)) };
+        if settings.dynamic_wan1 && side == Side::A && path == 1 {
+            port.addresses.clear();
+        }
+        if settings.wan_ipv6 {
+            port.addresses = vec![format!("{}/64", wan_v6(side, path))];
+        }
+        ports.push(port);
     }
     // Behind a NAT nobody can be called.
     let called = |p: u8| {
-        (side == Side::A || !settings.behind_nat).then(|| format!("{}:{BASE_PORT}", wan(peer, p)))
+        let address = if settings.wan_ipv6 {
+            wan_v6(peer, p).into()
+        } else {
+            std::net::IpAddr::from(wan(peer, p))
+        };
+        (side == Side::A || !settings.behind_nat)
+            .then(|| std::net::SocketAddr::new(address, BASE_PORT).to_string())
     };
     // A CPU for each gateway where there are two.
     let several = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
@@ -269,6 +308,12 @@ impl Gateway {
             },
         )?;
         Ok(gateway)
+    }
+
+    /// Name, as its namespace's.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.side.gateway()
     }
 
     /// `mpipctl show <what> --json`.
@@ -430,6 +475,9 @@ mod tests {
             Settings { behind_b: vec!["0.0.0.0/0"], ..Settings::default() },
             Settings { discovery: vec!["10.11.0.0/24"], ..Settings::default() },
             Settings { behind_nat: true, encapsulation: vec!["udp"], ..Settings::default() },
+            Settings { behind_nat: true, hub_behind_nat: true, ..Settings::default() },
+            Settings { dynamic_wan1: true, ..Settings::default() },
+            Settings { lan_ipv6: true, wan_ipv6: true, ..Settings::default() },
         ];
         let machine = mpip_conf::Machine::detect();
         for settings in all {

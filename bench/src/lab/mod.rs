@@ -15,6 +15,7 @@ pub mod process;
 pub mod sampler;
 pub mod scenarios;
 pub mod signal;
+pub mod ssh;
 pub mod tools;
 pub mod topology;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::progress::Progress;
-use crate::result::{ResultFile, Row, Series};
+use crate::result::{Goal, ResultFile, Row, Series};
 use emulator::{Emulator, PathSpec};
 use error::{LabError, Result};
 use gateway::{Gateway, Overrides, Pair, Settings};
@@ -188,4 +189,44 @@ pub fn run(
         eprintln!("{}: {e}", scenario.name);
     }
     outcome
+}
+
+/// Runs scenarios one after the other into one result. A scenario that fails becomes rows that say so.
+///
+/// # Errors
+/// The lab cannot be built at all, or a signal came.
+pub fn run_all(
+    list: &[&'static Scenario],
+    options: &Options,
+    progress: &Progress,
+    result: &mut ResultFile,
+) -> Result<()> {
+    for scenario in list {
+        match run(scenario, options, progress, result) {
+            Ok(()) => progress.line(&summary(scenario, result)),
+            Err(
+                e @ (LabError::NotRoot | LabError::Interrupted | LabError::MissingBinary { .. }),
+            ) => {
+                return Err(e);
+            }
+            Err(e) => {
+                progress.line(&format!("{}: failed: {e}", scenario.name));
+                let why = e.to_string();
+                result.rows.extend(
+                    scenario
+                        .ids
+                        .iter()
+                        .map(|id| Row::failed(id, &why, "mpip", "—", Goal::exactly(1.0))),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn summary(scenario: &Scenario, result: &ResultFile) -> String {
+    let own = |r: &&Row| scenario.ids.contains(&r.id.as_str());
+    let goals: Vec<bool> = result.rows.iter().filter(own).filter_map(|r| r.ok).collect();
+    let met = goals.iter().filter(|&&ok| ok).count();
+    format!("{}: {met} of {} goals met", scenario.name, goals.len())
 }

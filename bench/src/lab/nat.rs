@@ -21,6 +21,13 @@ use super::topology::{PATHS, Side, wan};
 /// The boxes' table of rules.
 const TABLE: &str = "ip nat";
 
+/// Conntrack believes nothing it has not seen itself.
+const STRICT: [&str; 3] = [
+    "net.netfilter.nf_conntrack_tcp_be_liberal=0",
+    "net.netfilter.nf_conntrack_tcp_loose=0",
+    "net.netfilter.nf_conntrack_checksum=1",
+];
+
 /// What a box lets through, beyond being a NAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
@@ -68,9 +75,78 @@ pub fn add(ns: &mut Namespaces) -> Result<()> {
         ns.sysctl(name, "net.ipv4.ip_forward=1")?;
         set(ns, path, None, Filter::None)?;
         // There once conntrack is at work in the namespace.
-        ns.sysctl(name, "net.netfilter.nf_conntrack_tcp_be_liberal=0")?;
-        ns.sysctl(name, "net.netfilter.nf_conntrack_tcp_loose=0")?;
-        ns.sysctl(name, "net.netfilter.nf_conntrack_checksum=1")?;
+        for setting in STRICT {
+            ns.sysctl(name, setting)?;
+        }
+    }
+    Ok(())
+}
+
+/// Namespace of the box before the hub.
+pub const HUB_BOX: &str = "natH";
+/// Protocol ports a box forwards to the hub: the gateways' lanes.
+const LANE_PORTS: &str = "7000-7031";
+
+/// Gateway B's address behind its box, on its port of a path.
+#[must_use]
+pub const fn hub_inside(path: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 100 + path, 2)
+}
+
+/// That box's address towards gateway B's port of a path.
+#[must_use]
+pub const fn hub_router(path: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 100 + path, 1)
+}
+
+/// Puts one box before both ports of gateway B. Its two public addresses, which were gateway B's, are
+/// forwarded to one port each, wherever packets for them come in; the edge's boxes of [`add`] reach both.
+/// Before the gateways start.
+///
+/// # Errors
+/// The kernel refuses, or has no conntrack.
+pub fn add_hub(ns: &mut Namespaces) -> Result<()> {
+    ns.add(HUB_BOX)?;
+    ns.sysctl(HUB_BOX, "net.ipv4.ip_forward=1")?;
+    let mut forward = String::new();
+    for path in PATHS {
+        let (inside, out) = (format!("in{path}"), format!("out{path}"));
+        ns.ip("gwB", &format!("link del wan{path}"))?;
+        ns.veth(("gwB", &format!("wan{path}")), (HUB_BOX, &inside))?;
+        ns.veth((HUB_BOX, &out), ("sw", &format!("nb{path}")))?;
+        ns.ip("sw", &format!("link set dev nb{path} master brb{path}"))?;
+        ns.address(HUB_BOX, &inside, &format!("{}/24", hub_router(path)))?;
+        ns.address(HUB_BOX, &out, &format!("{}/24", wan(Side::B, path)))?;
+        // The edge's box of this path reaches the other public address by this one.
+        let other = PATHS[usize::from(path == PATHS[0])];
+        let beyond = format!("route add {}/32 via {}", wan(Side::B, other), wan(Side::B, path));
+        ns.ip(name(path), &beyond)?;
+        for protocol in ["udp", "tcp"] {
+            forward += &format!(
+                "ip daddr {} {protocol} dport {LANE_PORTS} dnat to {};\n",
+                wan(Side::B, path),
+                hub_inside(path)
+            );
+        }
+    }
+    let rules = format!(
+        "table {TABLE} {{\n\
+         counter invalid {{ }}\n\
+         chain prerouting {{ type nat hook prerouting priority dstnat;\n{forward}}}\n\
+         chain forward {{ type filter hook forward priority filter;\n\
+           ct state invalid counter name invalid drop;\n\
+           iifname \"out*\" ct state new ct status & dnat == 0 drop;\n\
+         }}\n\
+         chain postrouting {{ type nat hook postrouting priority srcnat;\n\
+           oifname \"out*\" masquerade;\n\
+         }}\n\
+         }}\n"
+    );
+    let file = ns.dir().join(format!("{HUB_BOX}.nft"));
+    fs::write(&file, rules).map_err(LabError::io(file.display().to_string()))?;
+    ns.run(HUB_BOX, &Cmd::new("nft", &["-f"]).arg(file.display().to_string()))?;
+    for setting in STRICT {
+        ns.sysctl(HUB_BOX, setting)?;
     }
     Ok(())
 }
@@ -119,7 +195,15 @@ pub fn set(ns: &Namespaces, path: u8, ports: Option<(u16, u16)>, filter: Filter)
 /// # Errors
 /// nftables does not say.
 pub fn invalid(ns: &Namespaces, path: u8) -> Result<u64> {
-    let text = ns.run(name(path), &Cmd::line(&format!("nft list counter {TABLE} invalid")))?;
+    invalid_at(ns, name(path))
+}
+
+/// The same of a box by its namespace.
+///
+/// # Errors
+/// nftables does not say.
+pub fn invalid_at(ns: &Namespaces, namespace: &str) -> Result<u64> {
+    let text = ns.run(namespace, &Cmd::line(&format!("nft list counter {TABLE} invalid")))?;
     packets(&text).ok_or_else(|| LabError::unexpected(format!("nft list counter: {text}")))
 }
 

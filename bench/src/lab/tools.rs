@@ -1,6 +1,6 @@
 //! Programs of the distribution the lab uses, and what they print: iperf3 and the kernel's counters.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,13 +73,13 @@ pub struct Iperf {
 
 /// One iperf3 TCP transfer.
 #[derive(Clone, Debug)]
-pub struct IperfRun<'a> {
+pub struct IperfRun<'a, A> {
     /// Namespace of the sender.
     pub from: &'a str,
     /// Namespace of the receiver.
     pub to: &'a str,
-    /// Address of the receiver.
-    pub address: Ipv4Addr,
+    /// Address of the receiver, IPv4 or IPv6.
+    pub address: A,
     /// Seconds measured.
     pub seconds: u32,
     /// Seconds of warm-up before that.
@@ -98,7 +98,7 @@ pub struct IperfJob {
     patience: Duration,
 }
 
-impl IperfRun<'_> {
+impl<A: Into<IpAddr> + Copy> IperfRun<'_, A> {
     /// Starts both ends.
     ///
     /// # Errors
@@ -108,13 +108,15 @@ impl IperfRun<'_> {
             if self.mptcp { mptcp::wrap(&cmd) } else { cmd }
         };
         // Any address: MPTCP joins arrive at the server's other ones.
-        let mut server = wrap(Cmd::line(&format!("iperf3 -4 -s -1 -p {IPERF_PORT}")))
+        let address: IpAddr = self.address.into();
+        let family = if address.is_ipv4() { "-4" } else { "-6" };
+        let mut server = wrap(Cmd::line(&format!("iperf3 {family} -s -1 -p {IPERF_PORT}")))
             .in_namespace(&ns.name(self.to))
             .start(ns.dir(), "iperf3-server")?;
         wait_for_listener(ns, self.to, IPERF_PORT, &mut server)?;
         let client = wrap(Cmd::line(&format!(
             "iperf3 -J -C cubic -c {} -p {IPERF_PORT} -t {} -O {} --connect-timeout 5000",
-            self.address, self.seconds, self.omit
+            address, self.seconds, self.omit
         )))
         .in_namespace(&ns.name(self.from))
         .start(ns.dir(), "iperf3-client")?;

@@ -9,7 +9,7 @@
 //! `pA` and `pB` are the comparison hosts, attached directly to both paths: plain TCP and kernel MPTCP
 //! cross the same emulated links as the gateways. The bridges live in namespace `sw`, the emulator in `link`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::Result;
 use super::netns::Namespaces;
@@ -98,6 +98,38 @@ pub const fn wan(side: Side, path: u8) -> Ipv4Addr {
 #[must_use]
 pub const fn plain(side: Side, path: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 10 + path, 0, 10 + side.number())
+}
+
+/// Gateway's IPv6 address on its LAN, a /64.
+#[must_use]
+pub const fn lan_v6(side: Side) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, side.number() as u16, 0, 0, 0, 0, 0, 1)
+}
+
+/// IPv6 address of the host behind a gateway, a /64.
+#[must_use]
+pub const fn host_v6(side: Side) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, side.number() as u16, 0, 0, 0, 0, 0, 2)
+}
+
+/// IPv6 address of a gateway on a path (1 or 2), a /64.
+#[must_use]
+pub const fn wan_v6(side: Side, path: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10 + path as u16, 0, 0, 0, 0, 0, side.number() as u16)
+}
+
+/// Gives the hosts IPv6 beside IPv4: addresses, and the gateways as routers.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn add_ipv6(ns: &Namespaces) -> Result<()> {
+    for side in [Side::A, Side::B] {
+        let host = side.host();
+        ns.sysctl(host, "net.ipv6.conf.eth0.disable_ipv6=0")?;
+        ns.ip(host, &format!("address add {}/64 dev eth0 nodad", host_v6(side)))?;
+        ns.ip(host, &format!("-6 route add default via {} {CUBIC}", lan_v6(side)))?;
+    }
+    Ok(())
 }
 
 /// Builds namespaces, veths, bridges, addresses and routes. Gateways' own addresses are left to their configuration.

@@ -27,12 +27,12 @@ const LIGHT: Duration = Duration::from_secs(2);
 /// Before the first cut, so that both paths are in use.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Frames longer than this carry user data of the greedy flow: heartbeats, probes and reports are shorter.
-const USER_DATA: u32 = 900;
+pub(super) const USER_DATA: u32 = 900;
 
 /// One cut.
-struct Cut {
-    down: WallNanos,
-    up: WallNanos,
+pub(super) struct Cut {
+    pub(super) down: WallNanos,
+    pub(super) up: WallNanos,
 }
 
 pub(super) fn wall() -> WallNanos {
@@ -127,13 +127,13 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Longest silences around cuts, ms.
 #[derive(Default)]
-struct Silence {
-    during: Vec<f64>,
-    before: Vec<f64>,
+pub(super) struct Silence {
+    pub(super) during: Vec<f64>,
+    pub(super) before: Vec<f64>,
 }
 
 impl Silence {
-    fn take(&mut self, times: &[WallNanos], cuts: &[Cut], end: WallNanos) {
+    pub(super) fn take(&mut self, times: &[WallNanos], cuts: &[Cut], end: WallNanos) {
         let second = 1_000_000_000;
         for cut in cuts {
             // Nothing ever again after the second's begin: silent for all of it, at least.
@@ -148,12 +148,12 @@ impl Silence {
 }
 
 /// The first of `times` (ascending) that is not before `from`.
-fn first_after(times: &[WallNanos], from: WallNanos) -> Option<WallNanos> {
+pub(super) fn first_after(times: &[WallNanos], from: WallNanos) -> Option<WallNanos> {
     times.get(times.partition_point(|&t| t < from)).copied()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of a lab are far below 2^53 ns apart")]
-fn ms_between(from: WallNanos, to: WallNanos) -> f64 {
+pub(super) fn ms_between(from: WallNanos, to: WallNanos) -> f64 {
     to.saturating_sub(from) as f64 / 1e6
 }
 

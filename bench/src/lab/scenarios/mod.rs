@@ -1,17 +1,23 @@
 //! The scenarios: each shows one claim of the product with real hosts.
 
 mod cut;
+mod cuts;
+mod ipv6;
 mod latency;
 mod many;
 mod nat;
+mod nat_both;
+mod native;
+mod renumber;
 mod reorder;
 mod restart;
+mod shares;
 mod sizes;
 mod tcp;
 mod udp;
 mod web;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub(crate) use many::conservation_rows;
 
@@ -30,6 +36,8 @@ pub struct Scenario {
     pub ids: &'static [&'static str],
     /// What it does, one line.
     pub about: &'static str,
+    /// Part of the demo: cheap, and its goals hold on a machine of two cores that does nothing else.
+    pub demo: bool,
     /// About how long it takes with one repeat, seconds.
     pub seconds: u64,
     /// The two paths.
@@ -42,12 +50,13 @@ const fn path(mbit_s: u32, delay_ms: u32) -> PathSpec {
     PathSpec { mbit_s, delay_ms, queue_ms: 50 }
 }
 
-/// All scenarios, in the order of the demo.
+/// All scenarios, in the order they are run.
 pub static ALL: &[Scenario] = &[
     Scenario {
         name: "tcp-aggregate",
         ids: &["tcp-aggregate"],
         about: "one TCP flow over 40 + 20 Mbit/s: plain on each path, kernel MPTCP, MPIP",
+        demo: true,
         seconds: 42,
         paths: [path(40, 5), path(20, 5)],
         run: tcp::run,
@@ -56,6 +65,7 @@ pub static ALL: &[Scenario] = &[
         name: "udp-aggregate",
         ids: &["udp-aggregate"],
         about: "UDP at 90 % of 40 + 20 Mbit/s: delivered, and nothing twice",
+        demo: true,
         seconds: 14,
         paths: [path(40, 5), path(20, 5)],
         run: udp::run,
@@ -64,6 +74,7 @@ pub static ALL: &[Scenario] = &[
         name: "reorder",
         ids: &["reorder", "reorder-retransmissions"],
         about: "one TCP flow over 2 × 40 Mbit/s with 10 and 2 ms: reordering off and on",
+        demo: true,
         seconds: 44,
         paths: [path(40, 10), path(40, 2)],
         run: reorder::run,
@@ -72,6 +83,7 @@ pub static ALL: &[Scenario] = &[
         name: "latency",
         ids: &["latency-under-load"],
         about: "round trips of small packets beside one TCP flow over 40 + 20 Mbit/s: CoDel off, on, on with ECN",
+        demo: false,
         seconds: 52,
         paths: [path(40, 5), path(20, 5)],
         run: latency::run,
@@ -80,6 +92,7 @@ pub static ALL: &[Scenario] = &[
         name: "cut",
         ids: &["cut-silence", "cut-return"],
         about: "2 × 40 Mbit/s, path 2 goes dark for 2 s ten times: silence of a flow, return of the path",
+        demo: true,
         seconds: 56,
         paths: [path(40, 5), path(40, 5)],
         run: cut::run,
@@ -88,6 +101,7 @@ pub static ALL: &[Scenario] = &[
         name: "legacy-host",
         ids: &["legacy-host"],
         about: "50 MB each way over HTTP with a host that does not speak MPIP, every segment compared",
+        demo: true,
         seconds: 20,
         paths: [path(100, 5), path(100, 5)],
         run: web::legacy_host,
@@ -96,6 +110,7 @@ pub static ALL: &[Scenario] = &[
         name: "hub-internet",
         ids: &["hub-internet"],
         about: "50 MB from a third network, masqueraded by the far gateway's kernel, over both paths",
+        demo: true,
         seconds: 16,
         paths: [path(40, 5), path(20, 5)],
         run: web::hub_internet,
@@ -104,6 +119,7 @@ pub static ALL: &[Scenario] = &[
         name: "restart",
         ids: &["restart"],
         about: "the far gateway is killed and started again during a transfer",
+        demo: true,
         seconds: 20,
         paths: [path(40, 5), path(20, 5)],
         run: restart::run,
@@ -112,6 +128,7 @@ pub static ALL: &[Scenario] = &[
         name: "cross-open",
         ids: &["cross-open"],
         about: "TCP and UDP sessions opened from both sides at once",
+        demo: true,
         seconds: 14,
         paths: [path(40, 5), path(20, 5)],
         run: many::cross_open,
@@ -120,6 +137,7 @@ pub static ALL: &[Scenario] = &[
         name: "short-connections",
         ids: &["short-connections"],
         about: "1,000 short TCP connections at once, each must get its own answer",
+        demo: true,
         seconds: 14,
         paths: [path(40, 5), path(20, 5)],
         run: many::short_connections,
@@ -128,6 +146,7 @@ pub static ALL: &[Scenario] = &[
         name: "conservation",
         ids: &["conservation"],
         about: "mixed traffic over lossy, cut and jittery paths: packets in = Σ verdicts, no buffer leaked",
+        demo: true,
         seconds: 18,
         paths: [path(40, 5), path(20, 5)],
         run: many::conservation,
@@ -136,6 +155,7 @@ pub static ALL: &[Scenario] = &[
         name: "nat-udp",
         ids: &["nat-udp"],
         about: "both uplinks of the edge behind strict NATs, paths wrapped in UDP: TCP and UDP over 40 + 20 Mbit/s",
+        demo: true,
         seconds: 46,
         paths: [path(40, 5), path(20, 5)],
         run: nat::udp,
@@ -144,6 +164,7 @@ pub static ALL: &[Scenario] = &[
         name: "nat-faketcp",
         ids: &["nat-faketcp"],
         about: "both uplinks of the edge behind strict NATs, paths that look like TCP: TCP and UDP over 40 + 20 Mbit/s",
+        demo: true,
         seconds: 46,
         paths: [path(40, 5), path(20, 5)],
         run: nat::faketcp,
@@ -152,6 +173,7 @@ pub static ALL: &[Scenario] = &[
         name: "nat-no-udp",
         ids: &["nat-no-udp"],
         about: "NATs that let no UDP through: paths end up in TCP's clothes, and return to UDP when it passes",
+        demo: false,
         seconds: 60,
         paths: [path(40, 5), path(20, 5)],
         run: nat::no_udp,
@@ -160,6 +182,7 @@ pub static ALL: &[Scenario] = &[
         name: "nat-no-tcp",
         ids: &["nat-no-tcp"],
         about: "firewalls that let no unknown TCP through: paths that were to look like it end up in UDP",
+        demo: false,
         seconds: 60,
         paths: [path(40, 5), path(20, 5)],
         run: nat::no_tcp,
@@ -168,6 +191,7 @@ pub static ALL: &[Scenario] = &[
         name: "nat-rebind",
         ids: &["nat-rebind"],
         about: "the NATs of both uplinks lose their tables and choose other ports, during a flow each way",
+        demo: true,
         seconds: 40,
         paths: [path(40, 5), path(20, 5)],
         run: nat::rebind,
@@ -176,16 +200,67 @@ pub static ALL: &[Scenario] = &[
         name: "sizes",
         ids: &["sizes"],
         about: "UDP datagrams of 1,200 to 8,000 bytes and 50 MB over HTTP, a router on path 1 passes 1,400 bytes",
+        demo: false,
         seconds: 86,
         paths: [path(40, 5), path(20, 5)],
         run: sizes::run,
     },
+    Scenario {
+        name: "nat-both",
+        ids: &["nat-both"],
+        about: "a hub with two addresses behind one box, an edge with two links behind boxes of their own: four paths",
+        demo: true,
+        seconds: 30,
+        paths: [path(40, 5), path(20, 5)],
+        run: nat_both::run,
+    },
+    Scenario {
+        name: "native",
+        ids: &["native"],
+        about: "paths without a wrapper: TCP and UDP over 40 + 20 Mbit/s without NATs",
+        demo: true,
+        seconds: 44,
+        paths: [path(40, 5), path(20, 5)],
+        run: native::run,
+    },
+    Scenario {
+        name: "ipv6",
+        ids: &["ipv6"],
+        about: "IPv4 and IPv6 hosts over IPv4 and IPv6 paths: TCP and UDP over 40 + 20 Mbit/s",
+        demo: false,
+        seconds: 90,
+        paths: [path(40, 5), path(20, 5)],
+        run: ipv6::run,
+    },
+    Scenario {
+        name: "renumber",
+        ids: &["renumber"],
+        about: "a link of the edge gets another address, during an SSH session and during a download of 100 MB",
+        demo: false,
+        seconds: 60,
+        paths: [path(40, 5), path(20, 5)],
+        run: renumber::run,
+    },
+    Scenario {
+        name: "cuts",
+        ids: &["cuts-silence", "cuts-return"],
+        about: "32 cuts of path 2, black holes and lost carriers, under TCP and UDP; kernel MPTCP beside it",
+        demo: false,
+        seconds: 200,
+        paths: [path(40, 5), path(40, 5)],
+        run: cuts::run,
+    },
 ];
 
-/// A scenario by name.
+/// What a name on the command line stands for: one scenario; `nat` for all about NATs; `all`.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Scenario> {
-    ALL.iter().find(|s| s.name == name)
+pub fn find(name: &str) -> Vec<&'static Scenario> {
+    let wanted = |s: &&Scenario| match name {
+        "all" => true,
+        "nat" => s.name.starts_with("nat-"),
+        _ => s.name == name,
+    };
+    ALL.iter().filter(wanted).collect()
 }
 
 /// Seconds of warm-up before a TCP measurement: slow start and the first loss.
@@ -213,7 +288,7 @@ fn transfer(
     lab: &Lab<'_>,
     from: &str,
     to: &str,
-    address: Ipv4Addr,
+    address: impl Into<IpAddr> + Copy,
     mptcp: bool,
 ) -> Result<Measured> {
     let sampler = Sampler::start(&lab.emulator)?;

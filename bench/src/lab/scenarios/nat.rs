@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cut::wall;
-use super::{gateway_transfer, plain_transfer, udp};
+use super::{gateway_transfer, shares, udp};
 use crate::lab::Lab;
 use crate::lab::capture::{Capture, WallNanos, longest_gap_ms};
 use crate::lab::emulator::Way;
@@ -23,7 +23,7 @@ use crate::lab::topology::{HOST_A, HOST_B, PATHS, Side};
 use crate::result::{Event, Goal, Row};
 
 /// Ports the boxes give; and after they forgot.
-const PORTS: (u16, u16) = (20_000, 29_999);
+pub(super) const PORTS: (u16, u16) = (20_000, 29_999);
 const OTHER_PORTS: (u16, u16) = (30_000, 39_999);
 const LANES: i64 = 4;
 
@@ -48,47 +48,9 @@ fn behind_boxes(lab: &mut Lab<'_>, encapsulation: &[&'static str], filter: Filte
 }
 
 fn aggregate(lab: &mut Lab<'_>, id: &'static str, encapsulation: &'static str) -> Result<()> {
-    let mut sums = Vec::new();
-    for _ in 0..lab.repeats {
-        let mut sum = 0.0;
-        for path in PATHS {
-            lab.step(&format!("plain TCP on path {path} alone, without a NAT"));
-            sum += plain_transfer(lab, path)?.iperf.mbit_s;
-        }
-        sums.push(sum);
-    }
+    let sums = shares::plain_sums(lab)?;
     let pair = behind_boxes(lab, &[encapsulation], Filter::None)?;
-    let capacity: u32 = lab.emulator.specs().iter().map(|s| s.mbit_s).sum();
-    let offered = u64::from(capacity) * 1_000_000 / 100 * 92;
-    let (mut tcp, mut datagrams, mut twice) = (Vec::new(), Vec::new(), Vec::new());
-    for (round, sum) in sums.iter().enumerate() {
-        lab.step(&format!("TCP through the gateways, {encapsulation}"));
-        let m = gateway_transfer(lab)?;
-        tcp.push(m.iperf.mbit_s / sum * 100.0);
-        let (sent, got, _) = udp::stream(lab, offered)?;
-        let carried = got.ip_bytes as f64 * 8.0 / sent.seconds.max(1e-9) / 1e6;
-        datagrams.push(carried / f64::from(capacity) * 100.0);
-        twice.push(udp::count(got.twice + got.broken));
-        if round == 0 {
-            lab.series(m.samples.series(id, "mpip", Way::Ab, &[]));
-            lab.detail(
-                "first round",
-                json!({
-                    "tcp": { "mbit_s": m.iperf.mbit_s, "retransmits": m.iperf.retransmits },
-                    "udp": { "sent": sent, "received": got },
-                    "sum of plain TCP, Mbit/s": sum,
-                }),
-            );
-        }
-    }
-    let goal = |v| Some(Goal::at_least(v));
-    let what = "TCP goodput against the sum of plain TCP on each path alone";
-    lab.row(Row::new(id, what, "mpip", "%", goal(90.0), &tcp));
-    let what = "UDP delivered, of the sum of the links' rates, with IP headers";
-    lab.row(Row::new(id, what, "mpip", "%", goal(90.0), &datagrams));
-    let none = Some(Goal::exactly(0.0));
-    let what = "datagrams delivered twice or with wrong content";
-    lab.row(Row::new(id, what, "mpip", "datagrams", none, &twice).judged_by_worst());
+    shares::rows(lab, id, &shares::Case::plain(encapsulation), &sums)?;
     mapping_rows(lab, id, &pair, encapsulation)?;
     lab.end_gateways("mpip", pair)
 }
@@ -208,7 +170,8 @@ pub(super) fn rebind(lab: &mut Lab<'_>) -> Result<()> {
     let n = [udp::count(crate::lab::gateway::rows(&paths).iter().filter(called).count() as u64)];
     lab.row(Row::new(ID, what, "mpip", "paths", Some(Goal::exactly(2.0)), &n).judged_by_worst());
     let what = "packets that the boxes' conntrack calls invalid";
-    lab.row(Row::new(ID, what, "mpip", "packets", None, &[udp::count(invalid)]));
+    let none = Some(Goal::exactly(0.0));
+    lab.row(Row::new(ID, what, "mpip", "packets", none, &[udp::count(invalid)]));
     lab.detail("far gateway's paths", paths);
     pair.a.check()?;
     lab.end_gateways("mpip", pair)

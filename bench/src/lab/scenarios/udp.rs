@@ -1,5 +1,6 @@
 //! [udp-aggregate] UDP offered at 90 % of the summed rates.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -61,10 +62,20 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Datagrams at `offered` bit/s (IP bytes) from host A to host B for some seconds.
 pub(super) fn stream(lab: &Lab<'_>, offered: u64) -> Result<(Sent, Received, Samples)> {
+    stream_to(lab, offered, HOST_B.into())
+}
+
+/// The same to one of host B's addresses.
+pub(super) fn stream_to(
+    lab: &Lab<'_>,
+    offered: u64,
+    address: IpAddr,
+) -> Result<(Sent, Received, Samples)> {
     lab.step(&format!("UDP at {} Mbit/s", offered / 1_000_000));
     let sampler = Sampler::start(&lab.emulator)?;
-    let receiver = receiver(lab, Side::B.host(), HOST_B)?;
-    let line = format!("udp-send --to {HOST_B}:{PORT} --rate {offered} --seconds {SECONDS}");
+    let receiver = receiver(lab, Side::B.host(), address)?;
+    let to = SocketAddr::new(address, PORT);
+    let line = format!("udp-send --to {to} --rate {offered} --seconds {SECONDS}");
     let sender = agent(lab, Side::A.host(), "udp-send", &line)?;
     let sent: Sent = report(&sender.finish(Duration::from_secs(u64::from(SECONDS) + 10))?)?;
     signal::sleep(Duration::from_millis(500))?;
@@ -97,13 +108,9 @@ pub(super) fn agent(lab: &Lab<'_>, namespace: &str, name: &str, line: &str) -> R
 }
 
 /// Starts a receiver of numbered datagrams and waits until its socket is open.
-pub(super) fn receiver(
-    lab: &Lab<'_>,
-    namespace: &str,
-    address: std::net::Ipv4Addr,
-) -> Result<Proc> {
-    let mut receiver =
-        agent(lab, namespace, "udp-recv", &format!("udp-recv --bind {address}:{PORT}"))?;
+pub(super) fn receiver(lab: &Lab<'_>, namespace: &str, address: impl Into<IpAddr>) -> Result<Proc> {
+    let bind = SocketAddr::new(address.into(), PORT);
+    let mut receiver = agent(lab, namespace, "udp-recv", &format!("udp-recv --bind {bind}"))?;
     signal::wait_for(
         "the UDP receiver",
         Duration::from_secs(5),
