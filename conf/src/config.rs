@@ -135,10 +135,10 @@ pub struct Port {
     pub rate: Option<BitRate>,
     /// What using the link costs, in units of the operator's choice; compared, never added up.
     pub cost: u32,
-    /// CPU that polls the port.
-    pub rx_lcore: CpuId,
-    /// CPU that sends on the port.
-    pub tx_lcore: CpuId,
+    /// CPUs that poll the port, a receive queue each: 1…64, all different.
+    pub rx_lcores: Vec<CpuId>,
+    /// CPUs that send on the port, a transmit queue each: 1…64, all different.
+    pub tx_lcores: Vec<CpuId>,
     /// Who answers for the port's addresses.
     #[serde(flatten)]
     pub kernel: Kernel,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::types::CpuId;
 
-/// CPUs that can be named in `[lcores]` and as `rx_lcore` / `tx_lcore`. Never empty.
+/// CPUs that can be named in `[lcores]` and as `rx_lcores` / `tx_lcores`. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
     cpus: BTreeSet<u32>,

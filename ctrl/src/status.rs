@@ -241,6 +241,59 @@ pub struct PortStatus {
     pub rx_no_buffer_packets: u64,
     /// Packets that could not be sent: device errors and a full transmit queue.
     pub tx_error_packets: u64,
+    /// How packets get to the receive queues.
+    pub rx_spread: RxSpread,
+    /// The receive queues, by number.
+    pub rx_queues: Vec<RxQueueStatus>,
+    /// The transmit queues, by number.
+    pub tx_queues: Vec<TxQueueStatus>,
+}
+
+/// How a port's packets get to its receive queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RxSpread {
+    /// There is one queue.
+    #[default]
+    OneQueue,
+    /// The device hashes addresses and ports.
+    Rss,
+    /// The device has no RSS; it, or its far end, chooses the queue as it does.
+    Device,
+}
+
+impl RxSpread {
+    /// As tables have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneQueue => "one",
+            Self::Rss => "rss",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// A receive queue of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RxQueueStatus {
+    /// CPU that polls it.
+    pub lcore: u32,
+    /// Packets received.
+    pub packets: u64,
+    /// Those of them that went on to a worker on another CPU, which owns their session.
+    pub handed_off_packets: u64,
+}
+
+/// A transmit queue of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxQueueStatus {
+    /// CPU that sends.
+    pub lcore: u32,
+    /// Packets that the device took.
+    pub packets: u64,
+    /// Packets dropped because the device did not take them in time.
+    pub dropped_packets: u64,
 }
 
 /// A peer gateway.

@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use dpdk::{Clock, Port};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most queues of a port in one direction.
+const MAX_QUEUES: usize = 64;
+
 /// A device to use as a port.
 #[derive(Debug)]
 pub enum Device {
@@ -21,10 +24,13 @@ pub struct PortSetup {
     /// Largest IP packet, bytes; `None`: as the device has it, which may be more than 1,500 only if
     /// another port names as much, because buffers are made before the device is asked.
     pub mtu: Option<u16>,
-    /// The lcore that receives from the port and its twin.
-    pub rx_lcore: usize,
-    /// The lcore that sends to the port and its twin.
-    pub tx_lcore: usize,
+    /// The lcores that receive from the port, all different: one receive queue for each, in this
+    /// order. The first also receives from the twin.
+    pub rx_lcores: Vec<usize>,
+    /// The lcores that send to the port, all different: one transmit queue for each. A worker on
+    /// one of them sends by its own queue, any other always by the same one, so that what it sends
+    /// stays in order. The first also sends to the twin, and what the control thread sends.
+    pub tx_lcores: Vec<usize>,
     /// The kernel twin. A `net_tap` without `mac=` gets the port's MAC address.
     pub twin: Option<Device>,
     /// Whether frames for other stations are received. A port with a twin needs it for the
@@ -94,17 +100,20 @@ impl DataplaneConfig {
     /// Lcores that the configuration names.
     #[must_use]
     pub fn lcores(&self) -> BTreeSet<usize> {
-        let ports = self.ports.iter().flat_map(|p| [p.rx_lcore, p.tx_lcore]);
-        self.workers.iter().copied().chain(ports).collect()
+        let ports = self.ports.iter().flat_map(|p| p.rx_lcores.iter().chain(&p.tx_lcores));
+        self.workers.iter().chain(ports).copied().collect()
     }
 
-    /// Buffers below which the receive queues could hold all of the pool: two descriptors' worth
-    /// per device and the lcores' caches.
+    /// Buffers below which the receive queues could hold all of the pool: the descriptors of each
+    /// queue and the lcores' caches.
     #[must_use]
     pub fn min_pool(&self) -> u32 {
-        let devices = self.ports.iter().map(|p| 1 + u32::from(p.twin.is_some())).sum::<u32>();
+        let queues = |p: &PortSetup| {
+            p.rx_lcores.len() + p.tx_lcores.len() + 2 * usize::from(p.twin.is_some())
+        };
+        let queues = self.ports.iter().map(queues).sum::<usize>() as u32;
         let caches = self.lcores().len() as u32 * self.pool_cache * 3 / 2;
-        2 * devices * u32::from(self.descriptors) + caches + self.stock()
+        queues * u32::from(self.descriptors) + caches + self.stock()
     }
 
     /// Empty buffers kept ready for the control thread.
@@ -124,9 +133,22 @@ impl DataplaneConfig {
         if self.workers.is_empty() || self.workers.len() > 32 {
             return Err(Error::config("workers", "give 1 to 32 lcores"));
         }
-        let distinct: BTreeSet<_> = self.workers.iter().collect();
-        if distinct.len() != self.workers.len() {
+        let repeats =
+            |lcores: &[usize]| lcores.iter().collect::<BTreeSet<_>>().len() != lcores.len();
+        if repeats(&self.workers) {
             return Err(Error::config("workers", "two workers on one lcore; name each lcore once"));
+        }
+        for (i, port) in self.ports.iter().enumerate() {
+            for (key, lcores) in [("rx_lcores", &port.rx_lcores), ("tx_lcores", &port.tx_lcores)] {
+                if lcores.is_empty() || lcores.len() > MAX_QUEUES {
+                    let why = format!("{} lcores; give 1 to {MAX_QUEUES}", lcores.len());
+                    return Err(Error::config(format!("{key} of port {i}"), why));
+                }
+                if repeats(lcores) {
+                    let why = "two queues on one lcore; name each lcore once";
+                    return Err(Error::config(format!("{key} of port {i}"), why));
+                }
+            }
         }
         if self.ring_size == 0 || self.punt_size == 0 || self.descriptors == 0 {
             let why = "0; a ring holds at least 1";

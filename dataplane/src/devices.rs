@@ -36,6 +36,8 @@ pub(crate) struct Opened {
     pub port: Port,
     pub mac: [u8; 6],
     pub mtu: u16,
+    /// Whether it spreads flows over several receive queues by RSS.
+    pub rss: bool,
 }
 
 /// Ports, configured and not yet started.
@@ -67,8 +69,8 @@ impl Devices {
         let mut ports = Vec::with_capacity(config.ports.len());
         for (i, setup) in config.ports.iter_mut().enumerate() {
             let shape = PortConfig {
-                rx_queues: 1,
-                tx_queues: 1,
+                rx_queues: setup.rx_lcores.len() as u16, // fits: `check` has a limit
+                tx_queues: setup.tx_lcores.len() as u16,
                 rx_descriptors: descriptors,
                 tx_descriptors: descriptors,
                 mtu: setup.mtu,
@@ -80,7 +82,13 @@ impl Devices {
                 None => None,
                 Some(twin) => {
                     let twin = with_mac(take(twin), port.mac);
-                    let shape = PortConfig { mtu: Some(port.mtu), promiscuous: false, ..shape };
+                    let shape = PortConfig {
+                        rx_queues: 1,
+                        tx_queues: 1,
+                        mtu: Some(port.mtu),
+                        promiscuous: false,
+                        ..shape
+                    };
                     Some(open(eal, i as u16, twin, &shape, &pool)?)
                 }
             };
@@ -150,8 +158,8 @@ fn open(
             Device::Open(port) => port,
         };
         port.configure(shape, &[pool])?;
-        let (mac, mtu) = (port.mac()?, port.mtu()?);
-        Ok(Opened { port, mac, mtu })
+        let (mac, mtu, rss) = (port.mac()?, port.mtu()?, port.info()?.rss);
+        Ok(Opened { port, mac, mtu, rss })
     };
     set_up().map_err(|source| Error::Port { port: index, device: name, source })
 }

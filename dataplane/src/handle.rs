@@ -292,7 +292,9 @@ impl Dataplane {
                     mtu: sink.opened.mtu,
                     link: port.link()?,
                     stats: port.stats()?,
-                    tx: sink.cells.read(),
+                    spread: sink.spread,
+                    rx: sink.rx.iter().map(|q| q.cells.read(q.lcore)).collect(),
+                    tx: sink.tx.iter().map(|q| q.cells.read(q.lcore)).collect(),
                 })
             };
             read().map_err(|source| Error::Port {
@@ -403,8 +405,8 @@ mod tests {
         let port = PortSetup {
             device: Device::Probe("net_null0,no-rx=1".into()),
             mtu: None,
-            rx_lcore: 0,
-            tx_lcore: 0,
+            rx_lcores: vec![0],
+            tx_lcores: vec![0],
             twin: None,
             promiscuous: false,
         };

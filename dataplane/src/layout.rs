@@ -10,7 +10,7 @@ use crate::lcore::{
     Hop, Inbound, Lcore, OutRing, Outlet, Pause, PuntTo, RxStage, Target, TxStage, WorkerIo,
     WorkerStage,
 };
-use crate::stats::{LcoreCells, RingCells, RingInfo, SinkCells, Stage};
+use crate::stats::{LcoreCells, RingCells, RingInfo, RxCells, RxSpread, SinkCells, Stage};
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Consumer, Eal, Producer, RxQueue, TxQueue, spsc};
 use mpip_core::cells::WorkerCells;
@@ -39,13 +39,26 @@ pub(crate) struct Sink {
     pub port: PortIx,
     pub twin: bool,
     pub opened: Opened,
-    pub cells: Arc<SinkCells>,
+    pub spread: RxSpread,
+    pub rx: Vec<RxInfo>,
+    pub tx: Vec<TxInfo>,
     pub max_frame: usize,
-    /// The way of the control thread's own frames; wire side only.
+    /// The way of the control thread's own frames, by the first queue; wire side only.
     pub inject: Option<Producer>,
-    tx_lcore: usize,
+}
+
+/// A receive queue in use.
+pub(crate) struct RxInfo {
+    pub lcore: usize,
+    pub cells: Arc<RxCells>,
+}
+
+/// A transmit queue in use.
+pub(crate) struct TxInfo {
+    pub lcore: usize,
     /// Its place among the transmit stages of that lcore.
-    tx_index: usize,
+    index: usize,
+    pub cells: Arc<SinkCells>,
 }
 
 /// An lcore about to be started.
@@ -100,7 +113,7 @@ impl Rings<'_> {
 /// What is on one lcore, while it is being put together.
 #[derive(Default)]
 struct Parts {
-    rx: Vec<(RxQueue, PortIx, Origin)>,
+    rx: Vec<(RxQueue, PortIx, Origin, Arc<RxCells>)>,
     targets: Vec<Target>,
     to_workers: Vec<OutRing>,
     worker: Option<WorkerStage>,
@@ -126,7 +139,7 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
     let mut parts: BTreeMap<usize, Parts> =
         config.lcores().into_iter().map(|l| (l, Parts::default())).collect();
 
-    let (mut sinks, mut sink_parts) = start_ports(&config, ports, &mut parts, &mut rings)?;
+    let (sinks, mut sink_parts) = start_ports(&config, ports, &mut parts, &mut rings)?;
 
     let (punt_size, stock_size) = (config.punt_size, config.stock());
     let (stock_to, stock) = rings.make(stock_size)?;
@@ -166,10 +179,12 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         let cells = Arc::clone(own_cells);
         links.push(WorkerLink { cells, commands, punt: punted, spent });
     }
-    for (sink, made) in sinks.iter_mut().zip(sink_parts) {
-        if let Some(parts) = parts.get_mut(&sink.tx_lcore) {
-            parts.tx.push(TxStage::new(made.queue, made.inbound, Arc::clone(&sink.cells)));
-            parts.tx_ports.push(sink.port);
+    for (sink, made) in sinks.iter().zip(sink_parts) {
+        for (info, made) in sink.tx.iter().zip(made) {
+            if let Some(parts) = parts.get_mut(&info.lcore) {
+                parts.tx.push(TxStage::new(made.queue, made.inbound, Arc::clone(&info.cells)));
+                parts.tx_ports.push(sink.port);
+            }
         }
     }
 
@@ -183,8 +198,9 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         .into_iter()
         .map(|(number, p)| {
             let reader = if reads(&p) { readers.next() } else { None };
-            let rx_stage =
-                |(queue, port, origin)| RxStage::new(queue, port, origin, p.targets.clone());
+            let rx_stage = |(queue, port, origin, cells)| {
+                RxStage::new(queue, port, origin, p.targets.clone(), cells)
+            };
             let rx: Vec<_> = p.rx.into_iter().map(rx_stage).collect();
             let wire = |r: &RxStage| (r.port().1 == Origin::Wire).then_some(r.port().0);
             let rx_ports = rx.iter().filter_map(wire).collect();
@@ -207,13 +223,13 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
     Ok(Layout { stage, lcores, sinks, workers: links, stock, publisher, rings: rings.infos })
 }
 
-/// Starts every device and puts its receive queue on its lcore.
+/// Starts every device and puts each receive queue on its lcore.
 fn start_ports(
     config: &DataplaneConfig,
     ports: Vec<(Opened, Option<Opened>)>,
     parts: &mut BTreeMap<usize, Parts>,
     rings: &mut Rings<'_>,
-) -> Result<(Vec<Sink>, Vec<SinkParts>)> {
+) -> Result<(Vec<Sink>, Vec<Vec<SinkParts>>)> {
     let (mut sinks, mut made) = (Vec::new(), Vec::new());
     let mut tx_counts: BTreeMap<usize, usize> = BTreeMap::new();
     for (i, ((wire, twin), setup)) in ports.into_iter().zip(&config.ports).enumerate() {
@@ -226,8 +242,13 @@ fn start_ports(
                 source,
             })?;
             let origin = if is_twin { Origin::Kernel } else { Origin::Wire };
-            if let Some(parts) = parts.get_mut(&setup.rx_lcore) {
-                parts.rx.extend(queues.rx.into_iter().map(|q| (q, port, origin)));
+            let mut rx = Vec::new();
+            for (queue, &lcore) in queues.rx.into_iter().zip(&setup.rx_lcores) {
+                let cells = Arc::new(RxCells::default());
+                rx.push(RxInfo { lcore, cells: Arc::clone(&cells) });
+                if let Some(parts) = parts.get_mut(&lcore) {
+                    parts.rx.push((queue, port, origin, cells));
+                }
             }
             let mut inbound = Vec::new();
             let mut inject = None;
@@ -237,22 +258,21 @@ fn start_ports(
                 inject = Some(producer);
                 inbound.push((consumer, cells));
             }
-            let tx_index = tx_counts.entry(setup.tx_lcore).or_default();
-            for queue in queues.tx {
-                made.push(SinkParts { queue, inbound: std::mem::take(&mut inbound) });
+            let (mut tx, mut tx_parts) = (Vec::new(), Vec::new());
+            for (queue, &lcore) in queues.tx.into_iter().zip(&setup.tx_lcores) {
+                let count = tx_counts.entry(lcore).or_default();
+                tx.push(TxInfo { lcore, index: *count, cells: Arc::default() });
+                *count += 1;
+                tx_parts.push(SinkParts { queue, inbound: std::mem::take(&mut inbound) });
             }
+            made.push(tx_parts);
+            let spread = match rx.len() {
+                0 | 1 => RxSpread::OneQueue,
+                _ if opened.rss => RxSpread::Rss,
+                _ => RxSpread::Device,
+            };
             let max_frame = usize::from(opened.mtu) + FRAME_ROOM;
-            sinks.push(Sink {
-                port,
-                twin: is_twin,
-                opened,
-                cells: Arc::default(),
-                max_frame,
-                inject,
-                tx_lcore: setup.tx_lcore,
-                tx_index: *tx_index,
-            });
-            *tx_index += 1;
+            sinks.push(Sink { port, twin: is_twin, opened, spread, rx, tx, max_frame, inject });
         }
     }
     Ok((sinks, made))
@@ -289,7 +309,7 @@ fn outlets(
     home: usize,
     config: &DataplaneConfig,
     sinks: &[Sink],
-    made: &mut [SinkParts],
+    made: &mut [Vec<SinkParts>],
     rings: &mut Rings<'_>,
 ) -> Result<Outlets> {
     let mut wire = vec![None; config.ports.len()];
@@ -297,10 +317,18 @@ fn outlets(
     let mut to_tx = Vec::new();
     for (sink, made) in sinks.iter().zip(made) {
         let port = usize::from(sink.port.0);
-        let hop = if sink.tx_lcore == home {
-            Hop::Here(sink.tx_index)
+        let own = sink.tx.iter().find(|q| q.lcore == home);
+        let hop = if let Some(own) = own {
+            Hop::Here(own.index)
         } else {
-            let name = format!("worker {w} → {} {port}", if sink.twin { "twin" } else { "tx" });
+            // Always the same queue, so that what the worker sends stays in order.
+            let queue = w % sink.tx.len().max(1);
+            let Some(made) = made.get_mut(queue) else { continue };
+            let to = if sink.twin { "twin" } else { "tx" };
+            let name = match sink.tx.len() {
+                1 => format!("worker {w} → {to} {port}"),
+                _ => format!("worker {w} → {to} {port}.{queue}"),
+            };
             let (producer, consumer, cells) = rings.counted(name, config.ring_size)?;
             made.inbound.push((consumer, Arc::clone(&cells)));
             to_tx.push(OutRing::new(producer, cells));

@@ -10,15 +10,17 @@
 //! * Each stage belongs to one lcore, each lcore is one thread. Two stages of one lcore call each
 //!   other directly; stages of different lcores are joined by one single-producer,
 //!   single-consumer ring. One, two or N lcores are the same code.
-//! * Each port has one receive and one transmit queue. A port's kernel twin is a second DPDK port
-//!   of the same lcores.
+//! * Each port has a receive queue for each of its receiving lcores and a transmit queue for each
+//!   of its sending ones. Whatever queue a packet comes by, it goes to the worker that owns its
+//!   session. A port's kernel twin is a second DPDK port, with one queue each way, of the first of
+//!   those lcores.
 //! * The control thread holds the [`Dataplane`]. It publishes snapshots, takes punted frames,
 //!   sends frames and commands, and reads counters, all without a lock on an lcore's side. It
 //!   never touches the mempool: it is not an lcore, and a thread that is preempted inside the
 //!   pool's ring would stall every lcore. Buffers reach it through rings and go back the same way.
 //!
 //! Who writes what: a stage its own state; an lcore its `LcoreCells`; the producer of a ring the
-//! ring's drops; the transmit stage its `SinkCells`. Everybody may read.
+//! ring's drops; the receive and transmit stages their `RxCells` and `SinkCells`. Everybody may read.
 
 mod buf;
 mod config;
@@ -34,4 +36,6 @@ pub use config::{DataplaneConfig, Device, Idle, PortSetup};
 pub use devices::{Devices, PortFacts};
 pub use error::{Error, Result};
 pub use handle::{Dataplane, StopReport};
-pub use stats::{LcoreReading, PoolReading, PortReading, RingReading, SinkReading};
+pub use stats::{
+    LcoreReading, PoolReading, PortReading, RingReading, RxReading, RxSpread, TxReading,
+};

@@ -180,6 +180,46 @@ pub struct RingReading {
     pub dropped: u64,
 }
 
+/// How a port's packets get to its receive queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RxSpread {
+    /// There is one queue.
+    OneQueue,
+    /// The device hashes addresses and ports.
+    Rss,
+    /// The device has no RSS: it, or its far end, chooses as it does (memif, rings, AF_XDP).
+    Device,
+}
+
+/// What came by one receive queue. Written by its lcore.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct RxCells {
+    pub received: AtomicU64,
+    pub handed_off: AtomicU64,
+}
+
+/// What came by one receive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RxReading {
+    /// Lcore that polls it.
+    pub lcore: usize,
+    /// Frames received.
+    pub received: u64,
+    /// Those of them that went to workers of other lcores.
+    pub handed_off: u64,
+}
+
+impl RxCells {
+    pub fn read(&self, lcore: usize) -> RxReading {
+        RxReading {
+            lcore,
+            received: self.received.load(Ordering::Relaxed),
+            handed_off: self.handed_off.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// What left by one transmit queue. Written by its lcore.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -189,8 +229,10 @@ pub(crate) struct SinkCells {
 }
 
 /// What left by one transmit queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SinkReading {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxReading {
+    /// Lcore that sends.
+    pub lcore: usize,
     /// Frames the device took.
     pub sent: u64,
     /// Frames dropped because the device did not take them in time.
@@ -198,8 +240,9 @@ pub struct SinkReading {
 }
 
 impl SinkCells {
-    pub fn read(&self) -> SinkReading {
-        SinkReading {
+    pub fn read(&self, lcore: usize) -> TxReading {
+        TxReading {
+            lcore,
             sent: self.sent.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
@@ -225,8 +268,26 @@ pub struct PortReading {
     pub link: LinkStatus,
     /// The driver's counters.
     pub stats: PortStats,
-    /// Our transmit side.
-    pub tx: SinkReading,
+    /// How its packets get to its receive queues.
+    pub spread: RxSpread,
+    /// Its receive queues, by number.
+    pub rx: Vec<RxReading>,
+    /// Its transmit queues, by number.
+    pub tx: Vec<TxReading>,
+}
+
+impl PortReading {
+    /// Frames that the device took, on all queues.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.tx.iter().map(|q| q.sent).sum()
+    }
+
+    /// Frames that the device did not take in time, on all queues.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.tx.iter().map(|q| q.dropped).sum()
+    }
 }
 
 /// The packet buffers.

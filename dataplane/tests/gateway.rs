@@ -15,7 +15,7 @@ use mpip_core::verdict::{DropReason, VerdictCounts};
 use mpip_core::wire::build::{tcp_frame, udp_frame};
 use mpip_core::wire::ethernet::Mac;
 use mpip_core::wire::{parse_frame, tcp};
-use mpip_dataplane::{Dataplane, DataplaneConfig, Device, Idle};
+use mpip_dataplane::{Dataplane, DataplaneConfig, Device, Idle, RxSpread};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -24,11 +24,18 @@ use std::time::{Duration, Instant};
 fn gateways() {
     let eal = Eal::builder("gateway-test").memory(Memory::NoHuge).memory_mb(128).init().unwrap();
     let clock = Clock::calibrate().unwrap();
-    for shape in
-        [Shape::one_lcore(), Shape::three_lcores(), Shape::two_workers(), Shape::two_full()]
-    {
+    for shape in [
+        Shape::one_lcore(),
+        Shape::three_lcores(),
+        Shape::two_workers(),
+        Shape::two_full(),
+        Shape::two_queues(),
+        Shape::queues_apart(),
+    ] {
         forwards(&eal, clock, &shape);
     }
+    one_owner_whatever_the_queue(&eal, clock, &Shape { name: "own2", ..Shape::two_queues() });
+    one_owner_whatever_the_queue(&eal, clock, &Shape { name: "own5", ..Shape::queues_apart() });
     busy_idle(&eal, clock);
     garbage_is_counted(&eal, clock);
     full_rings_are_counted(&eal, clock);
@@ -150,6 +157,66 @@ fn forwards(eal: &Eal, clock: Clock, shape: &Shape) {
     assert_eq!((a.dropped(), b.dropped()), (0, 0), "{}", shape.name);
 }
 
+/// More packets than there are buffers; those of each flow come by both queues of their port.
+fn one_owner_whatever_the_queue(eal: &Eal, clock: Clock, shape: &Shape) {
+    const ROUNDS: u16 = 5;
+    let mut net = Net::start(eal, clock, shape);
+    for n in 0..ROUNDS * EACH {
+        for from in [Side::A, Side::B] {
+            (0..FLOWS).for_each(|flow| net.inject(from, 0, &udp(from, flow, n)));
+            // An odd number of frames a round, so that no flow keeps to one queue.
+            net.inject(from, 0, &[0xff; 60]);
+        }
+        net.step();
+    }
+    let each_way = u64::from(ROUNDS * EACH * FLOWS);
+    net.until("udp", |net| net.at_a.len().min(net.at_b.len()) as u64 >= each_way);
+
+    for dataplane in [&mut net.a.dataplane, &mut net.b.dataplane] {
+        let (answer, answers) = mpsc::channel();
+        let query = SessionQuery { from: 0, rows: 1000 };
+        assert!(dataplane.command(&Command::Sessions(query, answer)));
+        let mut owned = 0;
+        for _ in 0..shape.workers.len() {
+            let part = answers.recv_timeout(Duration::from_secs(10)).unwrap().sessions;
+            assert!(!part.is_empty(), "{}: every worker owns some of the flows", shape.name);
+            owned += part.len();
+        }
+        // A session that two workers saw would be two rows. Either side's flows go both ways.
+        assert_eq!(owned, 2 * usize::from(FLOWS), "{}", shape.name);
+
+        // The last counters come when the lcores are idle.
+        let from_lan = each_way + u64::from(ROUNDS * EACH);
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let ports = dataplane.ports().unwrap();
+            let lan = ports.iter().find(|p| p.port == LAN).unwrap();
+            if lan.rx.iter().map(|q| q.received).sum::<u64>() == from_lan {
+                assert_eq!(lan.spread, RxSpread::Device);
+                let lcores: Vec<_> = lan.rx.iter().map(|q| q.lcore).collect();
+                assert_eq!(lcores, shape.rx, "{}", shape.name);
+                for port in &ports {
+                    for q in &port.rx {
+                        let all = !shape.workers.contains(&q.lcore);
+                        assert!(q.received > 0 && q.handed_off > 0, "{}: {q:?}", shape.name);
+                        assert_eq!(q.handed_off == q.received, all, "{}: {q:?}", shape.name);
+                    }
+                    assert!(port.tx.iter().all(|q| q.sent > 0), "{}: {port:?}", shape.name);
+                }
+                break;
+            }
+            assert!(Instant::now() < end, "{}: {ports:?}", shape.name);
+            std::thread::yield_now();
+        }
+    }
+    let (a, b) = net.stop();
+    for total in [a.total(), b.total()] {
+        let (bad, dropped) = (u64::from(ROUNDS * EACH), total.drops.iter().sum::<u64>());
+        assert_eq!((total.forward, total.deliver), (each_way, each_way), "{}", shape.name);
+        assert!(dropped <= bad, "{}: nothing but garbage is dropped: {total:?}", shape.name);
+    }
+}
+
 fn received(net: &mut Net, side: Side) -> &mut Vec<Vec<u8>> {
     match side {
         Side::A => &mut net.at_a,
@@ -236,7 +303,8 @@ fn full_rings_are_counted(eal: &Eal, clock: Clock) {
     };
     let (to_worker, to_tx) = (dropped("lcore"), dropped("worker"));
     assert!(rings.iter().all(|r| r.capacity == 1 || r.name.starts_with("control")), "{rings:?}");
-    let sent: u64 = net.a.dataplane.ports().unwrap().iter().map(|p| p.tx.sent).sum();
+    let sent: u64 =
+        net.a.dataplane.ports().unwrap().iter().map(mpip_dataplane::PortReading::sent).sum();
     let (a, _) = net.stop();
     let a = a.total();
     assert!(to_worker > 0, "{rings:?}");
@@ -449,6 +517,11 @@ fn mistakes_are_named(eal: &Eal, clock: Clock) {
     fails(with(&|c| c.workers.clear()), &["workers"]);
     fails(with(&|c| c.workers = vec![3, 3]), &["workers", "two"]);
     fails(with(&|c| c.workers = vec![0, 1]), &["workers", "snapshot"]);
+    fails(with(&|c| c.ports[0].rx_lcores.clear()), &["rx_lcores of port 0", "1 to 64"]);
+    fails(
+        with(&|c| c.ports[0].tx_lcores = vec![0, 0]),
+        &["tx_lcores of port 0", "each lcore once"],
+    );
     fails(with(&|c| c.pool_size = 100), &["pool_size", "100"]);
     fails(with(&|c| c.ring_size = 0), &["ring_size"]);
     fails(

@@ -102,8 +102,8 @@ fn start(eal: &Eal, clock: Clock) -> Dataplane {
     let ports = BELOW.iter().enumerate().map(|(i, name)| PortSetup {
         device: Device::Probe(format!("net_af_xdp{i},iface={name}")),
         mtu: None,
-        rx_lcore: 0,
-        tx_lcore: 0,
+        rx_lcores: vec![0],
+        tx_lcores: vec![0],
         twin: Some(Device::Probe(format!("net_tap{i},iface=mp-{name}"))),
         promiscuous: true,
     });

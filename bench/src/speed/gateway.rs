@@ -230,8 +230,8 @@ impl Maker<'_> {
         let setup = |port: u16, device, mtu| PortSetup {
             device,
             mtu: Some(mtu),
-            rx_lcore: usize::from(port) % workers,
-            tx_lcore: usize::from(port) % workers,
+            rx_lcores: vec![usize::from(port) % workers],
+            tx_lcores: vec![usize::from(port) % workers],
             twin: None,
             promiscuous: false,
         };
@@ -455,7 +455,7 @@ impl Gateway {
         let ports = self.dataplane.ports().map_err(|e| e.to_string())?;
         Ok(Mark {
             verdicts: self.verdicts(),
-            sent: ports.iter().map(|p| p.tx.sent).sum(),
+            sent: ports.iter().map(mpip_dataplane::PortReading::sent).sum(),
             cpu_ns: lcore_cpu_ns()?,
             wall_ns: self.clock.now(),
             busy_ns: sum(|l| l.busy_ns),

@@ -211,16 +211,35 @@ int shim_port_link(uint16_t port, struct shim_link *out)
 	return ret;
 }
 
+/* With a Toeplitz key of period 16 bits, both directions of a flow have the same hash. */
+static uint8_t *symmetric_key(uint8_t len)
+{
+	static uint8_t key[UINT8_MAX];
+
+	for (unsigned int i = 0; i < len; i++)
+		key[i] = i % 2 == 0 ? 0x6d : 0x5a;
+	return key;
+}
+
 int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint32_t mtu,
 			uint64_t rss_hf)
 {
+	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf;
+	int ret = rte_eth_dev_info_get(port, &info);
 
+	if (ret != 0)
+		return ret;
 	memset(&conf, 0, sizeof(conf));
 	conf.rxmode.mtu = mtu;
 	if (rx_queues > 1 && rss_hf != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = rss_hf;
+		/* Where the length is not told, the driver's own key is used. */
+		if (info.hash_key_size != 0) {
+			conf.rx_adv_conf.rss_conf.rss_key = symmetric_key(info.hash_key_size);
+			conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
+		}
 	}
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
 }

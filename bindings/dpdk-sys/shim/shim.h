@@ -85,7 +85,8 @@ uint64_t shim_heap_bytes(void);
 /* Control path. */
 int shim_port_info(uint16_t port, struct shim_port_info *out);
 int shim_port_link(uint16_t port, struct shim_link *out);
-/* Configures with every offload off; several rx queues get RSS over `rss_hf` unless that is 0. */
+/* Configures with every offload off; several rx queues get RSS over `rss_hf`, with a
+ * symmetric key, unless that is 0. */
 int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint32_t mtu,
 			uint64_t rss_hf);
 /* Rounds the descriptor counts to what the device takes. */

@@ -15,9 +15,11 @@ use crate::device::Device;
 use crate::machine::Machine;
 use crate::schema::NEIGHBOUR;
 use crate::suggest::nearest;
-use crate::types::{Gateways, Idle, IfName, Role, Switch};
+use crate::types::{CpuId, Gateways, Idle, IfName, Role, Switch};
 use crate::units::BitRate;
 
+/// Most queues of a port in one direction.
+const QUEUES_MAX: usize = 64;
 const MTU_MIN: i128 = 576;
 const MTU_MAX: i128 = 9216;
 const MTU_DEFAULT: u16 = 1500;
@@ -40,16 +42,8 @@ pub(super) fn port<'d>(section: Section<'d>, lcores: &Lcores, machine: &Machine)
     let cost = section.optional("cost", "0", |v| values::integer(v, 0, i128::from(u32::MAX)));
 
     let first_worker = lcores.workers.first().copied().unwrap_or(lcores.control);
-    let polling = |key: &'static str| {
-        let cpu = section.optional(key, &first_worker.to_string(), |v| cpu(v, machine))?;
-        if lcores.idle == Idle::Busy && cpu == lcores.control {
-            let what = format!("CPU {cpu} is also the control thread's");
-            section.fail(key, what, "name another CPU, or write [lcores] idle = \"adaptive\"");
-        }
-        Some(cpu)
-    };
-    let rx_lcore = polling("rx_lcore").unwrap_or(first_worker);
-    let tx_lcore = polling("tx_lcore").unwrap_or(first_worker);
+    let queues = |key| polling(&section, key, first_worker, lcores, machine);
+    let (rx_lcores, tx_lcores) = (queues("rx_lcores"), queues("tx_lcores"));
 
     let kernel = kernel(&section, name.as_deref(), role, &addresses, gateway);
     let value = Port {
@@ -62,11 +56,43 @@ pub(super) fn port<'d>(section: Section<'d>, lcores: &Lcores, machine: &Machine)
         mtu,
         rate,
         cost: cost.unwrap_or(0),
-        rx_lcore,
-        tx_lcore,
+        rx_lcores,
+        tx_lcores,
         kernel,
     };
     Read { value, section }
+}
+
+/// CPUs with a queue of the port each; the first worker's if none is named.
+fn polling(
+    section: &Section<'_>,
+    key: &'static str,
+    first_worker: CpuId,
+    lcores: &Lcores,
+    machine: &Machine,
+) -> Vec<CpuId> {
+    let example = first_worker.to_string();
+    let Some(cpus) = section.list(key, &example, |v| cpu(v, machine)) else {
+        return vec![first_worker];
+    };
+    if cpus.is_empty() && section.usable(key) {
+        section.fail(key, "is empty", format!("write {key} = [{example}]"));
+    } else if cpus.len() > QUEUES_MAX {
+        let what = format!("has {} CPUs, a port at most {QUEUES_MAX} queues", cpus.len());
+        section.fail(key, what, format!("name at most {QUEUES_MAX} CPUs"));
+    }
+    let mut seen = BTreeSet::new();
+    for (i, cpu) in cpus.iter().enumerate() {
+        if !seen.insert(*cpu) {
+            let what = format!("CPU {cpu} is named twice");
+            section.fail_element(key, i, what, "name each CPU once");
+        } else if lcores.idle == Idle::Busy && *cpu == lcores.control {
+            let what = format!("CPU {cpu} is also the control thread's");
+            let fix = "name another CPU, or write [lcores] idle = \"adaptive\"";
+            section.fail_element(key, i, what, fix);
+        }
+    }
+    cpus
 }
 
 /// One next hop, or a list with at most one per family.

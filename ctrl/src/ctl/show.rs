@@ -64,7 +64,20 @@ const PORTS: &[Column<PortStatus>] = &[
     Column::right("RX ERRORS", |p| trouble(p.rx_error_packets, Tone::Warn)),
     Column::right("MISSED", |p| trouble(p.rx_missed_packets, Tone::Warn)),
     Column::right("NO BUFFER", |p| trouble(p.rx_no_buffer_packets, Tone::Bad)),
+    Column::left("RX QUEUES", |p| match p.rx_queues.len() {
+        n @ 0..2 => Cell::new(n.to_string()),
+        n => Cell::new(format!("{n} {}", p.rx_spread.name())),
+    }),
+    Column::right("HANDED OFF", |p| {
+        Cell::new(count(p.rx_queues.iter().map(|q| q.handed_off_packets).sum()))
+    }),
+    Column::detail("RX LCORES", |p| lcores(p.rx_queues.iter().map(|q| q.lcore))),
+    Column::detail("TX LCORES", |p| lcores(p.tx_queues.iter().map(|q| q.lcore))),
 ];
+
+fn lcores(of_queues: impl Iterator<Item = u32>) -> Cell {
+    joined(&of_queues.collect::<Vec<_>>())
+}
 
 /// The ports.
 #[must_use]

@@ -581,7 +581,10 @@ impl Control {
         // The twins' addresses and routes go back before the twins themselves disappear.
         let restored = self.slow.close().await;
         let unsent = self.plane.unsent();
-        let dropped = self.plane.ports().map(|p| p.iter().map(|r| r.tx.dropped).sum::<u64>());
+        let dropped = self
+            .plane
+            .ports()
+            .map(|p| p.iter().map(mpip_dataplane::PortReading::unsent).sum::<u64>());
         let report: StopReport = self.plane.stop();
         if !report.lost_lcores.is_empty() {
             error!("lcores that died or did not stop: {:?}", report.lost_lcores);

@@ -189,8 +189,8 @@ pub fn dataplane(config: &Config, clock: Clock, seed: u64) -> DataplaneConfig {
     let ports = config.ports.iter().enumerate().map(|(i, p)| PortSetup {
         device: Device::Probe(p.device.devargs()),
         mtu: Some(p.mtu),
-        rx_lcore: p.rx_lcore.0 as usize,
-        tx_lcore: p.tx_lcore.0 as usize,
+        rx_lcores: p.rx_lcores.iter().map(|c| c.0 as usize).collect(),
+        tx_lcores: p.tx_lcores.iter().map(|c| c.0 as usize).collect(),
         twin: p
             .kernel_interface()
             .map(|name| Device::Probe(format!("net_tap_twin{i},iface={}", name.as_str()))),

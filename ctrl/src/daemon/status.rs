@@ -6,7 +6,8 @@ use super::slowpath::SlowPath;
 use crate::agent::{Agent, PathPhase, PathReport};
 use crate::status::{
     Count, DaemonState, Encapsulation, NextHop, PathState, PathStatus, PeerState, PeerStatus,
-    PortRole, PortStatus, SessionRole, SessionState, SessionStatus, Traffic, TupleStatus,
+    PortRole, PortStatus, RxQueueStatus, RxSpread, SessionRole, SessionState, SessionStatus,
+    Traffic, TupleStatus, TxQueueStatus,
 };
 use mpip_conf::{Config, IpNet, Role};
 use mpip_core::engine::SessionInfo;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Packets and bytes of a port as the dataplane counts them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PortCounters {
     /// Received.
     pub rx: Totals,
@@ -37,6 +38,12 @@ pub struct PortCounters {
     pub tx_errors: u64,
     /// Link state.
     pub link_up: bool,
+    /// How packets get to the receive queues.
+    pub spread: RxSpread,
+    /// Receive queues.
+    pub rx_queues: Vec<RxQueueStatus>,
+    /// Transmit queues.
+    pub tx_queues: Vec<TxQueueStatus>,
 }
 
 /// Packets and bytes since start.
@@ -56,8 +63,31 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
             rx_missed: r.stats.imissed,
             rx_errors: r.stats.ierrors,
             rx_no_buffer: r.stats.rx_nombuf,
-            tx_errors: r.stats.oerrors + r.tx.dropped,
+            tx_errors: r.stats.oerrors + r.unsent(),
             link_up: r.link.up,
+            spread: match r.spread {
+                mpip_dataplane::RxSpread::OneQueue => RxSpread::OneQueue,
+                mpip_dataplane::RxSpread::Rss => RxSpread::Rss,
+                mpip_dataplane::RxSpread::Device => RxSpread::Device,
+            },
+            rx_queues: r
+                .rx
+                .iter()
+                .map(|q| RxQueueStatus {
+                    lcore: q.lcore as u32,
+                    packets: q.received,
+                    handed_off_packets: q.handed_off,
+                })
+                .collect(),
+            tx_queues: r
+                .tx
+                .iter()
+                .map(|q| TxQueueStatus {
+                    lcore: q.lcore as u32,
+                    packets: q.sent,
+                    dropped_packets: q.dropped,
+                })
+                .collect(),
         }
     }
 }
@@ -194,6 +224,9 @@ impl Sources<'_> {
                 rx_error_packets: c.rx_errors,
                 rx_no_buffer_packets: c.rx_no_buffer,
                 tx_error_packets: c.tx_errors,
+                rx_spread: c.spread,
+                rx_queues: c.rx_queues.clone(),
+                tx_queues: c.tx_queues.clone(),
             }
         })
         .collect()

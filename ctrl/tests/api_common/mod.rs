@@ -61,6 +61,11 @@ pub fn ports() -> Vec<PortStatus> {
         rx_error_packets: 0,
         rx_no_buffer_packets: 0,
         tx_error_packets: 0,
+        rx_spread: if role == PortRole::Wan { RxSpread::Rss } else { RxSpread::OneQueue },
+        rx_queues: (1..=if role == PortRole::Wan { 2 } else { 1 })
+            .map(|lcore| RxQueueStatus { lcore, packets: 600_000, handed_off_packets: 1_500 })
+            .collect(),
+        tx_queues: vec![TxQueueStatus { lcore: 1, packets: 10, dropped_packets: 0 }],
     };
     vec![
         port("lan0", PortRole::Lan, "10.1.0.1/24", true),

@@ -139,6 +139,7 @@ impl Lcore {
         if let Some(worker) = &mut self.worker {
             worker.publish(counts);
         }
+        self.rx.iter().for_each(RxStage::publish);
         self.tx.iter().for_each(TxStage::publish);
         self.cells.publish(counts);
     }

@@ -3,11 +3,14 @@
 use super::BURST;
 use super::tx::{OutRing, TxStage};
 use super::worker::WorkerStage;
+use crate::stats::RxCells;
 use dpdk::{Burst, Mbuf, RxQueue};
 use mpip_core::engine::{Origin, steer};
 use mpip_core::ids::PortIx;
 use mpip_core::snapshot::Snapshot;
 use mpip_core::time::Nanos;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How a worker is reached from this lcore.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,9 @@ pub(crate) struct RxStage {
     /// By worker.
     targets: Vec<Target>,
     burst: Burst<BURST>,
+    cells: Arc<RxCells>,
+    received: u64,
+    handed_off: u64,
 }
 
 /// Where a frame came from, as a note on its buffer.
@@ -40,8 +46,15 @@ pub(crate) fn untag(tag: u64) -> (PortIx, Origin) {
 }
 
 impl RxStage {
-    pub fn new(queue: RxQueue, port: PortIx, origin: Origin, targets: Vec<Target>) -> Self {
-        Self { queue, port, origin, targets, burst: Burst::new() }
+    pub fn new(
+        queue: RxQueue,
+        port: PortIx,
+        origin: Origin,
+        targets: Vec<Target>,
+        cells: Arc<RxCells>,
+    ) -> Self {
+        let burst = Burst::new();
+        Self { queue, port, origin, targets, burst, cells, received: 0, handed_off: 0 }
     }
 
     pub const fn port(&self) -> (PortIx, Origin) {
@@ -61,6 +74,7 @@ impl RxStage {
         if received == 0 {
             return 0;
         }
+        self.received += received as u64;
         self.burst.iter().for_each(Mbuf::prefetch);
         if !matches!(self.targets[..], [Target::Here]) {
             self.spread(snapshot, rings);
@@ -86,6 +100,7 @@ impl RxStage {
                     if let Some(ring) = rings.get_mut(*i) {
                         mbuf.set_tag(tag(self.port, self.origin));
                         ring.push(mbuf);
+                        self.handed_off += 1;
                     }
                 }
                 // A burst has room for what a burst held.
@@ -93,6 +108,11 @@ impl RxStage {
             }
         }
         self.burst = here;
+    }
+
+    pub fn publish(&self) {
+        self.cells.received.store(self.received, Ordering::Relaxed);
+        self.cells.handed_off.store(self.handed_off, Ordering::Relaxed);
     }
 }
 

@@ -79,8 +79,8 @@ impl Side {
 pub struct Shape {
     pub name: &'static str,
     pub workers: Vec<usize>,
-    pub rx: usize,
-    pub tx: usize,
+    pub rx: Vec<usize>,
+    pub tx: Vec<usize>,
     pub lanes: u8,
     pub ring_size: u32,
     pub idle: Idle,
@@ -93,8 +93,8 @@ impl Shape {
         Self {
             name: "one",
             workers: vec![0],
-            rx: 0,
-            tx: 0,
+            rx: vec![0],
+            tx: vec![0],
             lanes: 2,
             ring_size: 1023,
             idle: Idle::Adaptive,
@@ -102,21 +102,58 @@ impl Shape {
         }
     }
     pub fn three_lcores() -> Self {
-        Self { name: "three", workers: vec![1], rx: 0, tx: 2, ..Self::one_lcore() }
+        Self { name: "three", workers: vec![1], rx: vec![0], tx: vec![2], ..Self::one_lcore() }
     }
     pub fn two_workers() -> Self {
-        Self { name: "two-workers", workers: vec![1, 2], rx: 0, tx: 3, ..Self::one_lcore() }
+        let (workers, rx, tx) = (vec![1, 2], vec![0], vec![3]);
+        Self { name: "two-workers", workers, rx, tx, ..Self::one_lcore() }
     }
     /// Two lcores that hold everything: some hand-offs cross, some do not.
     pub fn two_full() -> Self {
-        Self { name: "two-full", workers: vec![0, 1], rx: 0, tx: 1, ..Self::one_lcore() }
+        let (workers, rx, tx) = (vec![0, 1], vec![0], vec![1]);
+        Self { name: "two-full", workers, rx, tx, ..Self::one_lcore() }
+    }
+    /// Two lcores that hold everything, with a queue each: most hand-offs are receive to worker.
+    pub fn two_queues() -> Self {
+        let (workers, rx, tx) = (vec![0, 1], vec![0, 1], vec![1, 0]);
+        Self { name: "two-queues", workers, rx, tx, ..Self::one_lcore() }
+    }
+    /// Two workers apart from two receiving and two sending lcores.
+    pub fn queues_apart() -> Self {
+        let (workers, rx, tx) = (vec![2, 3], vec![0, 1], vec![4, 0]);
+        Self { name: "queues-apart", workers, rx, tx, ..Self::one_lcore() }
+    }
+}
+
+/// The far end of a port's queues.
+pub struct PortEnd {
+    pub queues: Vec<RingEnd>,
+    /// Queues that the port receives by.
+    rx: usize,
+    next: usize,
+}
+
+impl PortEnd {
+    /// A frame arrives. As a device does, all TCP segments of one pair of ports come by one queue;
+    /// other frames come by each queue in turn, whatever flow they are of.
+    pub fn inject(&mut self, mbuf: dpdk::Mbuf) {
+        let is_tcp = mbuf.data().get(23) == Some(&6);
+        let ports = mbuf.data().get(34..38).unwrap_or_default();
+        let sum = ports.iter().map(|&b| usize::from(b)).sum::<usize>();
+        self.next += 1;
+        let queue = if is_tcp { sum } else { self.next } % self.rx;
+        push(&mut self.queues[queue].inject, mbuf);
+    }
+
+    pub fn collect(&mut self) -> Vec<Vec<u8>> {
+        self.queues.iter_mut().flat_map(|q| pop_all(&mut q.collect)).collect()
     }
 }
 
 /// A gateway and the far ends of its ports.
 pub struct Gateway {
     pub dataplane: Dataplane,
-    pub ends: Vec<RingEnd>,
+    pub ends: Vec<PortEnd>,
     pub twin: Option<RingEnd>,
     pub shape: Shape,
 }
@@ -207,8 +244,8 @@ pub fn setup(device: Device, shape: &Shape) -> PortSetup {
     PortSetup {
         device,
         mtu: None,
-        rx_lcore: shape.rx,
-        tx_lcore: shape.tx,
+        rx_lcores: shape.rx.clone(),
+        tx_lcores: shape.tx.clone(),
         twin: None,
         promiscuous: false,
     }
@@ -216,22 +253,22 @@ pub fn setup(device: Device, shape: &Shape) -> PortSetup {
 
 impl Gateway {
     pub fn start(eal: &Eal, clock: Clock, side: Side, shape: &Shape) -> Self {
-        let ring_port = |name: &str| {
+        let ring_port = |name: &str, queues: usize| {
             let name = format!("{}{}{name}", shape.name, side.number());
-            let (port, mut ends) = Port::from_rings(eal, &name, 1, RING).unwrap();
-            (Device::Open(port), ends.remove(0))
+            let (port, ends) = Port::from_rings(eal, &name, queues as u16, RING).unwrap();
+            (Device::Open(port), ends)
         };
         let (mut ports, mut ends) = (Vec::new(), Vec::new());
         for name in ["lan", "wan0", "wan1"] {
-            let (device, end) = ring_port(name);
+            let (device, queues) = ring_port(name, shape.rx.len().max(shape.tx.len()));
             ports.push(setup(device, shape));
-            ends.push(end);
+            ends.push(PortEnd { queues, rx: shape.rx.len(), next: 0 });
         }
         let mut twin = None;
         if shape.twin {
-            let (device, end) = ring_port("twin");
+            let (device, mut queues) = ring_port("twin", 1);
             ports[0].twin = Some(device);
-            twin = Some(end);
+            twin = queues.pop();
         }
         let config = config(clock, ports, shape);
         let dataplane = Dataplane::start(eal, config, snapshot(side, shape)).unwrap();
@@ -278,13 +315,12 @@ impl Net {
     /// A frame arrives at a port.
     pub fn inject(&mut self, side: Side, port: u16, frame: &[u8]) {
         let mbuf = self.pool.alloc_with(frame).expect("a leak has exhausted the pool");
-        let end = &mut self.gateway(side).ends[usize::from(port)];
-        push(&mut end.inject, mbuf);
+        self.gateway(side).ends[usize::from(port)].inject(mbuf);
     }
 
     /// What a port has sent.
     pub fn collect(&mut self, side: Side, port: u16) -> Vec<Vec<u8>> {
-        pop_all(&mut self.gateway(side).ends[usize::from(port)].collect)
+        self.gateway(side).ends[usize::from(port)].collect()
     }
 
     /// Moves what is on the cables, collects what the hosts received.
@@ -297,13 +333,11 @@ impl Net {
             }
             let port = usize::from(wan);
             let (a, b) = (&mut self.a.ends[port], &mut self.b.ends[port]);
-            *self.crossed.entry((wan, 1)).or_default() +=
-                cable(&self.pool, &mut a.collect, &mut b.inject);
-            *self.crossed.entry((wan, 2)).or_default() +=
-                cable(&self.pool, &mut b.collect, &mut a.inject);
+            *self.crossed.entry((wan, 1)).or_default() += cable(&self.pool, a, b);
+            *self.crossed.entry((wan, 2)).or_default() += cable(&self.pool, b, a);
         }
-        self.at_a.append(&mut pop_all(&mut self.a.ends[0].collect));
-        self.at_b.append(&mut pop_all(&mut self.b.ends[0].collect));
+        self.at_a.append(&mut self.a.ends[0].collect());
+        self.at_b.append(&mut self.b.ends[0].collect());
     }
 
     /// Steps until `done`, or fails.
@@ -345,10 +379,10 @@ impl Net {
 }
 
 /// Copies, so that each gateway's own buffers stay with it and a leak shows where it is.
-fn cable(pool: &Mempool, from: &mut Consumer, to: &mut Producer) -> u64 {
-    let frames = pop_all(from);
+fn cable(pool: &Mempool, from: &mut PortEnd, to: &mut PortEnd) -> u64 {
+    let frames = from.collect();
     for frame in &frames {
-        push(to, pool.alloc_with(frame).expect("a leak has exhausted the pool"));
+        to.inject(pool.alloc_with(frame).expect("a leak has exhausted the pool"));
     }
     frames.len() as u64
 }

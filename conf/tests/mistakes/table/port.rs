@@ -208,16 +208,31 @@ pub const MISTAKES: &[Mistake] = &[
     },
     Mistake {
         name: "rx lcore",
-        edits: &[("name = \"wan1\"\n", "name = \"wan1\"\nrx_lcore = 9\n")],
-        says: "13: [port wan1] rx_lcore: CPU 9 does not exist on this machine; fix: write one of 0…1",
+        edits: &[("name = \"wan1\"\n", "name = \"wan1\"\nrx_lcores = [0, 9]\n")],
+        says: "13: [port wan1] rx_lcores: CPU 9 does not exist on this machine; fix: write one of 0…1",
     },
     Mistake {
         name: "busy rx lcore",
         edits: &[
             ("workers = [1]", "workers = [1]\nidle = \"busy\""),
-            ("name = \"wan1\"\n", "name = \"wan1\"\nrx_lcore = 0\n"),
+            ("name = \"wan1\"\n", "name = \"wan1\"\nrx_lcores = [1, 0]\n"),
         ],
-        says: "14: [port wan1] rx_lcore: CPU 0 is also the control thread's; fix: name another CPU, or write [lcores] idle = \"adaptive\"",
+        says: "14: [port wan1] rx_lcores: CPU 0 is also the control thread's; fix: name another CPU, or write [lcores] idle = \"adaptive\"",
+    },
+    Mistake {
+        name: "rx lcore twice",
+        edits: &[("name = \"wan1\"\n", "name = \"wan1\"\nrx_lcores = [1, 1]\n")],
+        says: "13: [port wan1] rx_lcores: CPU 1 is named twice; fix: name each CPU once",
+    },
+    Mistake {
+        name: "no tx lcore",
+        edits: &[("name = \"wan1\"\n", "name = \"wan1\"\ntx_lcores = []\n")],
+        says: "13: [port wan1] tx_lcores: is empty; fix: write tx_lcores = [1]",
+    },
+    Mistake {
+        name: "tx lcore not a list",
+        edits: &[("name = \"wan1\"\n", "name = \"wan1\"\ntx_lcores = 1\n")],
+        says: "13: [port wan1] tx_lcores: is an integer, not a list; fix: write tx_lcores = [1]",
     },
     Mistake {
         name: "kernel as boolean",
