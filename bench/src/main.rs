@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use mpip_bench::agent::{self, Agent};
 use mpip_bench::lab::error::LabError;
+use mpip_bench::lab::sweep::{self, Sweep};
 use mpip_bench::lab::{self, Options, gateway, netns, scenarios};
 use mpip_bench::progress::Progress;
 use mpip_bench::result::{self, ResultFile};
-use mpip_bench::{demo, report, sim, speed};
+use mpip_bench::{demo, profile, report, sim, speed};
 
 /// Experiments with the MPIP gateway on real Linux hosts.
 #[derive(Parser)]
@@ -119,6 +120,25 @@ struct LabArgs {
     /// A key of the gateways' [mpip] section, for example scheduler=wrr; repeat for more.
     #[arg(long, value_name = "KEY=VALUE", value_parser = gateway::parse_override)]
     mpip: Vec<(String, toml::Value)>,
+    #[command(flatten)]
+    sweep: SweepArgs,
+}
+
+/// Of `lab sweep` and `lab papers`.
+#[derive(Args, Default, PartialEq, Eq)]
+struct SweepArgs {
+    /// sweep, papers: only this pair of paths; repeat for more.
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// sweep, papers: seconds measured of each transfer [default: 8].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: Option<u32>,
+    /// sweep, papers: schedulers of the gateways, an arm each [default: adaptive; papers: paper too].
+    #[arg(long, value_name = "NAME")]
+    scheduler: Vec<String>,
+    /// sweep, papers: write an HTML report here; needs --json.
+    #[arg(long, value_name = "FILE", requires = "json")]
+    report: Option<PathBuf>,
 }
 
 /// All goals met.
@@ -165,6 +185,9 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
             let demo = if s.demo { "demo" } else { "" };
             result::say(&format!("{:<18} {:>3} s  {demo:<4}  {}", s.name, s.seconds, s.about));
         }
+        for (name, about) in SWEEPS {
+            result::say(&format!("{name:<18} {:>3}    {about}", ""));
+        }
         result::say("nat: all that begin with nat-; all: every one; demo: what `make demo` runs");
         return Ok(true);
     }
@@ -184,6 +207,14 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         return Ok(true);
     }
     let name = args.scenario.as_deref().unwrap_or_default();
+    if SWEEPS.iter().any(|s| s.0 == name) {
+        return run_sweep(name, args);
+    }
+    if args.sweep != SweepArgs::default() {
+        return Err(format!(
+            "--profile, --seconds, --scheduler and --report are for sweep and papers, not {name}"
+        ));
+    }
     let list = scenarios::find(name);
     if list.is_empty() {
         return Err(LabError::NoScenario(name.to_owned()).to_string());
@@ -201,6 +232,68 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         several => lab::run_all(several, &options, &progress, &mut result),
     };
     drop(progress);
+    conclude(args, &result, outcome)
+}
+
+/// What runs one flow over many pairs of paths.
+const SWEEPS: &[(&str, &str)] = &[
+    (
+        "sweep",
+        "one TCP flow over 16 pairs of paths of a published sweep: alone, kernel MPTCP, MPIP",
+    ),
+    ("papers", "the TCP rows of the MPIP papers: alone, kernel MPTCP, MPIP, MPTCP over MPIP"),
+];
+
+fn run_sweep(name: &str, args: &LabArgs) -> Result<bool, String> {
+    let papers = name == "papers";
+    let list = if papers { profile::PAPERS } else { profile::SWEEP };
+    if let Some(unknown) =
+        args.sweep.profile.iter().find(|n| !list.iter().any(|p| p.name == n.as_str()))
+    {
+        let known: Vec<_> = list.iter().map(|p| p.name).collect();
+        return Err(format!("no profile \"{unknown}\"; there are {}", known.join(", ")));
+    }
+    let asked = |p: &&profile::Profile| {
+        args.sweep.profile.is_empty() || args.sweep.profile.iter().any(|n| n == p.name)
+    };
+    let schedulers = match (args.sweep.scheduler.as_slice(), papers) {
+        ([], false) => vec!["adaptive".to_owned()],
+        ([], true) => vec!["paper".to_owned(), "adaptive".to_owned()],
+        (some, _) => some.to_vec(),
+    };
+    let sweep = Sweep {
+        id: if papers { "papers" } else { "sweep" },
+        profiles: list.iter().filter(asked).collect(),
+        seconds: args.sweep.seconds.unwrap_or(8),
+        omit: 3,
+        schedulers,
+        mptcp_over_mpip: papers,
+    };
+    let expected = sweep.expected_seconds() * u64::from(args.repeats);
+    let progress = Progress::new(Duration::from_secs(expected));
+    let mut result = ResultFile::new(sweep.id);
+    let options = Options {
+        repeats: args.repeats,
+        keep: args.keep,
+        mpip: args.mpip.iter().cloned().collect(),
+    };
+    let outcome = sweep::run(&sweep, &options, &progress, &mut result);
+    drop(progress);
+    let outcome = conclude(args, &result, outcome);
+    if let (Some(json), Some(html)) = (&args.json, &args.sweep.report)
+        && !result.rows.is_empty()
+    {
+        report::write(json, html).map_err(|e| e.to_string())?;
+    }
+    outcome
+}
+
+/// Writes and prints a result.
+fn conclude(
+    args: &LabArgs,
+    result: &ResultFile,
+    outcome: Result<(), LabError>,
+) -> Result<bool, String> {
     // What was measured before an arm failed is worth keeping.
     if !result.rows.is_empty() {
         if let Some(file) = &args.json {

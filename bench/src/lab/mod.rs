@@ -16,6 +16,7 @@ pub mod sampler;
 pub mod scenarios;
 pub mod signal;
 pub mod ssh;
+pub mod sweep;
 pub mod tools;
 pub mod topology;
 
@@ -154,14 +155,28 @@ pub fn run(
     progress: &Progress,
     result: &mut ResultFile,
 ) -> Result<()> {
+    run_with(scenario.name, &scenario.paths, options, progress, result, scenario.run)
+}
+
+/// Builds the lab, runs `body` in it, and adds what it found to `result`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    name: &'static str,
+    specs: &[PathSpec; 2],
+    options: &Options,
+    progress: &Progress,
+    result: &mut ResultFile,
+    body: impl FnOnce(&mut Lab<'_>) -> Result<()>,
+) -> Result<()> {
     tools::check_installed()?;
     let mut ns = Namespaces::new(options.keep, progress)?;
-    progress.step(&format!("{}: building the lab", scenario.name));
+    progress.step(&format!("{name}: building the lab"));
     topology::build(&mut ns)?;
-    let specs: &[PathSpec; 2] = &scenario.paths;
     let emulator = Emulator::start(&ns, specs)?;
     let mut lab = Lab {
-        scenario: scenario.name,
+        scenario: name,
         emulator,
         ns,
         progress,
@@ -175,18 +190,18 @@ pub fn run(
     if !options.mpip.is_empty() {
         lab.detail("mpip", json!(options.mpip));
     }
-    let outcome = (scenario.run)(&mut lab);
+    let outcome = body(&mut lab);
     result.rows.append(&mut lab.rows);
     result.series.append(&mut lab.series);
     let details = result.details.get_or_insert_with(|| json!({}));
     if let (Some(all), Ok(own)) = (details.as_object_mut(), serde_json::to_value(&lab.details)) {
-        all.insert(scenario.name.to_owned(), own);
+        all.insert(name.to_owned(), own);
     }
     if options.keep
         && let Err(e) = &outcome
         && !matches!(e, LabError::Interrupted)
     {
-        eprintln!("{}: {e}", scenario.name);
+        eprintln!("{name}: {e}");
     }
     outcome
 }
