@@ -1,12 +1,13 @@
 //! What must hold: at every frame, at every moment, and at the end of a run.
 
-use super::super::gateway::router_mac;
+use super::super::gateway::{Gateway, router_mac};
 use super::super::host::host_mac;
 use super::super::plan::{Fault, MS, SECOND};
 use super::super::udp::{self, IpView, read_ip};
 use super::show::describe;
 use super::{RECOVERY, RECOVERY_IN_TURNS, World};
 use mpip_core::ids::PortIx;
+use mpip_core::verdict::DropReason;
 use mpip_ctrl::agent::{PathPhase, PathReport};
 
 impl World {
@@ -42,7 +43,7 @@ impl World {
         // A lane that a NAT forgot without anybody noticing is kept alive once a second.
         let quiet_from =
             self.now + if self.plan.nats.is_empty() { SECOND / 5 } else { SECOND * 3 / 2 };
-        let drops = self.link_drops();
+        let drops = self.overload_drops();
         self.run_until(self.plan.traffic_until.max(quiet_from + SECOND / 2));
         for s in &mut self.udp {
             s.stop();
@@ -57,7 +58,7 @@ impl World {
         }
         self.run_until(self.now + SECOND);
         if self.violations.is_empty() {
-            self.check_datagrams(quiet_from, self.link_drops() - drops);
+            self.check_datagrams(quiet_from, self.overload_drops().saturating_sub(drops));
         }
         let rough = |f: &Fault| !matches!(f, Fault::Mend(_));
         let invalid: u64 = self.nats.iter().flatten().map(|n| n.invalid).sum();
@@ -173,12 +174,16 @@ impl World {
         if right { Ok(ip) } else { Err(format!("bad checksum: {}", describe(frame))) }
     }
 
-    fn link_drops(&self) -> u64 {
+    /// What links dropped, and gateways because links had long queues (CoDel).
+    fn overload_drops(&self) -> u64 {
         let ways = self.wires.iter().flat_map(|w| &w.ways);
-        ways.map(|w| w.counters().dropped()).sum()
+        let links: u64 = ways.map(|w| w.counters().dropped()).sum();
+        let told = self.gateways.iter().flat_map(Gateway::drops);
+        let congested = DropReason::Congested.name();
+        links + told.filter(|(reason, _)| *reason == congested).map(|(_, n)| n).sum::<u64>()
     }
 
-    /// In calm weather every datagram arrives, unless a link dropped something.
+    /// In calm weather every datagram arrives, unless there was more than the links carry.
     fn check_datagrams(&mut self, from: u64, drops: u64) {
         let shortage = self.plan.gateways.iter().any(|g| g.shortage > 0.0);
         let mut lost = Vec::new();
@@ -192,7 +197,7 @@ impl World {
         if lost.len() as u64 > drops && !shortage {
             let all = [0, 1].map(|s: usize| format!("{:?}", self.gateways[s].drops()));
             self.violate(&format!(
-                "{} datagrams lost in calm weather, links dropped {drops}: {}; gateway drops {} | {}",
+                "{} datagrams lost in calm weather, {drops} dropped for overload: {}; gateway drops {} | {}",
                 lost.len(),
                 lost[0],
                 all[0],
