@@ -186,7 +186,7 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
             result::say(&format!("{:<18} {:>3} s  {demo:<4}  {}", s.name, s.seconds, s.about));
         }
         for (name, about) in SWEEPS {
-            result::say(&format!("{name:<18} {:>3}    {about}", ""));
+            result::say(&format!("{name:<18} {:>3}         {about}", ""));
         }
         result::say("nat: all that begin with nat-; all: every one; demo: what `make demo` runs");
         return Ok(true);
