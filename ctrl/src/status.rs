@@ -283,6 +283,9 @@ pub struct RxQueueStatus {
     pub packets: u64,
     /// Those of them that went on to a worker on another CPU, which owns their session.
     pub handed_off_packets: u64,
+    /// Those that came in several segments and were put together in one buffer.
+    #[serde(default)]
+    pub linearised_packets: u64,
 }
 
 /// A transmit queue of a port.

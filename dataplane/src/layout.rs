@@ -199,7 +199,7 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         .map(|(number, p)| {
             let reader = if reads(&p) { readers.next() } else { None };
             let rx_stage = |(queue, port, origin, cells)| {
-                RxStage::new(queue, port, origin, p.targets.clone(), cells)
+                RxStage::new(queue, port, origin, p.targets.clone(), pool.clone(), cells)
             };
             let rx: Vec<_> = p.rx.into_iter().map(rx_stage).collect();
             let wire = |r: &RxStage| (r.port().1 == Origin::Wire).then_some(r.port().0);

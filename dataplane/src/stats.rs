@@ -197,6 +197,7 @@ pub enum RxSpread {
 pub(crate) struct RxCells {
     pub received: AtomicU64,
     pub handed_off: AtomicU64,
+    pub linearised: AtomicU64,
 }
 
 /// What came by one receive queue.
@@ -208,6 +209,9 @@ pub struct RxReading {
     pub received: u64,
     /// Those of them that went to workers of other lcores.
     pub handed_off: u64,
+    /// Those that came in several segments and were put together. What fits no buffer is a
+    /// `multi-segment` drop of a worker instead.
+    pub linearised: u64,
 }
 
 impl RxCells {
@@ -216,6 +220,7 @@ impl RxCells {
             lcore,
             received: self.received.load(Ordering::Relaxed),
             handed_off: self.handed_off.load(Ordering::Relaxed),
+            linearised: self.linearised.load(Ordering::Relaxed),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! One packet buffer, owned.
 //!
 //! Written and read by the thread that holds it. The bytes are those of the first segment; whoever
-//! receives from a device that scatters checks [`Mbuf::is_flat`] once per packet.
+//! receives from a device that scatters checks [`Mbuf::is_flat`] once per packet, and has the other
+//! kind put together by [`Mbuf::flatten`].
 
 use std::fmt;
 use std::ptr::NonNull;
 
 use dpdk_sys::rte_mbuf;
+
+use crate::mempool::Mempool;
 
 /// The only handle of a packet buffer. Dropping it gives the buffer back to its pool.
 #[repr(transparent)]
@@ -180,6 +183,90 @@ impl Mbuf {
         m.pkt_len = bytes.len() as u32;
         self.data_mut().copy_from_slice(bytes);
         true
+    }
+
+    /// Puts another packet behind this one: its segments become this one's last. Gives it back, and
+    /// changes nothing, if the two have more segments or bytes than a packet can.
+    pub fn chain(&mut self, tail: Self) -> Result<(), Self> {
+        let segments = self.nb_segs().checked_add(tail.nb_segs());
+        let bytes = self.packet_len().checked_add(tail.packet_len());
+        let (Some(segments), Some(bytes)) = (segments, bytes) else { return Err(tail) };
+        let mut last = self.raw;
+        // SAFETY: the segments of a packet belong to its handle, and the last one's `next` is null.
+        unsafe {
+            while let Some(next) = NonNull::new(last.as_ref().next) {
+                last = next;
+            }
+            last.as_mut().next = tail.raw.as_ptr();
+        }
+        // Its segments are this packet's now.
+        std::mem::forget(tail);
+        let m = self.get_mut();
+        m.nb_segs = segments;
+        m.pkt_len = bytes;
+        Ok(())
+    }
+
+    /// Makes a packet of several segments one: behind the first if all fit there, else in a fresh
+    /// buffer of `pool` with the default headroom. Returns false, and changes nothing, if neither
+    /// has the room or the pool is empty.
+    #[must_use]
+    pub fn flatten(&mut self, pool: &Mempool) -> bool {
+        let rest = self.segments().skip(1).map(<[u8]>::len).sum::<usize>();
+        if rest > self.tailroom() {
+            return self.flatten_into_fresh(pool, self.len() + rest);
+        }
+        let Some(second) = NonNull::new(self.get().next) else { return true };
+        let mut end = usize::from(self.get().data_off) + self.len();
+        let buffer = self.get().buf_addr.cast::<u8>();
+        for segment in self.segments().skip(1) {
+            // SAFETY: what all segments take fits behind the first one's data, and they are other
+            // buffers than the first.
+            unsafe { buffer.add(end).copy_from_nonoverlapping(segment.as_ptr(), segment.len()) };
+            end += segment.len();
+        }
+        let m = self.get_mut();
+        // It fits: the end of the data is within the u16 buffer length.
+        m.data_len += rest as u16;
+        m.pkt_len = u32::from(m.data_len);
+        m.nb_segs = 1;
+        m.next = std::ptr::null_mut();
+        // SAFETY: the segments from the second on belong to this handle, which knows them no more;
+        // the call frees all that follow it.
+        unsafe { dpdk_sys::shim_pktmbuf_free(second.as_ptr()) };
+        true
+    }
+
+    fn flatten_into_fresh(&mut self, pool: &Mempool, len: usize) -> bool {
+        let Some(mut fresh) = pool.alloc() else { return false };
+        if !fresh.append(len) {
+            return false;
+        }
+        let mut room = fresh.data_mut();
+        for segment in self.segments() {
+            let Some((to, left)) = room.split_at_mut_checked(segment.len()) else { return false };
+            to.copy_from_slice(segment);
+            room = left;
+        }
+        fresh.set_port(self.port());
+        fresh.set_tag(self.tag());
+        *self = fresh;
+        true
+    }
+
+    /// The bytes of each segment.
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next = Some(self.raw);
+        std::iter::from_fn(move || {
+            // SAFETY: the segments of a packet belong to its handle, which is borrowed.
+            let segment: &rte_mbuf = unsafe { next?.as_ref() };
+            next = NonNull::new(segment.next);
+            // SAFETY: as in `data`, which holds for each segment.
+            Some(unsafe {
+                let start = segment.buf_addr.cast::<u8>().add(usize::from(segment.data_off));
+                std::slice::from_raw_parts(start, usize::from(segment.data_len))
+            })
+        })
     }
 
     /// Id of the port it was received on; `u16::MAX` on a fresh buffer.

@@ -71,6 +71,9 @@ const PORTS: &[Column<PortStatus>] = &[
     Column::right("HANDED OFF", |p| {
         Cell::new(count(p.rx_queues.iter().map(|q| q.handed_off_packets).sum()))
     }),
+    Column::detail("LINEARISED", |p| {
+        Cell::new(count(p.rx_queues.iter().map(|q| q.linearised_packets).sum()))
+    }),
     Column::detail("RX LCORES", |p| lcores(p.rx_queues.iter().map(|q| q.lcore))),
     Column::detail("TX LCORES", |p| lcores(p.tx_queues.iter().map(|q| q.lcore))),
 ];

@@ -77,6 +77,7 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
                     lcore: q.lcore as u32,
                     packets: q.received,
                     handed_off_packets: q.handed_off,
+                    linearised_packets: q.linearised,
                 })
                 .collect(),
             tx_queues: r

@@ -63,7 +63,12 @@ pub fn ports() -> Vec<PortStatus> {
         tx_error_packets: 0,
         rx_spread: if role == PortRole::Wan { RxSpread::Rss } else { RxSpread::OneQueue },
         rx_queues: (1..=if role == PortRole::Wan { 2 } else { 1 })
-            .map(|lcore| RxQueueStatus { lcore, packets: 600_000, handed_off_packets: 1_500 })
+            .map(|lcore| RxQueueStatus {
+                lcore,
+                packets: 600_000,
+                handed_off_packets: 1_500,
+                linearised_packets: 0,
+            })
             .collect(),
         tx_queues: vec![TxQueueStatus { lcore: 1, packets: 10, dropped_packets: 0 }],
     };

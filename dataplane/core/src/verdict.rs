@@ -54,7 +54,7 @@ drop_reasons! {
     BadIpChecksum = "bad-ip-checksum",
     /// An L4 header field contradicts the packet, or the outer L4 checksum of a control packet is wrong.
     BadL4 = "bad-l4",
-    /// The frame spans several segments; the gateway handles single-segment frames.
+    /// The frame came in several segments and fits no packet buffer in one piece.
     MultiSegment = "multi-segment",
     /// A fragment of a path's packet, or one from the LAN that cannot be a part of a datagram.
     Fragment = "fragment",

@@ -1,10 +1,14 @@
 //! Receiving from one queue and bringing each frame to the worker that owns it.
+//!
+//! The engine works on frames in one piece. Those that come in several segments are put together
+//! here, before anybody looks at their headers; what fits no buffer goes on as it is, to be refused
+//! and counted by a worker.
 
 use super::BURST;
 use super::tx::{OutRing, TxStage};
 use super::worker::WorkerStage;
 use crate::stats::RxCells;
-use dpdk::{Burst, Mbuf, RxQueue};
+use dpdk::{Burst, Mempool, RxQueue};
 use mpip_core::engine::{Origin, steer};
 use mpip_core::ids::PortIx;
 use mpip_core::snapshot::Snapshot;
@@ -29,9 +33,12 @@ pub(crate) struct RxStage {
     /// By worker.
     targets: Vec<Target>,
     burst: Burst<BURST>,
+    /// For frames in segments whose first has no room for the others.
+    pool: Mempool,
     cells: Arc<RxCells>,
     received: u64,
     handed_off: u64,
+    linearised: u64,
 }
 
 /// Where a frame came from, as a note on its buffer.
@@ -51,10 +58,21 @@ impl RxStage {
         port: PortIx,
         origin: Origin,
         targets: Vec<Target>,
+        pool: Mempool,
         cells: Arc<RxCells>,
     ) -> Self {
-        let burst = Burst::new();
-        Self { queue, port, origin, targets, burst, cells, received: 0, handed_off: 0 }
+        Self {
+            queue,
+            port,
+            origin,
+            targets,
+            burst: Burst::new(),
+            pool,
+            cells,
+            received: 0,
+            handed_off: 0,
+            linearised: 0,
+        }
     }
 
     pub const fn port(&self) -> (PortIx, Origin) {
@@ -75,7 +93,14 @@ impl RxStage {
             return 0;
         }
         self.received += received as u64;
-        self.burst.iter().for_each(Mbuf::prefetch);
+        let mut scattered = false;
+        for frame in &self.burst {
+            frame.prefetch();
+            scattered |= !frame.is_flat();
+        }
+        if scattered {
+            self.linearise();
+        }
         if !matches!(self.targets[..], [Target::Here]) {
             self.spread(snapshot, rings);
         }
@@ -85,11 +110,19 @@ impl RxStage {
         received
     }
 
+    #[cold]
+    fn linearise(&mut self) {
+        for frame in self.burst.iter_mut().filter(|f| !f.is_flat()) {
+            self.linearised += u64::from(frame.flatten(&self.pool));
+        }
+    }
+
     /// Puts what workers of other lcores own into their rings; what stays is this lcore's.
     fn spread(&mut self, snapshot: &Snapshot, rings: &mut [OutRing]) {
         let mut here = Burst::new();
         for mut mbuf in self.burst.drain() {
-            let owner = if self.targets.len() == 1 {
+            // Of a frame still in segments the headers may be anywhere; any worker may refuse it.
+            let owner = if self.targets.len() == 1 || !mbuf.is_flat() {
                 0
             } else {
                 usize::from(steer(snapshot, self.port, self.origin, mbuf.data()))
@@ -113,6 +146,7 @@ impl RxStage {
     pub fn publish(&self) {
         self.cells.received.store(self.received, Ordering::Relaxed);
         self.cells.handed_off.store(self.handed_off, Ordering::Relaxed);
+        self.cells.linearised.store(self.linearised, Ordering::Relaxed);
     }
 }
 

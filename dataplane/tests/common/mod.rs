@@ -25,7 +25,7 @@ pub const LAN: PortIx = PortIx(0);
 pub const WANS: u16 = 2;
 const RING: u32 = 1023;
 /// Longest wait for packets that are on their way.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One of the two gateways.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -349,7 +349,11 @@ impl Net {
                 return;
             }
             if Instant::now() > end {
-                let (a, b) = (self.a.dataplane.cells(), self.b.dataplane.cells());
+                let verdicts = |gateway: &Gateway| {
+                    let cells = gateway.dataplane.cells();
+                    cells.iter().map(|c| c.verdicts()).collect::<Vec<_>>()
+                };
+                let (a, b) = (verdicts(&self.a), verdicts(&self.b));
                 panic!(
                     "{}: {what}: a {a:?}, b {b:?}, rings a {:?}, rings b {:?}",
                     self.a.shape.name,
