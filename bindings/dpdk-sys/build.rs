@@ -61,6 +61,7 @@ const HANDLES: &[&str] = &[
     "rte_ring",
     "rte_hash",
     "rte_device",
+    "rte_flow",
     "rte_eth_rxtx_callback",
     "rte_mbuf_ext_shared_info",
 ];
@@ -86,7 +87,9 @@ fn main() {
     println!("cargo:cflags={}", flags.join(" "));
 
     let mut shim = cc::Build::new();
-    shim.files(["shim/shim.c", "shim/hash.c", "shim/bpf_log.c"]).warnings(false).opt_level(3);
+    shim.files(["shim/shim.c", "shim/flow.c", "shim/hash.c", "shim/bpf_log.c"])
+        .warnings(false)
+        .opt_level(3);
     for flag in &flags {
         shim.flag(flag);
     }

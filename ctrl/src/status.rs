@@ -243,6 +243,9 @@ pub struct PortStatus {
     pub tx_error_packets: u64,
     /// How packets get to the receive queues.
     pub rx_spread: RxSpread,
+    /// Why that way, in words.
+    #[serde(default)]
+    pub rx_spread_why: String,
     /// The receive queues, by number.
     pub rx_queues: Vec<RxQueueStatus>,
     /// The transmit queues, by number.
@@ -256,9 +259,11 @@ pub enum RxSpread {
     /// There is one queue.
     #[default]
     OneQueue,
+    /// The device has a rule for each lane; what no rule is for comes by RSS if it has that.
+    Rules,
     /// The device hashes addresses and ports.
     Rss,
-    /// The device has no RSS; it, or its far end, chooses the queue as it does.
+    /// The device has neither; it, or its far end, chooses the queue as it does.
     Device,
 }
 
@@ -268,6 +273,7 @@ impl RxSpread {
     pub const fn name(self) -> &'static str {
         match self {
             Self::OneQueue => "one",
+            Self::Rules => "rules",
             Self::Rss => "rss",
             Self::Device => "device",
         }

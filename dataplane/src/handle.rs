@@ -293,6 +293,7 @@ impl Dataplane {
                     link: port.link()?,
                     stats: port.stats()?,
                     spread: sink.spread,
+                    spread_why: sink.spread_why.clone(),
                     rx: sink.rx.iter().map(|q| q.cells.read(q.lcore)).collect(),
                     tx: sink.tx.iter().map(|q| q.cells.read(q.lcore)).collect(),
                 })

@@ -10,13 +10,14 @@ use crate::lcore::{
     Hop, Inbound, Lcore, OutRing, Outlet, Pause, PuntTo, RxStage, Target, TxStage, WorkerIo,
     WorkerStage,
 };
-use crate::stats::{LcoreCells, RingCells, RingInfo, RxCells, RxSpread, SinkCells, Stage};
+use crate::stats::{LcoreCells, RingCells, RingInfo, RxCells, SinkCells, Stage};
+use crate::steering::{Lanes, RxSpread, install};
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Consumer, Eal, Producer, RxQueue, TxQueue, spsc};
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::{Command, Engine, Origin};
 use mpip_core::ids::PortIx;
-use mpip_core::snapshot::{Snapshot, SnapshotPublisher};
+use mpip_core::snapshot::{Role, Snapshot, SnapshotPublisher};
 use mpip_core::time::Nanos;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(crate) struct Sink {
     pub twin: bool,
     pub opened: Opened,
     pub spread: RxSpread,
+    /// Why that way, for the operator.
+    pub spread_why: String,
     pub rx: Vec<RxInfo>,
     pub tx: Vec<TxInfo>,
     pub max_frame: usize,
@@ -139,7 +142,7 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
     let mut parts: BTreeMap<usize, Parts> =
         config.lcores().into_iter().map(|l| (l, Parts::default())).collect();
 
-    let (sinks, mut sink_parts) = start_ports(&config, ports, &mut parts, &mut rings)?;
+    let (sinks, mut sink_parts) = start_ports(&config, ports, &first, &mut parts, &mut rings)?;
 
     let (punt_size, stock_size) = (config.punt_size, config.stock());
     let (stock_to, stock) = rings.make(stock_size)?;
@@ -227,6 +230,7 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
 fn start_ports(
     config: &DataplaneConfig,
     ports: Vec<(Opened, Option<Opened>)>,
+    first: &Snapshot,
     parts: &mut BTreeMap<usize, Parts>,
     rings: &mut Rings<'_>,
 ) -> Result<(Vec<Sink>, Vec<Vec<SinkParts>>)> {
@@ -266,13 +270,18 @@ fn start_ports(
                 tx_parts.push(SinkParts { queue, inbound: std::mem::take(&mut inbound) });
             }
             made.push(tx_parts);
-            let spread = match rx.len() {
-                0 | 1 => RxSpread::OneQueue,
-                _ if opened.rss => RxSpread::Rss,
-                _ => RxSpread::Device,
+            let rx_lcores: Vec<usize> = rx.iter().map(|q: &RxInfo| q.lcore).collect();
+            let lanes = Lanes {
+                role: first.ports.get(i).map_or(Role::Lan, |p| p.role),
+                base_port: first.params.base_port,
+                tcp: first.params.faketcp,
+                workers: &config.workers,
+                rx_lcores: &rx_lcores,
             };
+            let (spread, spread_why) = install(&mut opened.port, &lanes, opened.rss);
             let max_frame = usize::from(opened.mtu) + FRAME_ROOM;
-            sinks.push(Sink { port, twin: is_twin, opened, spread, rx, tx, max_frame, inject });
+            let twin = is_twin;
+            sinks.push(Sink { port, twin, opened, spread, spread_why, rx, tx, max_frame, inject });
         }
     }
     Ok((sinks, made))

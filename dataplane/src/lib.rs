@@ -30,12 +30,12 @@ mod handle;
 mod layout;
 mod lcore;
 mod stats;
+mod steering;
 
 pub use buf::MbufBuf;
 pub use config::{DataplaneConfig, Device, Idle, PortSetup};
 pub use devices::{Devices, PortFacts};
 pub use error::{Error, Result};
 pub use handle::{Dataplane, StopReport};
-pub use stats::{
-    LcoreReading, PoolReading, PortReading, RingReading, RxReading, RxSpread, TxReading,
-};
+pub use stats::{LcoreReading, PoolReading, PortReading, RingReading, RxReading, TxReading};
+pub use steering::RxSpread;

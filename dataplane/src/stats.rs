@@ -3,6 +3,7 @@
 //! Every cell has one writer and lines of its own; values only grow (fill levels aside), so a
 //! stale reading is made good by the next one.
 
+use crate::steering::RxSpread;
 use dpdk::{LinkStatus, PortStats};
 use mpip_core::ids::PortIx;
 use std::sync::Arc;
@@ -180,17 +181,6 @@ pub struct RingReading {
     pub dropped: u64,
 }
 
-/// How a port's packets get to its receive queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RxSpread {
-    /// There is one queue.
-    OneQueue,
-    /// The device hashes addresses and ports.
-    Rss,
-    /// The device has no RSS: it, or its far end, chooses as it does (memif, rings, AF_XDP).
-    Device,
-}
-
 /// What came by one receive queue. Written by its lcore.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -275,6 +265,8 @@ pub struct PortReading {
     pub stats: PortStats,
     /// How its packets get to its receive queues.
     pub spread: RxSpread,
+    /// Why that way, in words.
+    pub spread_why: String,
     /// Its receive queues, by number.
     pub rx: Vec<RxReading>,
     /// Its transmit queues, by number.

@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{LAN, Shape, Side, snapshot};
+use common::{LAN, PATIENCE, Shape, Side, run, snapshot};
 use dpdk::{Clock, Eal, Memory};
 use mpip_core::ids::PortIx;
 use mpip_dataplane::{Dataplane, DataplaneConfig, Device, Devices, PortSetup};
@@ -69,7 +69,7 @@ impl Host {
         let host = Self(child.unwrap());
         let ours = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", host.0.id());
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         while std::fs::read_link(&theirs).is_ok_and(|ns| ns == ours) {
             assert!(Instant::now() < end, "no namespace for the host");
             std::thread::sleep(Duration::from_millis(5));
@@ -87,14 +87,6 @@ impl Drop for Host {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
-}
-
-fn run(command: &str) -> String {
-    let mut words = command.split(' ');
-    let out = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&out.stderr));
-    text
 }
 
 fn start(eal: &Eal, clock: Clock) -> Dataplane {
@@ -140,7 +132,7 @@ fn sends(host: &Host, gateway: &mut Dataplane) {
         numbers.take(2).last().unwrap()
     };
     let before = received();
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     for _ in 0..100 {
         while !gateway.transmit(PortIx(2), &[0x02; 60]) {
             assert!(Instant::now() < end, "nothing to send with");

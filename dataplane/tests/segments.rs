@@ -3,12 +3,12 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{LAN, Net, PATIENCE, Shape, Side, config, setup, snapshot};
+use common::{LAN, Net, PATIENCE, Shape, Side, config, setup, snapshot, verdicts};
 use dpdk::{Clock, Eal, Mbuf, Memory, Mempool, MempoolConfig};
 use mpip_core::verdict::{DropReason, VerdictCounts};
 use mpip_core::wire::build::udp_frame;
 use mpip_core::wire::parse_frame;
-use mpip_dataplane::{Dataplane, Device};
+use mpip_dataplane::Device;
 use std::time::Instant;
 
 /// Data room of the gateways' buffers, bytes.
@@ -50,12 +50,6 @@ fn cut(first: &Mempool, rest: &Mempool, frame: &[u8], places: &[usize]) -> Mbuf 
 
 fn multi_segment(counts: &VerdictCounts) -> u64 {
     counts.drops[DropReason::MultiSegment as usize]
-}
-
-fn verdicts(gateway: &Dataplane) -> VerdictCounts {
-    let mut sum = VerdictCounts::default();
-    gateway.cells().iter().for_each(|c| sum.add(&c.verdicts()));
-    sum
 }
 
 fn chained(eal: &Eal, clock: Clock, shape: &Shape) {

@@ -14,6 +14,7 @@
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_hash.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -99,6 +100,29 @@ int shim_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors);
 struct rte_device *shim_port_device(uint16_t port);
 int shim_device_remove(struct rte_device *device);
 uint64_t shim_rss_ip_tcp_udp(void);
+
+/* Packets of one destination port, in host byte order, go to one receive queue. */
+struct shim_flow_rule {
+	uint16_t queue;
+	uint16_t dport;
+	uint8_t tcp;
+	uint8_t ipv6;
+};
+
+/* Why the driver refused: an errno value, and its words, if it has some. */
+struct shim_flow_error {
+	int code;
+	char message[120];
+};
+
+/* As the calls of the same names; `out` is filled in on failure. The handle of a rule is only good for
+ * shim_flow_destroy. */
+int shim_flow_validate(uint16_t port, const struct shim_flow_rule *rule,
+		       struct shim_flow_error *out);
+struct rte_flow *shim_flow_create(uint16_t port, const struct shim_flow_rule *rule,
+				  struct shim_flow_error *out);
+int shim_flow_destroy(uint16_t port, struct rte_flow *flow, struct shim_flow_error *out);
+
 /* From now on libbpf and libxdp, if loaded, print warnings only, and not those that mean nothing. */
 void shim_hush_bpf(void);
 

@@ -76,7 +76,7 @@ pub use lcore::{
 };
 pub use mbuf::Mbuf;
 pub use mempool::{AF_XDP_DATA_ROOM, Mempool, MempoolConfig, leaked_pools};
-pub use port::{LinkStatus, Port, PortConfig, PortInfo, PortStats, Queues};
+pub use port::{FlowRule, LinkStatus, Port, PortConfig, PortInfo, PortStats, Queues};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, RingEnd, spsc};
 

@@ -6,12 +6,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dpdk::{
-    AF_XDP_DATA_ROOM, Burst, Eal, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig, PortInfo,
-    Queues, RxQueue, TxQueue, leaked_pools,
+    AF_XDP_DATA_ROOM, Burst, Eal, FlowRule, Mbuf, Memory, Mempool, MempoolConfig, Port, PortConfig,
+    PortInfo, Queues, RxQueue, TxQueue, leaked_pools,
 };
 
 /// An EtherType for experiments, which the kernel neither sends nor answers.
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+/// Longest wait for what is on its way.
+const PATIENCE: Duration = Duration::from_secs(60);
 const POOL: MempoolConfig = MempoolConfig { size: 8191, cache: 0, data_room: 2048, socket: None };
 
 #[test]
@@ -33,6 +35,7 @@ fn kernel_interfaces() {
     assert_eq!(pool.in_use(), 0);
     tap(&eal, &pool);
     tap_in_another_namespace(&eal, &pool);
+    tap_flow_rules(&eal, &pool);
     xdp_refusals(&eal, &pool);
     assert_eq!(pool.in_use(), 0);
     pool.close().unwrap();
@@ -61,7 +64,7 @@ fn started(eal: &Eal, devargs: &str, config: &PortConfig, pool: &Mempool) -> (Po
 
 /// Sends `count` frames of `len` bytes and expects each of them once, in order, unchanged.
 fn carries(from: &mut TxQueue, to: &mut RxQueue, pool: &Mempool, count: u32, len: usize) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     let (mut sent, mut seen) = (0, 0);
     let mut out: Burst = Burst::new();
     let mut into: Burst = Burst::new();
@@ -136,7 +139,7 @@ fn tap(eal: &Eal, pool: &Mempool) {
     assert_eq!(qa.tx[0].send(&mut burst), 1);
     assert_eq!((burst.len(), burst[0].len()), (2, 1500));
     assert_eq!(qa.tx[0].send_or_drop(&mut burst), 2);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     while !burst.iter().any(|m| m.data() == frame(0, 60)) {
         assert!(Instant::now() < deadline, "the frame that fitted was sent");
         burst.clear();
@@ -153,7 +156,7 @@ fn tap(eal: &Eal, pool: &Mempool) {
 /// A kernel twin may live in another namespace than the process: the host's side of a container.
 fn tap_in_another_namespace(eal: &Eal, pool: &Mempool) {
     let (a, mut qa) = started(eal, "net_tap1,iface=t1", &PortConfig::default(), pool);
-    let mut other = Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+    let mut other = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
     let pid = other.id();
     let there = |args: &str| {
         let out = Command::new("nsenter")
@@ -178,7 +181,7 @@ fn tap_in_another_namespace(eal: &Eal, pool: &Mempool) {
     }
     // The kernel's echo request comes out of the port; the port turns it into the answer.
     let ping = Command::new("nsenter")
-        .args(["-t", &pid.to_string(), "-n", "ping", "-q", "-c1", "-W5", "10.99.0.2"])
+        .args(["-t", &pid.to_string(), "-n", "ping", "-q", "-c1", "-W60", "10.99.0.2"])
         .stdout(std::process::Stdio::null())
         .spawn();
     let mut ping = ping.unwrap();
@@ -197,6 +200,32 @@ fn tap_in_another_namespace(eal: &Eal, pool: &Mempool) {
     other.wait().unwrap();
     assert!(status.success(), "no answer came back");
     drop((a, qa));
+}
+
+/// The driver finds our rules good; whether it can make them depends on the kernel's traffic control.
+fn tap_flow_rules(eal: &Eal, pool: &Mempool) {
+    let config = PortConfig { rx_queues: 2, tx_queues: 2, ..PortConfig::default() };
+    let (mut port, queues) = started(eal, "net_tap2,iface=t2", &config, pool);
+    assert!(!port.info().unwrap().rss, "it hashes nothing itself");
+    let rule = |ipv6, tcp, queue| FlowRule { ipv6, tcp, dport: 4501, queue };
+    let kinds = [(false, false), (false, true), (true, false), (true, true)];
+    for (ipv6, tcp) in kinds {
+        port.check_flow(rule(ipv6, tcp, 1)).unwrap();
+    }
+    let e = port.check_flow(rule(false, false, 99)).unwrap_err().to_string();
+    assert!(e.contains("IPv4 UDP 4501 → queue 99") && e.contains("net_tap2"), "{e}");
+    let made = kinds.map(|(ipv6, tcp)| port.add_flow(rule(ipv6, tcp, 1)));
+    match &made[0] {
+        Ok(()) => assert!(made.iter().all(Result::is_ok) && port.flows() == 4, "{made:?}"),
+        Err(e) => {
+            println!("no rules here: {e}");
+            assert!(e.to_string().contains("making the rule"), "{e}");
+            assert!(made.iter().all(Result::is_err) && port.flows() == 0, "{made:?}");
+        }
+    }
+    port.remove_flows().unwrap();
+    assert_eq!(port.flows(), 0);
+    drop((port, queues));
 }
 
 /// Turns an IPv4 echo request into its answer; leaves everything else to be ignored.
@@ -259,7 +288,7 @@ fn xdp_with_the_largest_frames(eal: &Eal) {
     let mut burst: Burst = Burst::new();
     for n in 0..100 {
         socket.send(&frame(n, len));
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         while !burst.iter().any(|m| m.data() == frame(n, len)) {
             assert!(Instant::now() < deadline, "frame {n}: {:?}", a.stats());
             burst.clear();

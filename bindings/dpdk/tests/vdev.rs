@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dpdk::{
-    Burst, Eal, Error, HashKey, HashTable, LcoreRegistration, Mbuf, Memory, Mempool, MempoolConfig,
-    Port, PortConfig, Queues, lcore_id, leaked_pools, spawn_worker, spsc,
+    Burst, Eal, Error, FlowRule, HashKey, HashTable, LcoreRegistration, Mbuf, Memory, Mempool,
+    MempoolConfig, Port, PortConfig, Queues, lcore_id, leaked_pools, spawn_worker, spsc,
 };
 
 const SMALL: MempoolConfig = MempoolConfig { size: 63, cache: 0, data_room: 2048, socket: None };
@@ -289,6 +289,12 @@ fn null_port(eal: &Eal) {
     port.reset_stats().unwrap();
     assert_eq!(port.stats().unwrap().ipackets, 0);
     assert!(port.link().unwrap().up);
+    let rule = FlowRule { ipv6: false, tcp: false, dport: 4500, queue: 0 };
+    for refused in [port.check_flow(rule), port.add_flow(rule)] {
+        let e = refused.unwrap_err().to_string();
+        assert!(e.contains("IPv4 UDP 4500 → queue 0") && e.contains("net_null0"), "{e}");
+    }
+    assert_eq!(port.flows(), 0);
     let info = port.info().unwrap();
     assert_eq!((info.driver.as_str(), info.device.as_str()), ("net_null", "net_null0"));
     drop((rx, tx, port, burst));

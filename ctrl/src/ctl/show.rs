@@ -71,6 +71,7 @@ const PORTS: &[Column<PortStatus>] = &[
     Column::right("HANDED OFF", |p| {
         Cell::new(count(p.rx_queues.iter().map(|q| q.handed_off_packets).sum()))
     }),
+    Column::detail("SPREAD", |p| Cell::new(&p.rx_spread_why)),
     Column::detail("LINEARISED", |p| {
         Cell::new(count(p.rx_queues.iter().map(|q| q.linearised_packets).sum()))
     }),

@@ -40,6 +40,8 @@ pub struct PortCounters {
     pub link_up: bool,
     /// How packets get to the receive queues.
     pub spread: RxSpread,
+    /// Why that way.
+    pub spread_why: String,
     /// Receive queues.
     pub rx_queues: Vec<RxQueueStatus>,
     /// Transmit queues.
@@ -67,9 +69,11 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
             link_up: r.link.up,
             spread: match r.spread {
                 mpip_dataplane::RxSpread::OneQueue => RxSpread::OneQueue,
+                mpip_dataplane::RxSpread::Rules => RxSpread::Rules,
                 mpip_dataplane::RxSpread::Rss => RxSpread::Rss,
                 mpip_dataplane::RxSpread::Device => RxSpread::Device,
             },
+            spread_why: r.spread_why.clone(),
             rx_queues: r
                 .rx
                 .iter()
@@ -226,6 +230,7 @@ impl Sources<'_> {
                 rx_no_buffer_packets: c.rx_no_buffer,
                 tx_error_packets: c.tx_errors,
                 rx_spread: c.spread,
+                rx_spread_why: c.spread_why.clone(),
                 rx_queues: c.rx_queues.clone(),
                 tx_queues: c.tx_queues.clone(),
             }

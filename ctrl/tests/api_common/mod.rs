@@ -62,6 +62,10 @@ pub fn ports() -> Vec<PortStatus> {
         rx_no_buffer_packets: 0,
         tx_error_packets: 0,
         rx_spread: if role == PortRole::Wan { RxSpread::Rss } else { RxSpread::OneQueue },
+        rx_spread_why: match role {
+            PortRole::Lan => "there is one queue".to_owned(),
+            PortRole::Wan => "no rules for lanes: Operation not supported; by RSS".to_owned(),
+        },
         rx_queues: (1..=if role == PortRole::Wan { 2 } else { 1 })
             .map(|lcore| RxQueueStatus {
                 lcore,

@@ -1,11 +1,14 @@
-//! Two gateways on ring-backed ports, with the test as cables and hosts.
+//! Two gateways, on ring-backed ports or on devices, with the test as cables and hosts.
 //!
 //! ```text
 //!   10.1.0.0/24 ── LAN a ── wan 0, wan 1 ══ cables ══ wan 0, wan 1 ── b LAN ── 10.2.0.0/24
 //! ```
 
 use arrayvec::ArrayVec;
-use dpdk::{Burst, Clock, Consumer, Eal, Mempool, MempoolConfig, Port, Producer, RingEnd};
+use dpdk::{
+    Burst, Clock, Consumer, Eal, Mbuf, Mempool, MempoolConfig, Port, PortConfig, Producer, Queues,
+    RingEnd,
+};
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::prefix::{Prefix, PrefixTable};
 use mpip_core::schedule::PathInput;
@@ -13,12 +16,15 @@ use mpip_core::snapshot::{
     Encapsulation, Params, PathView, PeerView, PortView, Role, Route, Snapshot,
 };
 use mpip_core::time::Nanos;
+use mpip_core::verdict::VerdictCounts;
 use mpip_core::wire::build::Link;
 use mpip_core::wire::ethernet::Mac;
-use mpip_dataplane::{Dataplane, DataplaneConfig, Device, Idle, PortSetup};
+use mpip_dataplane::{Dataplane, DataplaneConfig, Device, Devices, Idle, PortSetup};
 use std::collections::HashMap as StdMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub const LAN: PortIx = PortIx(0);
@@ -74,6 +80,19 @@ impl Side {
     }
 }
 
+/// What the gateways' ports are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Rings of this process; the test holds their other ends.
+    Rings,
+    /// `net_memif`; the test has the other end of the shared memory.
+    Memif,
+    /// `net_tap`; the test is on the kernel's side of the interface. Needs root.
+    Tap,
+    /// `net_af_xdp` on a veth; the test is at its far end. Needs root.
+    AfXdp,
+}
+
 /// Where stages are, and how big things are.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -86,6 +105,7 @@ pub struct Shape {
     pub idle: Idle,
     /// Whether the LAN port has a twin.
     pub twin: bool,
+    pub kind: Kind,
 }
 
 impl Shape {
@@ -99,6 +119,7 @@ impl Shape {
             ring_size: 1023,
             idle: Idle::Adaptive,
             twin: false,
+            kind: Kind::Rings,
         }
     }
     pub fn three_lcores() -> Self {
@@ -125,28 +146,79 @@ impl Shape {
     }
 }
 
+/// The far end of a port.
+pub enum Far {
+    /// A ring each way for each queue.
+    Rings(Vec<RingEnd>),
+    /// Another device, which shares nothing with the gateway.
+    Device { queues: Queues, port: Port },
+}
+
 /// The far end of a port's queues.
 pub struct PortEnd {
-    pub queues: Vec<RingEnd>,
-    /// Queues that the port receives by.
-    rx: usize,
+    pub far: Far,
+    /// Queues that are injected into.
+    queues: usize,
     next: usize,
 }
 
 impl PortEnd {
+    pub fn rings(ends: Vec<RingEnd>, queues: usize) -> Self {
+        Self { far: Far::Rings(ends), queues, next: 0 }
+    }
+
+    fn device(eal: &Eal, devargs: &str, name: &str, queues: usize) -> Self {
+        let pool = MempoolConfig { size: 2047, cache: 0, data_room: 2048, socket: None };
+        let pool = Mempool::new(eal, name, &pool).unwrap();
+        let mut port = Port::probe(eal, devargs).unwrap();
+        let count = queues as u16;
+        let config = PortConfig { rx_queues: count, tx_queues: count, ..PortConfig::default() };
+        port.configure(&config, &[&pool]).unwrap();
+        let handles = port.start().unwrap();
+        Self { far: Far::Device { queues: handles, port }, queues, next: 0 }
+    }
+
     /// A frame arrives. As a device does, all TCP segments of one pair of ports come by one queue;
     /// other frames come by each queue in turn, whatever flow they are of.
-    pub fn inject(&mut self, mbuf: dpdk::Mbuf) {
+    pub fn inject(&mut self, mbuf: Mbuf) {
         let is_tcp = mbuf.data().get(23) == Some(&6);
         let ports = mbuf.data().get(34..38).unwrap_or_default();
         let sum = ports.iter().map(|&b| usize::from(b)).sum::<usize>();
         self.next += 1;
-        let queue = if is_tcp { sum } else { self.next } % self.rx;
-        push(&mut self.queues[queue].inject, mbuf);
+        let queue = if is_tcp { sum } else { self.next } % self.queues;
+        match &mut self.far {
+            Far::Rings(ends) => push(&mut ends[queue].inject, mbuf),
+            Far::Device { queues, .. } => {
+                let mut one: Burst<1> = Burst::new();
+                one.push(mbuf).unwrap();
+                while queues.tx[queue].send(&mut one) == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        }
     }
 
     pub fn collect(&mut self) -> Vec<Vec<u8>> {
-        self.queues.iter_mut().flat_map(|q| pop_all(&mut q.collect)).collect()
+        match &mut self.far {
+            Far::Rings(ends) => ends.iter_mut().flat_map(|q| pop_all(&mut q.collect)).collect(),
+            Far::Device { queues, .. } => {
+                let (mut burst, mut all): (Burst, _) = (Burst::new(), Vec::new());
+                for queue in &mut queues.rx {
+                    while queue.recv(&mut burst) > 0 {
+                        all.extend(burst.drain().map(|m| m.data().to_vec()));
+                    }
+                }
+                all
+            }
+        }
+    }
+
+    /// Whether frames may go both ways.
+    fn is_up(&self) -> bool {
+        match &self.far {
+            Far::Rings(_) => true,
+            Far::Device { port, .. } => port.link().unwrap().up,
+        }
     }
 }
 
@@ -230,9 +302,11 @@ pub fn config(clock: Clock, ports: Vec<PortSetup>, shape: &Shape) -> DataplaneCo
     let mut config = DataplaneConfig::new(clock, ports, shape.workers.clone());
     config.affinity = config.lcores().into_iter().map(|l| (l, cpus.clone())).collect();
     config.idle = shape.idle;
-    config.pool_size = 1023;
+    // AF_XDP takes 2,048 buffers for each of three ports, and has rings of as many entries as there are
+    // descriptors, which the kernel fills while we sleep.
+    let (pool, descriptors) = if shape.kind == Kind::AfXdp { (8191, 512) } else { (1023, 32) };
+    (config.pool_size, config.descriptors) = (pool, descriptors);
     config.pool_cache = 32;
-    config.descriptors = 32;
     config.ring_size = shape.ring_size;
     config.punt_size = 64;
     config.max_peers = 2;
@@ -253,27 +327,112 @@ pub fn setup(device: Device, shape: &Shape) -> PortSetup {
 
 impl Gateway {
     pub fn start(eal: &Eal, clock: Clock, side: Side, shape: &Shape) -> Self {
-        let ring_port = |name: &str, queues: usize| {
-            let name = format!("{}{}{name}", shape.name, side.number());
-            let (port, ends) = Port::from_rings(eal, &name, queues as u16, RING).unwrap();
-            (Device::Open(port), ends)
-        };
         let (mut ports, mut ends) = (Vec::new(), Vec::new());
-        for name in ["lan", "wan0", "wan1"] {
-            let (device, queues) = ring_port(name, shape.rx.len().max(shape.tx.len()));
+        for number in 0..=WANS {
+            let (device, end) = device(eal, side, shape, number);
             ports.push(setup(device, shape));
-            ends.push(PortEnd { queues, rx: shape.rx.len(), next: 0 });
+            ends.push(end);
         }
         let mut twin = None;
         if shape.twin {
-            let (device, mut queues) = ring_port("twin", 1);
-            ports[0].twin = Some(device);
+            let name = format!("{}{}twin", shape.name, side.number());
+            let (port, mut queues) = Port::from_rings(eal, &name, 1, RING).unwrap();
+            ports[0].twin = Some(Device::Open(port));
             twin = queues.pop();
         }
-        let config = config(clock, ports, shape);
-        let dataplane = Dataplane::start(eal, config, snapshot(side, shape)).unwrap();
+        let devices = Devices::open(eal, config(clock, ports, shape)).unwrap();
+        // MAC addresses are those of the tests, whatever the devices have.
+        let dataplane = devices.start(snapshot(side, shape)).unwrap();
+        let mut ends: Vec<PortEnd> = ends.into_iter().map(|end| end()).collect();
+        let deadline = Instant::now() + PATIENCE;
+        while !ends.iter().all(PortEnd::is_up)
+            || !dataplane.ports().unwrap().iter().all(|p| p.link.up)
+        {
+            assert!(Instant::now() < deadline, "{}: no link", shape.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ends.iter_mut().for_each(|end| drop(end.collect()));
         Self { dataplane, ends, twin, shape: shape.clone() }
     }
+}
+
+/// A port's device, and how to open its far end once the gateway has started.
+fn device<'a>(
+    eal: &'a Eal,
+    side: Side,
+    shape: &Shape,
+    number: u16,
+) -> (Device, Box<dyn FnOnce() -> PortEnd + 'a>) {
+    let name = format!("{}{}p{number}", shape.name, side.number());
+    let queues = shape.rx.len().max(shape.tx.len());
+    // Numbers of devices are the process's.
+    let id = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
+    let far = move |devargs: String, queues: usize| -> Box<dyn FnOnce() -> PortEnd + 'a> {
+        Box::new(move || PortEnd::device(eal, &devargs, &format!("far{id}"), queues))
+    };
+    let packets = |iface: &str| format!("net_af_packet{id},iface={iface}");
+    match shape.kind {
+        Kind::Rings => {
+            let (port, ends) = Port::from_rings(eal, &name, queues as u16, RING).unwrap();
+            let rx = shape.rx.len();
+            (Device::Open(port), Box::new(move || PortEnd::rings(ends, rx)))
+        }
+        Kind::Memif => {
+            let pid = std::process::id();
+            let args = |role: &str, n: u32| {
+                format!(
+                    "net_memif{n},role={role},id={id},socket=mpip-{pid}-{id},socket-abstract=yes"
+                )
+            };
+            let other = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
+            (Device::Probe(args("server", id)), far(args("client", other), queues))
+        }
+        Kind::Tap => {
+            let iface = format!("tap{id}");
+            let up = iface.clone();
+            let open = far(packets(&iface), 1);
+            let device = Device::Probe(format!("net_tap{id},iface={iface}"));
+            (
+                device,
+                Box::new(move || {
+                    run(&format!("ip link set {up} arp off up"));
+                    open()
+                }),
+            )
+        }
+        Kind::AfXdp => {
+            let (near, end) = (format!("x{id}"), format!("x{id}h"));
+            run(&format!(
+                "ip link add {near} numrxqueues 2 numtxqueues 2 type veth \
+                 peer name {end} numrxqueues 2 numtxqueues 2"
+            ));
+            // The kernel has no more queues at the far end than there are at this one with XDP.
+            run(&format!("ethtool -L {end} tx 1 rx 2"));
+            run(&format!("ethtool -L {near} rx 1 tx 2"));
+            for iface in [&near, &end] {
+                run(&format!("ip link set {iface} arp off up"));
+            }
+            (Device::Probe(format!("net_af_xdp{id},iface={near}")), far(packets(&end), 1))
+        }
+    }
+}
+
+static NEXT_DEVICE: AtomicU32 = AtomicU32::new(0);
+
+/// Runs a command that must succeed; returns what it said.
+pub fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let out = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+/// What a gateway's workers have counted so far.
+pub fn verdicts(gateway: &Dataplane) -> VerdictCounts {
+    let mut sum = VerdictCounts::default();
+    gateway.cells().iter().for_each(|c| sum.add(&c.verdicts()));
+    sum
 }
 
 /// Both gateways and what joins them.
@@ -349,16 +508,15 @@ impl Net {
                 return;
             }
             if Instant::now() > end {
-                let verdicts = |gateway: &Gateway| {
-                    let cells = gateway.dataplane.cells();
-                    cells.iter().map(|c| c.verdicts()).collect::<Vec<_>>()
-                };
-                let (a, b) = (verdicts(&self.a), verdicts(&self.b));
+                let (a, b) = (verdicts(&self.a.dataplane), verdicts(&self.b.dataplane));
                 panic!(
-                    "{}: {what}: a {a:?}, b {b:?}, rings a {:?}, rings b {:?}",
+                    "{}: {what}: a {a:?}, b {b:?}, rings a {:?}, rings b {:?}, \
+                     ports a {:#?}, ports b {:#?}",
                     self.a.shape.name,
                     self.a.dataplane.rings(),
-                    self.b.dataplane.rings()
+                    self.b.dataplane.rings(),
+                    self.a.dataplane.ports(),
+                    self.b.dataplane.ports()
                 );
             }
             std::thread::yield_now();

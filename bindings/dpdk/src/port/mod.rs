@@ -5,6 +5,7 @@
 //!
 //! What DPDK 22.11's drivers do that one would not expect is in the `quirks` module.
 
+mod flow;
 mod hook;
 mod quirks;
 mod shared;
@@ -23,6 +24,7 @@ use crate::error::{Error, Result, c_string, check};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::ring::{self, Consumer, Producer, RingEnd};
+pub use flow::FlowRule;
 use hook::Hook;
 use shared::Held;
 pub(crate) use shared::Shared;
@@ -381,9 +383,11 @@ impl Port {
         })
     }
 
-    /// Stops the port; fails while any of its queue handles exists. Nothing to do if it is stopped.
+    /// Stops the port and destroys its flow rules; fails while any of its queue handles exists. Nothing to
+    /// do if it is stopped.
     pub fn stop(&mut self) -> Result<()> {
         self.shared.no_queues()?;
+        self.remove_flows()?;
         if self.shared.started.load(Ordering::Acquire) {
             // SAFETY: the port exists and nobody polls it.
             let ret = unsafe { dpdk_sys::rte_eth_dev_stop(self.id()) };
@@ -493,7 +497,7 @@ impl Port {
             max_mtu: raw.max_mtu,
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
-            rss: raw.rss_offloads & rss_wanted() != 0,
+            rss: raw.rss_offloads & rss_wanted() != 0 && !quirks::only_says_rss(&text(&raw.driver)),
             socket: u16::try_from(raw.socket_id).ok(),
         })
     }

@@ -4,20 +4,24 @@
 //!
 //! * `net_af_xdp` maps the whole pool and ignores its shape (see [`Mempool::fits_af_xdp`]); it takes
 //!   2,048 buffers per receive queue at set-up, whatever number of descriptors is asked for, and never
-//!   gives them back. The kernel keeps 256 bytes of each buffer for itself, which is more headroom on
+//!   gives them back. Its receive ring does have that number: what the kernel finds it full for is dropped,
+//!   and no counter here tells. The kernel keeps 256 bytes of each buffer for itself, which is more headroom on
 //!   received packets (384 bytes), and less room: longer frames are dropped and count as `imissed`.
 //!   The driver does not look at the interface's MTU.
 //! * Closing a `net_af_xdp` port takes the interface's XDP program off, whoever's it is: a second user,
 //!   refused by the kernel, would cut off the first. A second `net_tap` on an interface gets half of its
 //!   packets. Hence [`InterfaceLock`].
-//! * A veth has one queue for `net_af_xdp` (`queue_count` counts combined channels; it has none), and
-//!   frames of queues beyond the first go to the kernel.
+//! * `net_af_xdp` takes several queues only of interfaces with combined channels, which a veth has not, and
+//!   one of all others. Frames of queues that it was not given go to the kernel. Hence [`check_channels`].
 //! * `net_af_packet` cuts received frames to its ring's frame size without a word, and takes no MTU above
 //!   1,500.
 //! * `net_tap` takes no MTU above 1,504; it sends nothing longer, whatever the interface's MTU is, and
 //!   what is too long stays at the front of the burst. It works after its interface has moved to another
 //!   namespace, but reports its link as down there. It complains of a missing `multiq` queueing discipline,
 //!   which only its flow rules need, and of missing secondary processes.
+//! * `net_tap` offers RSS, but only as what a flow rule may ask for: its queues are filled by the kernel, by a
+//!   hash of each flow. Its flow rules need the kernel's `multiq` queueing discipline and `flower` classifier;
+//!   without them it finds a rule good and then fails to make it.
 //! * All three leave the interface promiscuous if they have made it so.
 
 use std::ffi::{CString, c_char};
@@ -77,8 +81,93 @@ pub(super) fn claim_interface(devargs: &str) -> Result<Option<InterfaceLock>> {
             format!("there is no interface {interface:?} in this network namespace"),
         ));
     }
+    if driver.starts_with(AF_XDP) {
+        check_channels(devargs, interface)?;
+    }
     let exclusive = driver.starts_with(AF_XDP) || driver.starts_with(TAP);
     exclusive.then(|| InterfaceLock::take(interface)).transpose()
+}
+
+/// Refuses to take some of an interface's receive queues and leave the frames of the others to the kernel,
+/// unless the first queue is named, which is to say that this is wanted.
+fn check_channels(devargs: &str, interface: &str) -> Result<()> {
+    let argument = |key: &str| devargs.split(',').find_map(|a| a.trim().strip_prefix(key));
+    let wanted = argument("queue_count=").map_or(Some(1), |n| n.parse::<u32>().ok());
+    let (Some(wanted), Some(channels)) = (wanted, Channels::of(interface)) else { return Ok(()) };
+    let refuse = |why: String| Err(Error::argument(format!("device {devargs:?}"), why));
+    if wanted > 1 && channels.max_combined == 0 {
+        return refuse(format!(
+            "interface {interface:?} has no combined channels, and AF_XDP takes one queue of such; leave out \
+             queue_count"
+        ));
+    }
+    let there = channels.rx.saturating_add(channels.combined);
+    if there > wanted && argument("start_queue=").is_none() {
+        let fix = match channels.max_combined {
+            0 => format!("`ethtool -L {interface} rx 1`"),
+            _ => {
+                format!("write queue_count={there}, or `ethtool -L {interface} combined {wanted}`")
+            }
+        };
+        return refuse(format!(
+            "interface {interface:?} has {there} receive queues, and frames of those beyond {wanted} would go \
+             to the kernel; {fix}"
+        ));
+    }
+    Ok(())
+}
+
+/// The kernel's `struct ethtool_channels`, as ETHTOOL_GCHANNELS fills it in.
+#[repr(C)]
+#[derive(Default)]
+struct Channels {
+    cmd: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+impl Channels {
+    const GET: u32 = 0x3c;
+
+    /// Nothing where the driver does not tell.
+    fn of(interface: &str) -> Option<Self> {
+        let mut channels = Self { cmd: Self::GET, ..Self::default() };
+        // SAFETY: a structure of integers and arrays, for which zero is a value.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        let (last, name) = request.ifr_name.split_last_mut()?;
+        *last = 0;
+        for (to, from) in name.iter_mut().zip(interface.bytes()) {
+            *to = from as c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+        // SAFETY: `request` is what SIOCETHTOOL reads, and points to what this command reads and writes.
+        unsafe { on_socket(libc::SIOCETHTOOL as _, &mut request) }.ok()?;
+        Some(channels)
+    }
+}
+
+/// Asks the kernel about an interface of the thread's network namespace.
+///
+/// # Safety
+/// `request` is as this kind of request wants it.
+unsafe fn on_socket(kind: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: has no pointers among its arguments.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the socket is open; the caller vouches for the request.
+    let ret = unsafe { libc::ioctl(socket, kind, std::ptr::from_mut(request)) };
+    let failed = (ret < 0).then(io::Error::last_os_error);
+    // SAFETY: the socket is ours and open.
+    unsafe { libc::close(socket) };
+    failed.map_or(Ok(()), Err)
 }
 
 fn if_index(interface: &str) -> u32 {
@@ -126,6 +215,11 @@ pub(super) fn check_pool(
         ));
     }
     Ok(())
+}
+
+/// Whether the driver offers RSS and does not do it.
+pub(super) fn only_says_rss(driver: &str) -> bool {
+    driver == TAP
 }
 
 /// Whether the driver keeps buffers when it is closed.
@@ -177,21 +271,10 @@ fn kernel_mtu(if_index: u32) -> io::Result<u32> {
     if unsafe { libc::if_indextoname(if_index, name) }.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: has no pointers among its arguments.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `request` is what SIOCGIFMTU reads and writes, and the socket is open.
-    let ret = unsafe { libc::ioctl(socket, libc::SIOCGIFMTU as _, &raw mut request) };
-    let failed = (ret < 0).then(io::Error::last_os_error);
-    // SAFETY: the socket is ours and open.
-    unsafe { libc::close(socket) };
-    match failed {
-        Some(e) => Err(e),
-        // SAFETY: SIOCGIFMTU has filled in this field.
-        None => Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0)),
-    }
+    // SAFETY: `request` is what SIOCGIFMTU reads and writes.
+    unsafe { on_socket(libc::SIOCGIFMTU as _, &mut request) }?;
+    // SAFETY: SIOCGIFMTU has filled in this field.
+    Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
 }
 
 #[cfg(test)]

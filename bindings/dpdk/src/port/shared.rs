@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys::rte_device;
 
+use super::flow::{self, Flow};
 use super::hook::Hook;
 use super::quirks::InterfaceLock;
 use crate::eal::{Eal, control};
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     queues: AtomicUsize,
     /// What the device uses until it is closed.
     pools: Mutex<Vec<Mempool>>,
+    /// Rules that the device follows; destroyed before it is stopped.
+    flows: Mutex<Vec<Flow>>,
     pub(super) held: Held,
 }
 
@@ -88,6 +91,7 @@ impl Shared {
             made: made.filter(|device| !device.0.is_null()),
             queues: AtomicUsize::new(0),
             pools: Mutex::new(Vec::new()),
+            flows: Mutex::new(Vec::new()),
             held,
         })
     }
@@ -119,6 +123,11 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Rules that the device follows.
+    pub(super) fn flows(&self) -> MutexGuard<'_, Vec<Flow>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Prints a failure nobody can be told of otherwise; returns whether it was none.
     fn report(&self, ret: i32, what: &str) -> bool {
         if ret < 0 {
@@ -131,6 +140,10 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let _control = control();
+        let flows = mem::take(&mut *self.flows());
+        if let Err(e) = flow::destroy(self.id, &self.name, flows) {
+            eprintln!("dpdk: {e}");
+        }
         // SAFETY: neither port nor queue handles are left, so nobody uses the device; pools and rings go
         // after this, when the fields are dropped.
         let closed = unsafe {
