@@ -241,6 +241,13 @@ pub struct PortStatus {
     pub rx_no_buffer_packets: u64,
     /// Packets that could not be sent: device errors and a full transmit queue.
     pub tx_error_packets: u64,
+    /// NUMA node of the hardware; `None` if unknown, and for virtual devices.
+    #[serde(default)]
+    pub numa_node: Option<u16>,
+    /// CPUs that poll the port, or send by it, from another NUMA node: its packets cross between the
+    /// nodes.
+    #[serde(default)]
+    pub far_cpus: Vec<u32>,
     /// How packets get to the receive queues.
     pub rx_spread: RxSpread,
     /// Why that way, in words.
@@ -285,6 +292,9 @@ impl RxSpread {
 pub struct RxQueueStatus {
     /// CPU that polls it.
     pub lcore: u32,
+    /// NUMA node of that CPU.
+    #[serde(default)]
+    pub numa_node: Option<u16>,
     /// Packets received.
     pub packets: u64,
     /// Those of them that went on to a worker on another CPU, which owns their session.
@@ -299,6 +309,9 @@ pub struct RxQueueStatus {
 pub struct TxQueueStatus {
     /// CPU that sends.
     pub lcore: u32,
+    /// NUMA node of that CPU.
+    #[serde(default)]
+    pub numa_node: Option<u16>,
     /// Packets that the device took.
     pub packets: u64,
     /// Packets dropped because the device did not take them in time.
@@ -666,6 +679,12 @@ pub struct WorkerStatus {
 pub struct MempoolStatus {
     /// Name of the pool.
     pub name: String,
+    /// NUMA node that its buffers are for; `None`: any.
+    #[serde(default)]
+    pub numa_node: Option<u16>,
+    /// Whether they are elsewhere, because that node had no memory.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// Buffers in all.
     pub size_buffers: u64,
     /// Buffers free, per-core caches included.

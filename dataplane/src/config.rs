@@ -1,6 +1,7 @@
 //! What a dataplane is made of.
 
 use crate::error::{Error, Result};
+use crate::numa::node_of;
 use dpdk::{Clock, Port};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +62,8 @@ pub struct DataplaneConfig {
     pub affinity: BTreeMap<usize, Vec<usize>>,
     /// What lcores do without work.
     pub idle: Idle,
-    /// Packet buffers of the gateway; `2^n - 1` wastes no memory. See [`DataplaneConfig::min_pool`].
+    /// Packet buffers of each NUMA node that receives or works; `2^n - 1` wastes no memory. See
+    /// [`DataplaneConfig::min_pool`].
     pub pool_size: u32,
     /// Buffers cached per lcore, 0 to 512.
     pub pool_cache: u32,
@@ -124,6 +126,11 @@ impl DataplaneConfig {
     /// CPUs of an lcore.
     pub(crate) fn cpus(&self, lcore: usize) -> Vec<usize> {
         self.affinity.get(&lcore).cloned().unwrap_or_else(|| vec![lcore])
+    }
+
+    /// NUMA node of an lcore.
+    pub(crate) fn node(&self, lcore: usize) -> Option<u16> {
+        node_of(&self.cpus(lcore), dpdk::cpu_node)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

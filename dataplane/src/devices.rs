@@ -6,6 +6,7 @@
 use crate::config::{DataplaneConfig, Device};
 use crate::error::{Error, Result};
 use crate::handle::Dataplane;
+use crate::numa::{Place, Plan};
 use dpdk::{Eal, Mempool, MempoolConfig, Port, PortConfig};
 use mpip_core::snapshot::Snapshot;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +39,19 @@ pub(crate) struct Opened {
     pub mtu: u16,
     /// Whether it spreads flows over several receive queues by RSS.
     pub rss: bool,
+    /// NUMA node of its hardware.
+    pub node: Option<u16>,
+    /// Where each receive queue's buffers come from.
+    pub rx_pools: Vec<Mempool>,
+}
+
+/// Packet buffers of one NUMA node.
+#[derive(Debug)]
+pub(crate) struct NodePool {
+    pub pool: Mempool,
+    /// The node that they were asked for, and whether they are there. `None`: anywhere.
+    pub node: Option<u16>,
+    pub near: bool,
 }
 
 /// Ports, configured and not yet started.
@@ -46,28 +60,36 @@ pub struct Devices {
     pub(crate) eal: Eal,
     pub(crate) instance: u32,
     pub(crate) config: DataplaneConfig,
-    pub(crate) pool: Mempool,
+    pub(crate) pools: Vec<NodePool>,
+    /// By worker.
+    pub(crate) worker_pools: Vec<Mempool>,
     /// Each port with its twin.
     pub(crate) ports: Vec<(Opened, Option<Opened>)>,
 }
 
 impl Devices {
-    /// Makes the pool, opens and configures every port and twin.
+    /// Opens every port, makes the pools, and configures ports and twins.
     pub fn open(eal: &Eal, mut config: DataplaneConfig) -> Result<Self> {
         config.check()?;
         let instance = INSTANCE.fetch_add(1, Ordering::Relaxed);
-        let mtu = config.ports.iter().filter_map(|p| p.mtu).max().unwrap_or(1500);
-        let room = mtu.saturating_add(ETHER_HEADER + DRIVER_ROOM).max(MIN_DATA_ROOM);
-        let pool = MempoolConfig {
-            size: config.pool_size,
-            cache: config.pool_cache,
-            data_room: room,
-            socket: None,
-        };
-        let pool = Mempool::new(eal, &format!("mpip{instance}"), &pool)?;
+        let mut found = Vec::with_capacity(config.ports.len());
+        for (i, setup) in config.ports.iter_mut().enumerate() {
+            found.push(find(eal, i as u16, take(&mut setup.device))?);
+        }
+        let nodes = |lcores: &[usize]| lcores.iter().map(|l| config.node(*l)).collect::<Vec<_>>();
+        let places: Vec<Place> = found
+            .iter()
+            .zip(&config.ports)
+            .map(|(found, setup)| Place { device: found.node, rx: nodes(&setup.rx_lcores) })
+            .collect();
+        let plan = Plan::new(&places, &nodes(&config.workers));
+        let pools = make_pools(eal, instance, &config, &plan)?;
+        let of = |pool: &usize| pools.get(*pool).or(pools.first()).map(|p| p.pool.clone());
         let descriptors = config.descriptors;
         let mut ports = Vec::with_capacity(config.ports.len());
-        for (i, setup) in config.ports.iter_mut().enumerate() {
+        for ((i, (setup, found)), rx) in
+            config.ports.iter_mut().zip(found).enumerate().zip(&plan.rx)
+        {
             let shape = PortConfig {
                 rx_queues: setup.rx_lcores.len() as u16, // fits: `check` has a limit
                 tx_queues: setup.tx_lcores.len() as u16,
@@ -76,8 +98,9 @@ impl Devices {
                 mtu: setup.mtu,
                 promiscuous: setup.promiscuous,
             };
-            let device = take(&mut setup.device);
-            let port = open(eal, i as u16, device, &shape, &pool)?;
+            let rx_pools: Vec<Mempool> = rx.iter().filter_map(of).collect();
+            let first = rx_pools.first().cloned();
+            let port = found.configure(&shape, rx_pools)?;
             let twin = match &mut setup.twin {
                 None => None,
                 Some(twin) => {
@@ -89,12 +112,14 @@ impl Devices {
                         promiscuous: false,
                         ..shape
                     };
-                    Some(open(eal, i as u16, twin, &shape, &pool)?)
+                    let pools = first.into_iter().collect();
+                    Some(find(eal, i as u16, twin)?.configure(&shape, pools)?)
                 }
             };
             ports.push((port, twin));
         }
-        Ok(Self { eal: eal.clone(), instance, config, pool, ports })
+        let worker_pools = plan.workers.iter().filter_map(of).collect();
+        Ok(Self { eal: eal.clone(), instance, config, pools, worker_pools, ports })
     }
 
     /// What the first snapshot needs, by `PortIx`.
@@ -108,7 +133,7 @@ impl Devices {
         self.ports.iter().map(facts).collect()
     }
 
-    /// Packet buffers in all.
+    /// Packet buffers of each NUMA node.
     #[must_use]
     pub const fn pool_size(&self) -> u32 {
         self.config.pool_size
@@ -141,25 +166,74 @@ fn with_mac(device: Device, mac: [u8; 6]) -> Device {
     }
 }
 
-fn open(
+/// A pool for each node of the plan. Where a node has no memory, its pool is anywhere.
+fn make_pools(
     eal: &Eal,
+    instance: u32,
+    config: &DataplaneConfig,
+    plan: &Plan,
+) -> Result<Vec<NodePool>> {
+    let mtu = config.ports.iter().filter_map(|p| p.mtu).max().unwrap_or(1500);
+    let room = mtu.saturating_add(ETHER_HEADER + DRIVER_ROOM).max(MIN_DATA_ROOM);
+    let mut pools = Vec::with_capacity(plan.pools.len());
+    for (i, node) in plan.pools.iter().copied().enumerate() {
+        let name = format!("mpip{instance}_{i}");
+        let make = |socket| {
+            let (size, cache) = (config.pool_size, config.pool_cache);
+            Mempool::new(eal, &name, &MempoolConfig { size, cache, data_room: room, socket })
+        };
+        let pool = match (make(node), node) {
+            (Ok(pool), _) => NodePool { pool, node, near: true },
+            (Err(_), Some(_)) => NodePool { pool: make(None)?, node, near: false },
+            (Err(e), None) => return Err(e.into()),
+        };
+        pools.push(pool);
+    }
+    Ok(pools)
+}
+
+/// A device that has been found.
+struct Found {
     index: u16,
-    device: Device,
-    shape: &PortConfig,
-    pool: &Mempool,
-) -> Result<Opened> {
+    name: String,
+    port: Port,
+    node: Option<u16>,
+}
+
+fn find(eal: &Eal, index: u16, device: Device) -> Result<Found> {
     let name = match &device {
         Device::Probe(devargs) => devargs.clone(),
         Device::Open(port) => port.name().to_owned(),
     };
-    let set_up = || {
-        let mut port = match device {
+    let found = || {
+        let port = match device {
             Device::Probe(devargs) => Port::probe(eal, &devargs)?,
             Device::Open(port) => port,
         };
-        port.configure(shape, &[pool])?;
-        let (mac, mtu, rss) = (port.mac()?, port.mtu()?, port.info()?.rss);
-        Ok(Opened { port, mac, mtu, rss })
+        let node = port.info()?.socket;
+        Ok((port, node))
     };
-    set_up().map_err(|source| Error::Port { port: index, device: name, source })
+    match found() {
+        Ok((port, node)) => Ok(Found { index, name, port, node }),
+        Err(source) => Err(Error::Port { port: index, device: name, source }),
+    }
+}
+
+impl Found {
+    fn configure(self, shape: &PortConfig, rx_pools: Vec<Mempool>) -> Result<Opened> {
+        let Self { index, name, mut port, node } = self;
+        let mut pools: Vec<&Mempool> = rx_pools.iter().collect();
+        if pools.windows(2).all(|p| p[0].name() == p[1].name()) {
+            // What several queues take is then counted against one pool.
+            pools.truncate(1);
+        }
+        let mut set_up = || {
+            port.configure(shape, &pools)?;
+            Ok((port.mac()?, port.mtu()?, port.info()?.rss))
+        };
+        match set_up() {
+            Ok((mac, mtu, rss)) => Ok(Opened { port, mac, mtu, rss, node, rx_pools }),
+            Err(source) => Err(Error::Port { port: index, device: name, source }),
+        }
+    }
 }

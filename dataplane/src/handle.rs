@@ -1,7 +1,7 @@
 //! The control thread's handle of a running dataplane.
 
 use crate::config::DataplaneConfig;
-use crate::devices::{Devices, PortFacts};
+use crate::devices::{Devices, NodePool, PortFacts};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Sink, WorkerLink, plan};
 use crate::lcore::{BURST, LcoreEnd, WorkerStage, push_one, untag};
@@ -9,7 +9,7 @@ use crate::stats::{
     END, FLUSH, LcoreCells, LcoreReading, PoolReading, PortReading, RX_OFF, RingInfo, RingReading,
     Stage,
 };
-use dpdk::{Burst, Clock, Consumer, Eal, Mbuf, Mempool, Worker, spawn_worker};
+use dpdk::{Burst, Clock, Consumer, Eal, Mbuf, Worker, spawn_worker};
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::Command;
 use mpip_core::ids::PortIx;
@@ -36,7 +36,7 @@ pub struct Dataplane {
     spare: Vec<Mbuf>,
     publisher: SnapshotPublisher,
     rings: Vec<RingInfo>,
-    pool: Mempool,
+    pools: Vec<NodePool>,
     unsent: u64,
 }
 
@@ -95,10 +95,10 @@ impl Dataplane {
         Devices::open(eal, config)?.start(first)
     }
 
-    pub(crate) fn assemble(devices: Devices, first: Snapshot) -> Result<Self> {
+    pub(crate) fn assemble(mut devices: Devices, first: Snapshot) -> Result<Self> {
         let (eal, instance) = (devices.eal.clone(), devices.instance);
         let clock = devices.config.clock;
-        let pool = devices.pool.clone();
+        let pools = std::mem::take(&mut devices.pools);
         let Layout { stage, lcores, sinks, workers, stock, publisher, rings } =
             plan(devices, first)?;
         let cells = workers.iter().map(|w| Arc::clone(&w.cells)).collect();
@@ -114,7 +114,7 @@ impl Dataplane {
             spare: Vec::new(),
             publisher,
             rings,
-            pool,
+            pools,
             unsent: 0,
         };
         for planned in lcores {
@@ -292,10 +292,11 @@ impl Dataplane {
                     mtu: sink.opened.mtu,
                     link: port.link()?,
                     stats: port.stats()?,
+                    node: sink.opened.node,
                     spread: sink.spread,
                     spread_why: sink.spread_why.clone(),
-                    rx: sink.rx.iter().map(|q| q.cells.read(q.lcore)).collect(),
-                    tx: sink.tx.iter().map(|q| q.cells.read(q.lcore)).collect(),
+                    rx: sink.rx.iter().map(|q| q.cells.read(q.lcore, q.node)).collect(),
+                    tx: sink.tx.iter().map(|q| q.cells.read(q.lcore, q.node)).collect(),
                 })
             };
             read().map_err(|source| Error::Port {
@@ -319,10 +320,16 @@ impl Dataplane {
         self.rings.iter().map(reading).collect()
     }
 
-    /// The packet buffers. Takes some microseconds.
+    /// The packet buffers of each NUMA node. Takes some microseconds.
     #[must_use]
-    pub fn pool(&self) -> PoolReading {
-        PoolReading { size: self.pool.size(), free: self.pool.available() }
+    pub fn pools(&self) -> Vec<PoolReading> {
+        let reading = |p: &NodePool| PoolReading {
+            node: p.node,
+            near: p.near,
+            size: p.pool.size(),
+            free: p.pool.available(),
+        };
+        self.pools.iter().map(reading).collect()
     }
 
     /// Stops in order (receiving, workers, sending), closes the ports and gives account.
@@ -359,8 +366,11 @@ impl Dataplane {
         self.spare.clear();
         self.stock = None;
         self.sinks.clear();
-        report.kept_by_drivers = self.pool.kept_by_drivers();
-        report.leaked = self.pool.in_use().saturating_sub(report.kept_by_drivers);
+        for NodePool { pool, .. } in &self.pools {
+            let kept = pool.kept_by_drivers();
+            report.kept_by_drivers += kept;
+            report.leaked += pool.in_use().saturating_sub(kept);
+        }
         report
     }
 

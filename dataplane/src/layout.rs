@@ -13,7 +13,7 @@ use crate::lcore::{
 use crate::stats::{LcoreCells, RingCells, RingInfo, RxCells, SinkCells, Stage};
 use crate::steering::{Lanes, RxSpread, install};
 use crossbeam::queue::ArrayQueue;
-use dpdk::{Consumer, Eal, Producer, RxQueue, TxQueue, spsc};
+use dpdk::{Consumer, Eal, Mempool, PreferNode, Producer, RxQueue, TxQueue, spsc};
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::{Command, Engine, Origin};
 use mpip_core::ids::PortIx;
@@ -53,12 +53,14 @@ pub(crate) struct Sink {
 /// A receive queue in use.
 pub(crate) struct RxInfo {
     pub lcore: usize,
+    pub node: Option<u16>,
     pub cells: Arc<RxCells>,
 }
 
 /// A transmit queue in use.
 pub(crate) struct TxInfo {
     pub lcore: usize,
+    pub node: Option<u16>,
     /// Its place among the transmit stages of that lcore.
     index: usize,
     pub cells: Arc<SinkCells>,
@@ -116,7 +118,7 @@ impl Rings<'_> {
 /// What is on one lcore, while it is being put together.
 #[derive(Default)]
 struct Parts {
-    rx: Vec<(RxQueue, PortIx, Origin, Arc<RxCells>)>,
+    rx: Vec<(RxQueue, PortIx, Origin, Mempool, Arc<RxCells>)>,
     targets: Vec<Target>,
     to_workers: Vec<OutRing>,
     worker: Option<WorkerStage>,
@@ -132,7 +134,7 @@ struct SinkParts {
 
 /// Starts the ports and plans the lcores.
 pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
-    let Devices { eal, instance, config, pool, ports } = devices;
+    let Devices { eal, instance, config, pools: _, worker_pools, ports } = devices;
     let workers = config.workers.len();
     if usize::from(first.workers) != workers {
         let why = format!("{}; the configuration has {workers}", first.workers);
@@ -151,13 +153,15 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         (0..workers).map(|_| Arc::new(WorkerCells::new(config.max_peers))).collect();
     let snapshot = Arc::new(first.clone());
     let mut links = Vec::with_capacity(workers);
-    for (w, own_cells) in cells.iter().enumerate() {
+    for ((w, own_cells), pool) in cells.iter().enumerate().zip(worker_pools) {
         let home = config.workers[w];
         let inbound = hand_off(w, home, &config, &mut parts, &mut rings)?;
         let (wire, twin, to_tx) = outlets(w, home, &config, &sinks, &mut sink_parts, &mut rings)?;
         let (punt, punted) = rings.make(punt_size)?;
         let (spent, spent_end) = rings.make(punt_size)?;
         let commands = Arc::new(ArrayQueue::new(COMMANDS));
+        // The tables are touched here first, and used there.
+        let near = PreferNode::new(config.node(home));
         let mut engine: Engine<MbufBuf> = Engine::new(
             w as u8,
             Nanos(config.clock.now()),
@@ -166,8 +170,9 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
             config.seed,
         );
         engine.populate();
+        drop(near);
         let io = WorkerIo {
-            pool: pool.clone(),
+            pool,
             wire,
             twin,
             rings: to_tx,
@@ -201,8 +206,8 @@ pub(crate) fn plan(devices: Devices, first: Snapshot) -> Result<Layout> {
         .into_iter()
         .map(|(number, p)| {
             let reader = if reads(&p) { readers.next() } else { None };
-            let rx_stage = |(queue, port, origin, cells)| {
-                RxStage::new(queue, port, origin, p.targets.clone(), pool.clone(), cells)
+            let rx_stage = |(queue, port, origin, pool, cells)| {
+                RxStage::new(queue, port, origin, p.targets.clone(), pool, cells)
             };
             let rx: Vec<_> = p.rx.into_iter().map(rx_stage).collect();
             let wire = |r: &RxStage| (r.port().1 == Origin::Wire).then_some(r.port().0);
@@ -247,11 +252,13 @@ fn start_ports(
             })?;
             let origin = if is_twin { Origin::Kernel } else { Origin::Wire };
             let mut rx = Vec::new();
-            for (queue, &lcore) in queues.rx.into_iter().zip(&setup.rx_lcores) {
+            let rx_pools = std::mem::take(&mut opened.rx_pools);
+            for ((queue, pool), &lcore) in queues.rx.into_iter().zip(rx_pools).zip(&setup.rx_lcores)
+            {
                 let cells = Arc::new(RxCells::default());
-                rx.push(RxInfo { lcore, cells: Arc::clone(&cells) });
+                rx.push(RxInfo { lcore, node: config.node(lcore), cells: Arc::clone(&cells) });
                 if let Some(parts) = parts.get_mut(&lcore) {
-                    parts.rx.push((queue, port, origin, cells));
+                    parts.rx.push((queue, port, origin, pool, cells));
                 }
             }
             let mut inbound = Vec::new();
@@ -265,7 +272,8 @@ fn start_ports(
             let (mut tx, mut tx_parts) = (Vec::new(), Vec::new());
             for (queue, &lcore) in queues.tx.into_iter().zip(&setup.tx_lcores) {
                 let count = tx_counts.entry(lcore).or_default();
-                tx.push(TxInfo { lcore, index: *count, cells: Arc::default() });
+                let node = config.node(lcore);
+                tx.push(TxInfo { lcore, node, index: *count, cells: Arc::default() });
                 *count += 1;
                 tx_parts.push(SinkParts { queue, inbound: std::mem::take(&mut inbound) });
             }

@@ -29,6 +29,7 @@ mod error;
 mod handle;
 mod layout;
 mod lcore;
+mod numa;
 mod stats;
 mod steering;
 

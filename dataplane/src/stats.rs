@@ -6,6 +6,7 @@
 use crate::steering::RxSpread;
 use dpdk::{LinkStatus, PortStats};
 use mpip_core::ids::PortIx;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -195,6 +196,8 @@ pub(crate) struct RxCells {
 pub struct RxReading {
     /// Lcore that polls it.
     pub lcore: usize,
+    /// NUMA node of that lcore, if its CPUs are of one.
+    pub node: Option<u16>,
     /// Frames received.
     pub received: u64,
     /// Those of them that went to workers of other lcores.
@@ -205,9 +208,10 @@ pub struct RxReading {
 }
 
 impl RxCells {
-    pub fn read(&self, lcore: usize) -> RxReading {
+    pub fn read(&self, lcore: usize, node: Option<u16>) -> RxReading {
         RxReading {
             lcore,
+            node,
             received: self.received.load(Ordering::Relaxed),
             handed_off: self.handed_off.load(Ordering::Relaxed),
             linearised: self.linearised.load(Ordering::Relaxed),
@@ -228,6 +232,8 @@ pub(crate) struct SinkCells {
 pub struct TxReading {
     /// Lcore that sends.
     pub lcore: usize,
+    /// NUMA node of that lcore, if its CPUs are of one.
+    pub node: Option<u16>,
     /// Frames the device took.
     pub sent: u64,
     /// Frames dropped because the device did not take them in time.
@@ -235,9 +241,10 @@ pub struct TxReading {
 }
 
 impl SinkCells {
-    pub fn read(&self, lcore: usize) -> TxReading {
+    pub fn read(&self, lcore: usize, node: Option<u16>) -> TxReading {
         TxReading {
             lcore,
+            node,
             sent: self.sent.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
@@ -263,6 +270,8 @@ pub struct PortReading {
     pub link: LinkStatus,
     /// The driver's counters.
     pub stats: PortStats,
+    /// NUMA node of the hardware; `None` if unknown, and for virtual devices.
+    pub node: Option<u16>,
     /// How its packets get to its receive queues.
     pub spread: RxSpread,
     /// Why that way, in words.
@@ -274,6 +283,15 @@ pub struct PortReading {
 }
 
 impl PortReading {
+    /// Lcores that poll the device, or send by it, from another NUMA node, in order.
+    #[must_use]
+    pub fn far_lcores(&self) -> BTreeSet<usize> {
+        let lcores = self.rx.iter().map(|q| (q.lcore, q.node));
+        let lcores = lcores.chain(self.tx.iter().map(|q| (q.lcore, q.node)));
+        let far = |node: Option<u16>| self.node.zip(node).is_some_and(|(a, b)| a != b);
+        lcores.filter(|(_, node)| far(*node)).map(|(lcore, _)| lcore).collect()
+    }
+
     /// Frames that the device took, on all queues.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -287,11 +305,44 @@ impl PortReading {
     }
 }
 
-/// The packet buffers.
+/// The packet buffers of one NUMA node.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolReading {
+    /// The node that they are for; `None`: any.
+    pub node: Option<u16>,
+    /// False if the node had no memory and they are elsewhere.
+    pub near: bool,
     /// Buffers in all.
     pub size: u32,
     /// Buffers free now.
     pub free: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lcores_on_other_nodes_are_told() {
+        let rx = |lcore, node| RxCells::default().read(lcore, node);
+        let tx = |lcore, node| SinkCells::default().read(lcore, node);
+        let mut port = PortReading {
+            port: PortIx(0),
+            twin: false,
+            device: String::new(),
+            driver: String::new(),
+            mac: [0; 6],
+            mtu: 1500,
+            link: LinkStatus { up: true, speed_mbps: 0, full_duplex: true },
+            stats: PortStats::default(),
+            node: Some(1),
+            spread: RxSpread::Rss,
+            spread_why: String::new(),
+            rx: vec![rx(4, Some(1)), rx(2, Some(0)), rx(3, None)],
+            tx: vec![tx(2, Some(0)), tx(7, Some(2)), tx(4, Some(1))],
+        };
+        assert_eq!(port.far_lcores().into_iter().collect::<Vec<_>>(), [2, 7]);
+        port.node = None;
+        assert!(port.far_lcores().is_empty(), "a virtual device is nowhere");
+    }
 }

@@ -365,7 +365,13 @@ fn control_thread(eal: &Eal, clock: Clock, shape: &Shape) {
     assert_eq!(readings.len(), 3);
     assert!(readings.iter().all(|p| p.link.up && p.mtu == 1500 && p.driver == "net_ring"));
     assert!(net.a.dataplane.dead_lcores().is_empty());
-    let pool = net.a.dataplane.pool();
+    // However many NUMA nodes the machine has, all lcores here may run on all of them.
+    let [pool] = net.a.dataplane.pools()[..] else { panic!("one pool") };
+    let nodes = dpdk::available_cpus().unwrap().into_iter().map(dpdk::cpu_node);
+    let node = nodes.reduce(|a, b| if a == b { a } else { None }).flatten();
+    assert_eq!((pool.node, pool.near), (node, true));
+    assert!(readings.iter().all(|p| p.node.is_none() && p.far_lcores().is_empty()));
+    assert!(readings.iter().flat_map(|p| &p.rx).all(|q| q.node == node));
     assert!(pool.free > 0 && pool.free <= pool.size, "{pool:?}");
     let (a, _) = net.stop();
     assert_eq!(a.total().punt, rounds * u64::from(WANS));

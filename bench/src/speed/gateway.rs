@@ -486,7 +486,7 @@ impl Gateway {
     fn reading(&self, a: &Mark, b: &Mark) -> Reading {
         let dropped =
             |r: &DropReason| b.verdicts.drops[*r as usize] - a.verdicts.drops[*r as usize];
-        let pool = self.dataplane.pool();
+        let pools = self.dataplane.pools();
         Reading {
             rx: b.verdicts.rx - a.verdicts.rx,
             out: b.sent - a.sent,
@@ -508,7 +508,7 @@ impl Gateway {
             stalled: b.stalled - a.stalled,
             longest_ns: self.cells.longest_ns.load(Relaxed),
             memory_bytes: memory_bytes(),
-            buffers_in_use: pool.size - pool.free,
+            buffers_in_use: pools.iter().map(|p| p.size - p.free).sum(),
         }
     }
 }

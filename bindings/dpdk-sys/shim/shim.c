@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <rte_bus.h>
 #include <rte_cycles.h>
 #include <rte_mbuf_pool_ops.h>
 #include <rte_memzone.h>
@@ -194,7 +195,10 @@ int shim_port_info(uint16_t port, struct shim_port_info *out)
 	out->max_rx_queues = info.max_rx_queues;
 	out->max_tx_queues = info.max_tx_queues;
 	out->rss_offloads = info.flow_type_rss_offloads;
+	/* A virtual device says where the thread was that made it. */
 	out->socket_id = (int16_t)rte_eth_dev_socket_id(port);
+	if (info.device == NULL || strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev") == 0)
+		out->socket_id = SOCKET_ID_ANY;
 	return 0;
 }
 

@@ -62,6 +62,7 @@ mod hash;
 mod lcore;
 mod mbuf;
 mod mempool;
+mod numa;
 mod port;
 mod queue;
 mod ring;
@@ -76,6 +77,7 @@ pub use lcore::{
 };
 pub use mbuf::Mbuf;
 pub use mempool::{AF_XDP_DATA_ROOM, Mempool, MempoolConfig, leaked_pools};
+pub use numa::{PreferNode, cpu_node};
 pub use port::{FlowRule, LinkStatus, Port, PortConfig, PortInfo, PortStats, Queues};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, RingEnd, spsc};

@@ -1,5 +1,6 @@
 //! Which columns each table has, and what stands out in them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::table::{Cell, Column, Style, Tone, details, table};
@@ -72,6 +73,7 @@ const PORTS: &[Column<PortStatus>] = &[
         Cell::new(count(p.rx_queues.iter().map(|q| q.handed_off_packets).sum()))
     }),
     Column::detail("SPREAD", |p| Cell::new(&p.rx_spread_why)),
+    Column::detail("NUMA NODE", numa),
     Column::detail("LINEARISED", |p| {
         Cell::new(count(p.rx_queues.iter().map(|q| q.linearised_packets).sum()))
     }),
@@ -83,10 +85,36 @@ fn lcores(of_queues: impl Iterator<Item = u32>) -> Cell {
     joined(&of_queues.collect::<Vec<_>>())
 }
 
-/// The ports.
+/// The port's node, and those of its CPUs.
+fn numa(p: &PortStatus) -> Cell {
+    let node = |n: Option<u16>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let lcores = p.rx_queues.iter().map(|q| (q.lcore, q.numa_node));
+    let lcores = lcores.chain(p.tx_queues.iter().map(|q| (q.lcore, q.numa_node)));
+    let of_cpus: Vec<String> = lcores
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|(lcore, n)| format!("lcore {lcore} on {}", node(n)))
+        .collect();
+    let device = p.numa_node.map_or_else(|| NONE.to_owned(), |n| n.to_string());
+    Cell::new(format!("{device}; {}", of_cpus.join(", ")))
+        .tone_if(!p.far_cpus.is_empty(), Tone::Warn)
+}
+
+/// The ports, and what is wrong with where they are.
 #[must_use]
 pub fn ports(rows: &[PortStatus], layout: Layout) -> String {
-    layout.rows(PORTS, rows)
+    let mut out = layout.rows(PORTS, rows);
+    for p in rows.iter().filter(|p| !p.far_cpus.is_empty()) {
+        let cpus: Vec<String> = p.far_cpus.iter().map(|l| format!("lcore {l}")).collect();
+        let (name, cpus) = (&p.name, cpus.join(", "));
+        let node = p.numa_node.unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "\n{name} is on NUMA node {node}, {cpus} on another: packets cross between nodes. \
+             Name CPUs of node {node} as its rx_lcores and tx_lcores."
+        );
+    }
+    out
 }
 
 const PEERS: &[Column<PeerStatus>] = &[
@@ -443,6 +471,14 @@ const WORKERS: &[Column<WorkerStatus>] = &[
 
 const MEMPOOLS: &[Column<MempoolStatus>] = &[
     Column::left("MEMPOOL", |m| Cell::new(&m.name)),
+    Column::right("NUMA NODE", |m| {
+        let node = or_none(m.numa_node, |n| n.to_string());
+        if m.elsewhere {
+            Cell::new(format!("not on {node}")).tone(Tone::Warn)
+        } else {
+            Cell::new(node)
+        }
+    }),
     Column::right("BUFFERS", |m| Cell::new(count(m.size_buffers))),
     Column::right("FREE", |m| {
         // Below a tenth the next burst of traffic may find none.

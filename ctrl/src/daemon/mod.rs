@@ -186,6 +186,7 @@ async fn control(
         policy,
         kernel_due: true,
     };
+    control.warn_of_far_memory();
     let (calls, inbox) = tokio::sync::mpsc::channel::<Call>(8);
     let server = tokio::spawn(Server::new(socket, Limits::default(), calls).run());
     info!("node {} forwards on {} ports", control.agent.node(), control.macs.len());
@@ -298,6 +299,20 @@ impl Control {
             Err(e) => warn!("port counters: {e}"),
         }
         all
+    }
+
+    /// What is right and slow: memory of another NUMA node than who uses it.
+    fn warn_of_far_memory(&self) {
+        for (port, c) in self.config.ports.iter().zip(self.port_counters()) {
+            if let (Some(node), [_, ..]) = (c.numa_node, &c.far_cpus[..]) {
+                let cpus = &c.far_cpus;
+                warn!("port {} is on NUMA node {node}, its CPUs {cpus:?} are not", port.name);
+            }
+        }
+        for pool in self.plane.pools().iter().filter(|p| !p.near) {
+            let node = pool.node.unwrap_or_default();
+            warn!("NUMA node {node} had no memory for packet buffers; they are on another");
+        }
     }
 
     fn carry_out(&mut self) {
@@ -448,7 +463,6 @@ impl Control {
 
     fn runtime(&self) -> RuntimeStatus {
         let cells = self.plane.cells();
-        let pool = self.plane.pool();
         RuntimeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -462,12 +476,20 @@ impl Control {
             sessions: cells.iter().map(|c| c.sessions()).sum(),
             verdicts: VerdictStatus::from(&self.verdicts()),
             workers: cells.iter().enumerate().map(|(i, c)| self.worker(i, c)).collect(),
-            mempools: vec![MempoolStatus {
-                name: "mpip".to_owned(),
-                size_buffers: u64::from(pool.size),
-                free_buffers: u64::from(pool.free),
-                in_use_buffers: u64::from(pool.size.saturating_sub(pool.free)),
-            }],
+            mempools: self
+                .plane
+                .pools()
+                .into_iter()
+                .enumerate()
+                .map(|(i, pool)| MempoolStatus {
+                    name: format!("mpip{i}"),
+                    numa_node: pool.node,
+                    elsewhere: !pool.near,
+                    size_buffers: u64::from(pool.size),
+                    free_buffers: u64::from(pool.free),
+                    in_use_buffers: u64::from(pool.size.saturating_sub(pool.free)),
+                })
+                .collect(),
             rings: self
                 .plane
                 .rings()

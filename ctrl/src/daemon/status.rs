@@ -38,6 +38,10 @@ pub struct PortCounters {
     pub tx_errors: u64,
     /// Link state.
     pub link_up: bool,
+    /// NUMA node.
+    pub numa_node: Option<u16>,
+    /// CPUs that use the port from another node.
+    pub far_cpus: Vec<u32>,
     /// How packets get to the receive queues.
     pub spread: RxSpread,
     /// Why that way.
@@ -67,6 +71,8 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
             rx_no_buffer: r.stats.rx_nombuf,
             tx_errors: r.stats.oerrors + r.unsent(),
             link_up: r.link.up,
+            numa_node: r.node,
+            far_cpus: r.far_lcores().into_iter().map(|l| l as u32).collect(),
             spread: match r.spread {
                 mpip_dataplane::RxSpread::OneQueue => RxSpread::OneQueue,
                 mpip_dataplane::RxSpread::Rules => RxSpread::Rules,
@@ -79,6 +85,7 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
                 .iter()
                 .map(|q| RxQueueStatus {
                     lcore: q.lcore as u32,
+                    numa_node: q.node,
                     packets: q.received,
                     handed_off_packets: q.handed_off,
                     linearised_packets: q.linearised,
@@ -89,6 +96,7 @@ impl From<&mpip_dataplane::PortReading> for PortCounters {
                 .iter()
                 .map(|q| TxQueueStatus {
                     lcore: q.lcore as u32,
+                    numa_node: q.node,
                     packets: q.sent,
                     dropped_packets: q.dropped,
                 })
@@ -229,6 +237,8 @@ impl Sources<'_> {
                 rx_error_packets: c.rx_errors,
                 rx_no_buffer_packets: c.rx_no_buffer,
                 tx_error_packets: c.tx_errors,
+                numa_node: c.numa_node,
+                far_cpus: c.far_cpus.clone(),
                 rx_spread: c.spread,
                 rx_spread_why: c.spread_why.clone(),
                 rx_queues: c.rx_queues.clone(),

@@ -61,6 +61,9 @@ pub fn ports() -> Vec<PortStatus> {
         rx_error_packets: 0,
         rx_no_buffer_packets: 0,
         tx_error_packets: 0,
+        numa_node: (role == PortRole::Wan).then_some(0),
+        // The second CPU is on the other node; one of the ports is said to be bothered.
+        far_cpus: if up { vec![] } else { vec![2] },
         rx_spread: if role == PortRole::Wan { RxSpread::Rss } else { RxSpread::OneQueue },
         rx_spread_why: match role {
             PortRole::Lan => "there is one queue".to_owned(),
@@ -69,12 +72,18 @@ pub fn ports() -> Vec<PortStatus> {
         rx_queues: (1..=if role == PortRole::Wan { 2 } else { 1 })
             .map(|lcore| RxQueueStatus {
                 lcore,
+                numa_node: Some(lcore as u16 - 1),
                 packets: 600_000,
                 handed_off_packets: 1_500,
                 linearised_packets: 0,
             })
             .collect(),
-        tx_queues: vec![TxQueueStatus { lcore: 1, packets: 10, dropped_packets: 0 }],
+        tx_queues: vec![TxQueueStatus {
+            lcore: 1,
+            numa_node: Some(0),
+            packets: 10,
+            dropped_packets: 0,
+        }],
     };
     vec![
         port("lan0", PortRole::Lan, "10.1.0.1/24", true),
@@ -234,6 +243,8 @@ pub fn runtime() -> RuntimeStatus {
         }],
         mempools: vec![MempoolStatus {
             name: "pool0".into(),
+            numa_node: Some(0),
+            elsewhere: false,
             size_buffers: 8_191,
             free_buffers: 7_000,
             in_use_buffers: 1_191,

@@ -79,7 +79,7 @@ pub struct PortInfo {
     pub max_tx_queues: u16,
     /// Whether several receive queues can share flows by RSS over IP, TCP and UDP.
     pub rss: bool,
-    /// NUMA node; `None` if unknown.
+    /// NUMA node of the hardware; `None` if unknown, and for virtual devices.
     pub socket: Option<u16>,
 }
 
