@@ -12,7 +12,7 @@ use mpip_core::ids::{Lane, NodeId, PathId, PeerIx, SessionId};
 use mpip_core::reorder::{self, Incoming, Reorder, ReorderParams};
 use mpip_core::schedule::{Dispatcher, PathInput, Scheduler};
 use mpip_core::seq::Seq;
-use mpip_core::session::{Arrival, Session, SessionStats, SessionTable, State};
+use mpip_core::session::{NewSession, SessionTable};
 use mpip_core::time::Nanos;
 use mpip_core::tuple::FlowTuple;
 
@@ -83,32 +83,8 @@ fn tuple(i: u32) -> FlowTuple {
     }
 }
 
-fn session(i: u32) -> Session<()> {
-    Session {
-        tuple: tuple(i),
-        id: SessionId(i + 1),
-        tx_seq: 0,
-        epoch: 1,
-        peer: PeerIx(0),
-        lane: Lane(0),
-        state: State::Confirmed,
-        fin: (false, false),
-        opener: true,
-        accepted: false,
-        last_used: Nanos(0),
-        stats: SessionStats::default(),
-        next_hop_stamp: 0,
-        arrival: Arrival::Datagrams(None),
-        waiting: false,
-        class: 0,
-        next_hop: None,
-        created: Nanos(0),
-        alias: None,
-        opened_on: 0,
-        opened_at: Nanos(0),
-        confirmed_at: Nanos(0),
-        open_sent: None,
-    }
+fn session(i: u32) -> NewSession {
+    NewSession::new(tuple(i), SessionId(i + 1), PeerIx(0))
 }
 
 fn next(state: &mut u64) -> u32 {
@@ -121,9 +97,9 @@ fn lookup(c: &mut Criterion) {
     let mut g = c.benchmark_group("lookup");
     g.throughput(Throughput::Elements(u64::from(BURST)));
     for (name, sessions) in [("1k", 1_000_u32), ("1m", 1_000_000)] {
-        let mut table = SessionTable::new(sessions as usize, 7);
+        let mut table = SessionTable::<()>::new(sessions as usize, 7);
         for i in 0..sessions {
-            table.insert(session(i)).expect("room");
+            table.insert(&session(i)).expect("room");
         }
         let mut state = 1;
         let mut draw = || -> Vec<FlowTuple> {

@@ -1,23 +1,25 @@
 //! Order, duplicates, and the way to the host.
 //!
-//! TCP, and what a rule says, waits behind holes, by session sequence where there is one, else by TCP sequence number; other
-//! sessions are delivered as they come, each session sequence number once. The wait is bounded by the difference of the paths' delays
-//! (ALGORITHMS "Reordering"), and ends early when every live path has delivered something sent
-//! later: then the hole is a loss, and the host's TCP must hear of it.
+//! TCP, and what a rule says, waits behind holes, by session sequence where there is one, else by TCP
+//! sequence number; other sessions are delivered as they come, each session sequence number once. The
+//! wait is bounded by the difference of the paths' delays (ALGORITHMS "Reordering"), and ends early when
+//! every live path has delivered something sent later: then the hole is a loss, and the host's TCP must
+//! hear of it.
 
 use super::wan::Heard;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::cm::SeqBlock;
 use crate::ids::{PeerIx, PortIx};
-use crate::reorder::{Dedup, Flags as OrderFlags, Incoming, Out, Pushed};
+use crate::reorder::{Dedup, Flags as OrderFlags, Incoming, Out, Pushed, ReorderParams};
 use crate::seq::Seq;
-use crate::session::{Arrival, OrderKey, Row};
-use crate::snapshot::{KERNEL_NEXT_HOP, PeerView, Role};
+use crate::session::{OrderKey, Row, Session};
+use crate::snapshot::{KERNEL_NEXT_HOP, Params, PeerView, Role};
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::TcpMeta;
 use crate::wire::ethernet::{self, Mac};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Added to the delay difference, µs: what a queue may grow by while its packets are on the way, and the
@@ -37,35 +39,60 @@ impl<B: PacketBuf> Worker<B> {
         frame: B,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        let params = &ctx.snapshot.params;
-        let full = self.held >= params.reorder_budget;
-        let at = self.table.get(row).and_then(|s| place(&s.arrival, p));
-        let hold = match at {
-            Some(at) if !full && !at.is_next => self.hold(ctx, h),
-            _ => Duration::ZERO,
-        };
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        if let (Some(at), Arrival::InOrder(_, reorder)) = (at, &mut session.arrival)
-            && reorder.pass(at.seq, at.len, at.flags)
-        {
+        let ordered = session.is_ordered();
+        let seq = p.seq.map(|s| Seq(s.session_seq));
+        if seq.is_some_and(|seq| session.pass(seq)) {
             return self.hand_over(ctx, row, frame, env);
         }
-        let reorder = match &mut session.arrival {
-            Arrival::Datagrams(window) => {
-                if let Some(seq) = p.seq {
-                    let window = window.get_or_insert_default();
-                    if window.check(Seq(seq.session_seq)) != Dedup::New {
-                        session.stats.duplicates += 1;
-                        return Verdict::Drop(DropReason::Duplicate);
-                    }
-                }
-                return self.hand_over(ctx, row, frame, env);
-            }
-            Arrival::InOrder(_, reorder) => reorder,
+        if ordered {
+            return self.put_in_order(ctx, h, row, p, frame, env);
+        }
+        if let Some(seq) = seq
+            && !self.table.begin(row, seq)
+            && self.table.check(row, seq) != Dedup::New
+        {
+            self.table.count_duplicate(row, order(ctx, h.view));
+            return Verdict::Drop(DropReason::Duplicate);
+        }
+        self.hand_over(ctx, row, frame, env)
+    }
+
+    /// A packet of a session that is kept in order, and not just the next one.
+    fn put_in_order(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        row: Row,
+        p: &Arrived,
+        frame: B,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        let params = &ctx.snapshot.params;
+        let key = self.table.get(row).and_then(Session::order_key);
+        let key = key.unwrap_or_else(|| order_key(h.view));
+        let Some(at) = place(key, p) else { return Verdict::Drop(DropReason::BadL4) };
+        if key == OrderKey::SessionSequence && self.table.begin(row, at.seq) {
+            return self.hand_over(ctx, row, frame, env);
+        }
+        let passed = self
+            .table
+            .put_in_charge(row, key, limits(params, key))
+            .is_some_and(|reorder| reorder.pass(at.seq, at.len, at.flags));
+        if passed {
+            self.table.settle(row);
+            return self.hand_over(ctx, row, frame, env);
+        }
+        let full = self.held >= params.reorder_budget;
+        let hold = if full { Duration::ZERO } else { self.hold(ctx, h) };
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
         };
-        let Some(at) = at else { return Verdict::Drop(DropReason::BadL4) };
+        let Some(reorder) = session.reorder_mut() else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
         let incoming = Incoming {
             seq: at.seq,
             len: at.len,
@@ -86,12 +113,13 @@ impl<B: PacketBuf> Worker<B> {
         let after = reorder.held();
         self.held = (self.held + after).saturating_sub(before);
         if waits {
-            session.stats.reordered += 1;
-            if !session.waiting {
-                session.waiting = true;
+            session.count_reordered();
+            if !session.is_waiting() {
+                session.set_waiting(true);
                 self.waiting.push(row);
             }
         }
+        self.table.settle(row);
         self.released = released;
         let own = self.hand_over_released(ctx, row, env);
         // The caller counts this packet's verdict: as held, or as the first of those that left.
@@ -117,9 +145,9 @@ impl<B: PacketBuf> Worker<B> {
             let verdict = match out {
                 Out::Deliver(frame) => self.hand_over(ctx, row, frame, env),
                 Out::Duplicate(_) => {
-                    if let Some(s) = self.table.get_mut(row) {
-                        s.stats.duplicates += 1;
-                    }
+                    // It came out of a buffer, so there is one.
+                    let made = (OrderKey::SessionSequence, ReorderParams::SESSION_SEQUENCE);
+                    self.table.count_duplicate(row, made);
                     Verdict::Drop(DropReason::Duplicate)
                 }
             };
@@ -157,7 +185,7 @@ impl<B: PacketBuf> Worker<B> {
                 self.waiting_at = 0;
             }
             let Some(row) = self.waiting.get(self.waiting_at).copied() else { break };
-            let horizon = self.table.get(row).map(|s| s.peer).and_then(|peer| match known {
+            let horizon = self.table.get(row).map(Session::peer).and_then(|peer| match known {
                 Some((of, horizon)) if of == peer => horizon,
                 _ => {
                     let horizon = ctx.peer(peer).and_then(|view| self.horizon(peer, view));
@@ -183,7 +211,7 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) -> bool {
         let Some(session) = self.table.get_mut(row) else { return false };
-        let Arrival::InOrder(_, reorder) = &mut session.arrival else { return false };
+        let Some(reorder) = session.reorder_mut() else { return false };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
         let mut out = |o| released.push(o);
@@ -195,8 +223,8 @@ impl<B: PacketBuf> Worker<B> {
         }
         let after = reorder.held();
         self.held = (self.held + after).saturating_sub(before);
-        session.waiting = after > 0;
-        let waiting = session.waiting;
+        let waiting = after > 0;
+        session.set_waiting(waiting);
         self.released = released;
         if let Some(verdict) = self.hand_over_released(ctx, row, env) {
             self.counts.count(verdict);
@@ -224,17 +252,14 @@ impl<B: PacketBuf> Worker<B> {
 
     /// When the next held packet is due.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        let due = |row: &Row| match &self.table.get(*row)?.arrival {
-            Arrival::InOrder(_, reorder) => reorder.deadline(),
-            Arrival::Datagrams(_) => None,
-        };
+        let due = |row: &Row| self.table.get(*row)?.reorder()?.deadline();
         self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until))
     }
 
     /// Everything held in `row` goes out in order.
     pub(super) fn flush_row(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
         let Some(session) = self.table.get_mut(row) else { return };
-        let Arrival::InOrder(_, reorder) = &mut session.arrival else { return };
+        let Some(reorder) = session.reorder_mut() else { return };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
         reorder.flush(&mut |o| released.push(o));
@@ -249,11 +274,8 @@ impl<B: PacketBuf> Worker<B> {
     /// number is taken as it comes. TCP's own numbers go on.
     pub(super) fn forget_arrivals(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
         self.flush_row(ctx, row, env);
-        match self.table.get_mut(row).map(|s| &mut s.arrival) {
-            Some(Arrival::Datagrams(Some(once))) => once.reset(),
-            // Nothing is held any more.
-            Some(Arrival::InOrder(OrderKey::SessionSequence, r)) => r.reset(&mut |_| {}),
-            _ => {}
+        if let Some(session) = self.table.get_mut(row) {
+            session.forget_arrivals();
         }
     }
 
@@ -266,15 +288,13 @@ impl<B: PacketBuf> Worker<B> {
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        let stamp = self.stamp;
-        let Some(session) = self.table.get_mut(row) else {
-            return Verdict::Drop(DropReason::UnknownSession);
+        let key = self.table.get(row).and_then(Session::v4);
+        let host = match key {
+            Some(key) => Some(IpAddr::V4(key.src())),
+            None => self.table.tuple(row).map(|t| t.src),
         };
-        if session.next_hop_stamp != stamp {
-            session.next_hop_stamp = stamp;
-            session.next_hop = next_hop(ctx, session.tuple.src);
-        }
-        if let Some((port, mac)) = session.next_hop {
+        let Some(host) = host else { return Verdict::Drop(DropReason::UnknownSession) };
+        if let Some((port, mac)) = self.hops.get(self.stamp, host, || next_hop(ctx, host)) {
             let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
             ethernet::set_addresses(frame.data_mut(), Mac(mac), Mac(view.mac));
             if frame.data().len() - super::encap::ETH_LEN > usize::from(view.mtu) {
@@ -283,7 +303,7 @@ impl<B: PacketBuf> Worker<B> {
             env.transmit(port, frame);
             return Verdict::Deliver;
         }
-        let route = ctx.snapshot.routes.lookup(session.tuple.src);
+        let route = ctx.snapshot.routes.lookup(host);
         let lan = |p: &PortIx| ctx.port(*p).is_some_and(|v| v.role == Role::Lan && v.has_twin);
         let mut ports = (0..ctx.snapshot.ports.len() as u16).map(PortIx);
         let Some(port) = route.map(|r| r.port).filter(lan).or_else(|| ports.find(lan)) else {
@@ -313,28 +333,46 @@ struct Place {
     seq: Seq,
     len: u32,
     flags: OrderFlags,
-    /// It is what the session waits for, with nothing behind it.
-    is_next: bool,
 }
 
-/// Nothing for sessions that are not put in order, and for packets that cannot be of the session.
-fn place<B>(arrival: &Arrival<B>, p: &Arrived) -> Option<Place> {
-    let Arrival::InOrder(key, reorder) = arrival else { return None };
-    let (seq, len, flags) = match key {
-        OrderKey::SessionSequence => (Seq(p.seq?.session_seq), 1, OrderFlags::default()),
+/// Nothing for packets that cannot be of a session whose order goes by `key`.
+fn place(key: OrderKey, p: &Arrived) -> Option<Place> {
+    Some(match key {
+        OrderKey::SessionSequence => {
+            Place { seq: Seq(p.seq?.session_seq), len: 1, flags: OrderFlags::default() }
+        }
         OrderKey::TcpSequence => {
             let tcp = p.tcp?;
             let len = tcp.seq_len();
             let (syn, rst) = (tcp.flags.syn(), tcp.flags.rst());
-            (tcp.seq, len, OrderFlags { syn, rst, bypass: len == 0 && !rst })
+            let flags = OrderFlags { syn, rst, bypass: len == 0 && !rst };
+            Place { seq: tcp.seq, len, flags }
         }
+    })
+}
+
+/// What packets of a session of this peer are put in order by.
+const fn order_key(view: &PeerView) -> OrderKey {
+    if view.sequence_block { OrderKey::SessionSequence } else { OrderKey::TcpSequence }
+}
+
+/// How packets of a session of this peer are put in order, where they are.
+pub(super) fn order(ctx: &Ctx<'_>, view: &PeerView) -> (OrderKey, ReorderParams) {
+    let key = order_key(view);
+    (key, limits(&ctx.snapshot.params, key))
+}
+
+/// The reorder buffer of a session that goes by `key`.
+fn limits(params: &Params, key: OrderKey) -> ReorderParams {
+    let limits = match key {
+        OrderKey::SessionSequence => ReorderParams::SESSION_SEQUENCE,
+        OrderKey::TcpSequence => ReorderParams::TCP,
     };
-    let is_next = reorder.held() == 0 && reorder.expected() == Some(seq);
-    Some(Place { seq, len, flags, is_next })
+    limits.with_capacity(u16::try_from(params.reorder_packets).unwrap_or(u16::MAX))
 }
 
 /// The LAN port and MAC address for `dst`, when both are known.
-fn next_hop(ctx: &Ctx<'_>, dst: std::net::IpAddr) -> Option<(PortIx, [u8; 6])> {
+fn next_hop(ctx: &Ctx<'_>, dst: IpAddr) -> Option<(PortIx, [u8; 6])> {
     if ctx.snapshot.local.contains(&dst) {
         return None;
     }

@@ -6,7 +6,7 @@ use crate::buf::PacketBuf;
 use crate::cells::MAX_PATHS;
 use crate::ids::{PathId, PeerIx, PortIx, SessionId};
 use crate::rules::{Class, Direction};
-use crate::session::Arrival;
+use crate::session::Session;
 use crate::tuple::FlowTuple;
 use std::time::Duration;
 
@@ -69,15 +69,16 @@ pub struct ExplainedPath {
 impl<B: PacketBuf> Worker<B> {
     /// Nothing when the flow goes to no peer.
     pub(super) fn explain(&self, ctx: &Ctx<'_>, q: &ExplainQuery) -> Option<Explanation> {
-        let session = self.table.find_tuple(&q.flow).and_then(|r| self.table.get(r));
+        let row = self.table.find_tuple(&q.flow);
+        let session = row.and_then(|r| self.table.get(r));
         let peer = match session {
-            Some(s) => s.peer,
+            Some(s) => s.peer(),
             None => *ctx.snapshot.prefixes.lookup(q.flow.dst)?,
         };
         let view = ctx.peer(peer)?;
         let state = self.peers.get(usize::from(peer.0))?;
         let table = self.classes.table();
-        let direction = Direction::of(session.is_none_or(|s| s.opener));
+        let direction = Direction::of(session.is_none_or(Session::is_opener));
         let mut candidates = Vec::new();
         table.of_flow(&q.flow, direction, &mut candidates);
         let rule = Class::new(table, &candidates).rule(usize::from(q.size), || q.dscp);
@@ -87,7 +88,7 @@ impl<B: PacketBuf> Worker<B> {
         // A copy: the trial moves nobody's turn.
         let mut dispatcher = state.dispatcher.clone();
         let mut picks = [0u32; MAX_PATHS];
-        let mut sent = session.map_or(0, |s| s.stats.tx_bytes);
+        let mut sent = session.map_or(0, Session::sent_bytes);
         for i in 0..u32::from(q.packets) {
             let packet = (sent, usize::from(q.size));
             let slot = pick_among(&mut dispatcher, scheduler, mask, packet, ctx.now + GAP * i);
@@ -110,12 +111,12 @@ impl<B: PacketBuf> Worker<B> {
         });
         Some(Explanation {
             peer,
-            session: session.map(|s| s.id),
-            sent_packets: session.map_or(0, |s| s.stats.tx_packets),
+            session: session.map(Session::id),
+            sent_packets: row.and_then(|r| self.table.stats(r)).map_or(0, |s| s.tx_packets),
             direction,
             candidates,
             rule,
-            ordered: session.map(|s| matches!(s.arrival, Arrival::InOrder(..))),
+            ordered: session.map(Session::is_ordered),
             paths: paths.collect(),
         })
     }

@@ -25,9 +25,9 @@ use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, SeqBlock};
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx, SessionId};
 use crate::rules::Way;
-use crate::session::{Arrival, Hash, OrderKey, State};
+use crate::session::{Hash, Key, OrderKey, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Role};
-use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
+use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp;
 use std::net::{IpAddr, Ipv4Addr};
@@ -54,24 +54,8 @@ pub(super) enum Ready {
 /// A host's packet. The packet ends at `end` in the frame.
 #[derive(Clone, Copy)]
 pub(super) struct FromLan {
-    src: u32,
-    dst: u32,
-    sport: u16,
-    dport: u16,
+    key: Key,
     end: u16,
-    protocol: u8,
-}
-
-impl FromLan {
-    const fn tuple(&self) -> FlowTuple {
-        FlowTuple {
-            protocol: self.protocol,
-            src: IpAddr::V4(Ipv4Addr::from_bits(self.src)),
-            sport: self.sport,
-            dst: IpAddr::V4(Ipv4Addr::from_bits(self.dst)),
-            dport: self.dport,
-        }
-    }
 }
 
 /// A wrapped packet of a known peer, its control message found sound.
@@ -188,14 +172,9 @@ fn read_lan(frame: &[u8], mac: &[u8; 6]) -> Option<FromLan> {
     if !steady || ttl <= 1 {
         return None;
     }
-    Some(FromLan {
-        src: be32(h, ETH_LEN + 12),
-        dst: be32(h, ETH_LEN + 16),
-        sport: be16(h, L4),
-        dport: be16(h, L4 + 2),
-        end: end as u16,
-        protocol,
-    })
+    let addresses = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
+    let key = Key::new(addresses, (be16(h, L4), be16(h, L4 + 2)), protocol);
+    Some(FromLan { key, end: end as u16 })
 }
 
 /// Fields of an IPv4 header to be written.
@@ -245,7 +224,7 @@ impl<B: PacketBuf> Worker<B> {
         match view.role {
             Role::Lan => {
                 let Some(p) = read_lan(frame, &view.mac) else { return Ready::No };
-                let hash = self.table.hash_tuple(&p.tuple());
+                let hash = self.table.hash_key(p.key);
                 self.table.prefetch_tuple(hash);
                 Ready::Lan(p, hash)
             }
@@ -311,17 +290,17 @@ impl<B: PacketBuf> Worker<B> {
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Result<Verdict, B> {
-        let Some(row) = self.table.find_tuple_hashed(hash, &p.tuple()) else { return Err(frame) };
+        let Some(row) = self.table.find_key_hashed(hash, p.key) else { return Err(frame) };
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
-        let Some(view) = ctx.peer(session.peer) else { return Err(frame) };
-        let Some(state) = self.peers.get_mut(usize::from(session.peer.0)) else {
+        let Some(view) = ctx.peer(session.peer()) else { return Err(frame) };
+        let Some(state) = self.peers.get_mut(usize::from(session.peer().0)) else {
             return Err(frame);
         };
         let end = usize::from(p.end);
         let l3_len = end - ETH_LEN;
         let steady = session.state == State::Confirmed
-            && session.epoch == view.epoch
-            && session.fin != (true, true)
+            && session.is_of_epoch(view.epoch)
+            && !session.is_finished()
             && !state.congestion.due(ctx.now);
         if !steady || l3_len > state.express_limit {
             return Err(frame);
@@ -335,11 +314,11 @@ impl<B: PacketBuf> Worker<B> {
             return Err(frame);
         }
         let params = &ctx.snapshot.params;
-        let slot = pick(state, &plan, params, (session.stats.tx_bytes, l3_len), ctx.now);
+        let slot = pick(state, &plan, params, (session.sent_bytes(), l3_len), ctx.now);
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
-        let lane = session.lane;
+        let lane = session.lane();
         let feedback = state.feedback.next_report();
         let Some(of_path) = state.path(slot) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
@@ -348,7 +327,7 @@ impl<B: PacketBuf> Worker<B> {
         let Some(head) = &of_path.head else { return Ok(Verdict::Drop(DropReason::NoPath)) };
         let base = Base {
             node: ctx.snapshot.node,
-            session: session.id,
+            session: session.id(),
             path: head.id,
             feedback: feedback.map(|f| (f.path, f.wire_delay().cast_signed())),
             timestamp: ctx.now.wire_timestamp(),
@@ -366,9 +345,9 @@ impl<B: PacketBuf> Worker<B> {
         let sum = cm::encode_data(tail, &base, &seq);
         let inner_len = end - L4;
         // A segment whose own checksum covers it all sums to what its pseudo header lacks.
-        let pseudo = Sum::dword(p.src)
-            .plus(Sum::dword(p.dst))
-            .plus(Sum::word(u16::from(p.protocol)))
+        let pseudo = Sum::dword(p.key.src().to_bits())
+            .plus(Sum::dword(p.key.dst().to_bits()))
+            .plus(Sum::word(u16::from(p.key.protocol())))
             .plus(Sum::word(inner_len as u16));
         let udp_len = (inner_len + GROWTH) as u16;
         let sport = head.sport.wrapping_add(u16::from(lane.0));
@@ -398,12 +377,13 @@ impl<B: PacketBuf> Worker<B> {
             | u64::from(sum.checksum_udp());
         h[L4..].copy_from_slice(&udp.to_be_bytes());
         session.tx_seq = session.tx_seq.wrapping_add(1);
-        session.last_used = ctx.now;
-        session.stats.tx_packets += 1;
-        session.stats.tx_bytes += l3_len as u64;
+        let carry = session.count_tx(ctx.now, l3_len);
         rules.count(self.index, rule, l3_len);
-        let (peer, port) = (session.peer, head.port);
+        let (peer, port) = (session.peer(), head.port);
         state.congestion.sent(usize::from(udp_len) + IP_LEN);
+        if carry {
+            self.table.carry(row);
+        }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
             cell.sent(usize::from(ip.len));
         }
@@ -441,16 +421,15 @@ impl<B: PacketBuf> Worker<B> {
             return Err(frame);
         };
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (session.tuple.dst, session.tuple.src) else {
-            return Err(frame);
-        };
+        let Some(key) = session.v4() else { return Err(frame) };
+        let (src, dst) = (key.dst(), key.src());
         let inner = FRONT..end - DATA_LEN;
         let Some(l4) = frame.data().get(inner) else { return Err(frame) };
         let Some([s0, s1, d0, d1, l0, l1]) = l4.first_chunk::<6>().copied() else {
             return Err(frame);
         };
         let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
-        let protocol = session.tuple.protocol;
+        let protocol = key.protocol();
         let steady = match protocol {
             IPPROTO_TCP => is_steady_tcp(l4),
             IPPROTO_UDP => {
@@ -458,14 +437,15 @@ impl<B: PacketBuf> Worker<B> {
             }
             _ => false,
         };
-        let owned = session.lane.0 % ctx.snapshot.workers.max(1) == self.index;
+        let owned = session.lane().0 % ctx.snapshot.workers.max(1) == self.index;
         if !steady
             || !owned
-            || session.epoch != view.epoch
-            || session.fin == (true, true)
+            || !session.is_of_epoch(view.epoch)
+            || session.is_finished()
             || self.classes.get(session.class).is_none()
-            || matches!(session.arrival, Arrival::InOrder(OrderKey::TcpSequence, _))
-            || ports != (session.tuple.dport, session.tuple.sport)
+            || (session.is_ordered() && !view.sequence_block)
+            || session.order_key() == Some(OrderKey::TcpSequence)
+            || ports != (key.ports().1, key.ports().0)
         {
             return Err(frame);
         }
@@ -488,9 +468,9 @@ impl<B: PacketBuf> Worker<B> {
         h[12..ETH_LEN].copy_from_slice(&[8, 0]);
         let addresses = Sum::dword(src.to_bits()).plus(Sum::dword(dst.to_bits()));
         ip.write(h[ETH_LEN..].first_chunk_mut(), protocol, (src, dst), addresses);
-        session.last_used = ctx.now;
-        session.stats.rx_packets += 1;
-        session.stats.rx_bytes += len as u64;
+        if session.count_rx(ctx.now, len) {
+            self.table.carry(row);
+        }
         let h = Heard { peer: p.peer, view, path };
         self.measure(ctx, h, &base, Some(seq));
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {

@@ -1,15 +1,14 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
-use super::policy::{arrival, pick};
+use super::policy::{is_ordered, pick};
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
-use crate::rules::{Classes, Way};
-use crate::session::{InsertError, Row, Session, SessionStats, State};
+use crate::rules::Way;
+use crate::session::{Cold, InsertError, NewSession, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
-use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
@@ -155,7 +154,7 @@ impl<B: PacketBuf> Worker<B> {
             }
             let mut session = new_session(ctx, peer, view, id, tuple, true);
             self.assign_class(ctx, &mut session);
-            return self.table.insert(session).map_err(|e| match e {
+            return self.table.insert(&session).map_err(|e| match e {
                 InsertError::Full | InsertError::Taken => DropReason::TableFull,
             });
         }
@@ -184,7 +183,7 @@ impl<B: PacketBuf> Worker<B> {
         let rule = class.rule(p.l3_len(), || p.tos >> 2);
         let table = self.classes.table();
         let plan = table.plan(rule);
-        let (peer, sent, seq) = (session.peer, session.stats.tx_bytes, session.tx_seq);
+        let (peer, sent, seq) = (session.peer(), session.sent_bytes(), session.tx_seq);
         let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
             return Verdict::Drop(DropReason::NoPath);
         };
@@ -192,7 +191,7 @@ impl<B: PacketBuf> Worker<B> {
             Way::One | Way::Every(_) => {}
             Way::Plain => {
                 table.count(self.index, rule, p.l3_len());
-                session.last_used = ctx.now;
+                session.touch(ctx.now);
                 return self.plain(ctx, port, origin, frame, p, env);
             }
             Way::Drop => {
@@ -245,10 +244,11 @@ impl<B: PacketBuf> Worker<B> {
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        let Some(session) = self.table.get_mut(row) else {
+        let tuple = self.table.tuple(row);
+        let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        let (peer, lane) = (session.peer, session.lane);
+        let (peer, lane) = (session.peer(), session.lane());
         let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
         let Some(path) = view.path_in(slot).filter(|path| path.live) else {
             return Verdict::Drop(DropReason::NoPath);
@@ -275,36 +275,36 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::TooBig);
         }
         if let Some(t) = p.tcp {
-            track_tcp(session, t.flags, true);
+            track_tcp(session, cold, t.flags, true);
             if t.flags.syn() {
                 clamp(&mut frame, p, mss_limit(view, p.src.is_ipv6()));
             }
         }
-        let restarted = session.epoch != view.epoch;
+        let restarted = !session.is_of_epoch(view.epoch);
         if restarted {
             // The peer restarted: it knows nothing of this session, and its numbers start afresh.
-            session.epoch = view.epoch;
+            session.set_epoch(view.epoch);
             session.state = State::Opening;
-            session.opened_on = 0;
+            cold.opened_on = 0;
         } else if session.state == State::Closing && p.protocol != IPPROTO_TCP {
             // The peer has ended the session, the flow has not ended.
             session.state = State::Opening;
-            session.opened_on = 0;
+            cold.opened_on = 0;
         }
-        let mut open = (session.state == State::Opening).then_some(session.tuple);
-        let tuple_len = if session.tuple.is_ipv6() { 38 } else { 14 };
+        let mut open = tuple.filter(|_| session.state == State::Opening);
+        let tuple_len = if ipv6 { 38 } else { 14 };
         let mut announce = false;
         if open.is_some() && room < tuple_len {
             open = None;
-            if ctx.now.0.saturating_sub(session.opened_at.0) >= OPEN_REPEAT_NS {
-                session.opened_on = 0;
-                session.opened_at = ctx.now;
+            if cold.opened_at.age_ns(ctx.now) >= OPEN_REPEAT_NS {
+                cold.opened_on = 0;
+                cold.opened_at = ctx.now.recent();
             }
             let bit = 1u32 << (path.slot & 31);
-            announce = session.opened_on & bit == 0;
-            session.opened_on |= bit;
+            announce = cold.opened_on & bit == 0;
+            cold.opened_on |= bit;
         }
-        let id = session.id;
+        let id = session.id();
         if restarted {
             self.forget_arrivals(ctx, row, env);
         }
@@ -385,12 +385,11 @@ impl<B: PacketBuf> Worker<B> {
             Ok(len) => len,
             Err(e) => return Verdict::Drop(e.into()),
         };
-        if copy_of.is_none() {
-            session.last_used = ctx.now;
-            session.stats.tx_packets += 1;
-            session.stats.tx_bytes += p.l3_len() as u64;
-        }
+        let carry = copy_of.is_none() && session.count_tx(ctx.now, p.l3_len());
         state.congestion.sent(len);
+        if carry {
+            self.table.carry(row);
+        }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(len);
         }
@@ -414,41 +413,26 @@ fn mark_ce<B: PacketBuf>(frame: &mut B, p: &mut Parsed) -> bool {
 }
 
 /// A session row, not yet in the table.
-pub(super) fn new_session<B>(
+pub(super) fn new_session(
     ctx: &Ctx<'_>,
     peer: PeerIx,
     view: &PeerView,
     id: SessionId,
     tuple: FlowTuple,
     opener: bool,
-) -> Session<B> {
-    let arrival = arrival(&ctx.snapshot.params, view.sequence_block, tuple.protocol, None);
-    Session {
-        id,
-        alias: None,
-        peer,
-        tuple,
+) -> NewSession {
+    NewSession {
         lane: lane_of(id, view.lanes),
         state: if opener { State::Opening } else { State::Confirmed },
         opener,
         accepted: !opener,
         epoch: view.epoch,
         created: ctx.now,
-        last_used: ctx.now,
+        ordered: is_ordered(&ctx.snapshot.params, view.sequence_block, tuple.protocol, None),
         // One number a microsecond is more than a session sends, so what a later life of this
         // session sends is ahead of whatever an earlier one sent.
         tx_seq: ctx.now.wire_timestamp(),
-        fin: (false, false),
-        opened_on: 0,
-        opened_at: Nanos(0),
-        confirmed_at: Nanos(0),
-        open_sent: None,
-        arrival,
-        waiting: false,
-        class: Classes::NONE,
-        next_hop: None,
-        next_hop_stamp: 0,
-        stats: SessionStats::default(),
+        ..NewSession::new(tuple, id, peer)
     }
 }
 
@@ -530,23 +514,24 @@ pub(super) fn clamp(frame: &mut impl PacketBuf, p: &Parsed, max: u16) {
 }
 
 /// Follows SYN, FIN and RST (G-19). `out`: the packet is from our LAN.
-pub(super) fn track_tcp<B>(session: &mut Session<B>, flags: tcp::Flags, out: bool) {
+pub(super) fn track_tcp<B>(
+    session: &mut Session<B>,
+    cold: &mut Cold,
+    flags: tcp::Flags,
+    out: bool,
+) {
     if flags.syn() && !flags.ack() {
         // The ports are used again: agree anew, the far side may have forgotten.
-        session.fin = (false, false);
+        session.forget_fin();
         if session.state == State::Closing {
             session.state = State::Opening;
-            session.opened_on = 0;
+            cold.opened_on = 0;
         }
     }
     if flags.fin() {
-        if out {
-            session.fin.0 = true;
-        } else {
-            session.fin.1 = true;
-        }
+        session.saw_fin(out);
     }
-    if (flags.rst() || session.fin == (true, true)) && session.state == State::Confirmed {
+    if (flags.rst() || session.is_finished()) && session.state == State::Confirmed {
         session.state = State::Closing;
     }
 }
@@ -556,6 +541,7 @@ mod tests {
     use super::*;
     use crate::ids::NodeId;
     use crate::schedule::PathInput;
+    use crate::time::Nanos;
     use std::net::IpAddr;
 
     fn path(slot: u8, local: &str, mtu: u16, live: bool, remote_id: PathId) -> PathView {

@@ -58,7 +58,7 @@ impl<B: PacketBuf> Worker<B> {
         let Some(row) = self.table.find_id(h.peer, cm.session) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        let Some(session) = self.table.get_mut(row) else {
+        let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
         if cm.flags.contains(Flags::CLOSE) {
@@ -67,8 +67,8 @@ impl<B: PacketBuf> Worker<B> {
             // The far side makes a new row. Its numbers are ahead of the old one's, or far off; nothing
             // is forgotten here, for copies of what was delivered may still be under way.
             session.state = State::Opening;
-            session.opened_on = 0;
-        } else if session.state == State::Opening && session.id == cm.session {
+            cold.opened_on = 0;
+        } else if session.state == State::Opening && session.id() == cm.session {
             session.state = State::Confirmed;
         }
         Verdict::Consume
@@ -84,14 +84,12 @@ impl<B: PacketBuf> Worker<B> {
         id: SessionId,
         env: &mut impl Env<B>,
     ) {
-        let Some(session) = self.table.get_mut(row) else { return };
-        let due = session.confirmed_at.0 == 0
-            || ctx.now.0.saturating_sub(session.confirmed_at.0) >= CONFIRM_REPEAT_NS;
-        if !due {
+        let Some((session, cold)) = self.table.whole_mut(row) else { return };
+        if cold.confirmed_at.age_ns(ctx.now) < CONFIRM_REPEAT_NS {
             return;
         }
-        session.confirmed_at = ctx.now;
-        if session.id != id {
+        cold.confirmed_at = ctx.now.recent();
+        if session.id() != id {
             self.send_open(ctx, row, h.way_back(), env);
             return;
         }
@@ -108,12 +106,12 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) {
         let Some(session) = self.table.get(row) else { return };
-        let Some(view) = ctx.peer(session.peer) else { return };
+        let Some(view) = ctx.peer(session.peer()) else { return };
         let m = Message {
-            peer: session.peer,
-            session: session.id,
+            peer: session.peer(),
+            session: session.id(),
             flags: Flags::HB,
-            tuple: Some(session.tuple),
+            tuple: self.table.tuple(row),
             tlv: None,
         };
         self.send_message(ctx, view, path, &m, env);

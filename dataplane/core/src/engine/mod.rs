@@ -9,6 +9,7 @@
 //! * `lan`: LAN → path (P §3.7.2 "TX")
 //! * `wan`: path → LAN ("RX")
 //! * `deliver`: order, duplicates, next hop on the LAN
+//! * `hops`: next hops on the LAN, remembered
 //! * `discover`: destinations to ask about, and queries for hosts behind us
 //! * `explain`: what becomes of a flow, for the operator
 //! * `faketcp`: numbers of TCP-shaped connections
@@ -29,6 +30,7 @@ mod explain;
 mod express;
 mod faketcp;
 mod fragments;
+mod hops;
 mod lan;
 mod mapping;
 mod message;
@@ -145,6 +147,8 @@ struct Worker<B> {
     last_peer: Option<(u64, NodeId, PeerIx)>,
     cells: Vec<Arc<WorkerCells>>,
     table: SessionTable<B>,
+    /// Next hops of hosts on the LAN.
+    hops: hops::Hops,
     peers: Vec<PeerState>,
     /// Rules by kind of flow.
     classes: Classes,
@@ -191,6 +195,7 @@ impl<B: PacketBuf> Engine<B> {
             last_peer: None,
             cells,
             table: SessionTable::new(snapshot.params.max_sessions, seed),
+            hops: hops::Hops::new(snapshot.params.max_sessions),
             peers: Vec::new(),
             classes: Classes::new(&snapshot.rules),
             waiting: Vec::new(),

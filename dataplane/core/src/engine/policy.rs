@@ -3,14 +3,14 @@
 //! A session's class is worked out when the session is made, and again when a packet of it finds the
 //! rules changed; everything else here is per packet and does not depend on how many rules there are.
 
+use super::deliver::order;
 use super::peer::PeerState;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::PeerIx;
-use crate::reorder::{Reorder, ReorderParams};
 use crate::rules::{Classes, Direction, Plan};
 use crate::schedule::{Dispatcher, Scheduler};
-use crate::session::{Arrival, OrderKey, Row, Session};
+use crate::session::{NewSession, Row};
 use crate::snapshot::Params;
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
@@ -59,23 +59,17 @@ pub(super) fn pick_among(
     }
 }
 
-/// How packets of a session towards our LAN are put in order. `rule` is what a rule says about it.
-pub(super) fn arrival<T>(
+/// Whether packets of a session towards our LAN are put in order. `rule` is what a rule says about it.
+pub(super) fn is_ordered(
     params: &Params,
     sequence_block: bool,
     protocol: u8,
     rule: Option<bool>,
-) -> Arrival<T> {
+) -> bool {
     let tcp = protocol == IPPROTO_TCP;
     let ordered = rule.unwrap_or(if tcp { params.reorder } else { params.reorder_other });
-    let (key, limits) = match (ordered, sequence_block, tcp) {
-        (true, true, _) => (OrderKey::SessionSequence, ReorderParams::SESSION_SEQUENCE),
-        (true, false, true) => (OrderKey::TcpSequence, ReorderParams::TCP),
-        // Without a sequence block there is nothing by which a datagram has a place.
-        (true, false, false) | (false, ..) => return Arrival::Datagrams(None),
-    };
-    let capacity = u16::try_from(params.reorder_packets).unwrap_or(u16::MAX);
-    Arrival::InOrder(key, Reorder::new(limits.with_capacity(capacity)))
+    // Without a sequence block there is nothing by which a datagram has a place.
+    ordered && (sequence_block || tcp)
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -102,20 +96,20 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// Gives a session that is not yet in the table its class, and what follows from it.
-    pub(super) fn assign_class(&mut self, ctx: &Ctx<'_>, session: &mut Session<B>) {
+    pub(super) fn assign_class(&mut self, ctx: &Ctx<'_>, session: &mut NewSession) {
         session.class = self.class_of(&session.tuple, Direction::of(session.opener));
         let rule = self.classes.get(session.class).and_then(|c| c.reorder);
         let Some(view) = ctx.peer(session.peer).filter(|_| rule.is_some()) else { return };
         let protocol = session.tuple.protocol;
-        session.arrival = arrival(&ctx.snapshot.params, view.sequence_block, protocol, rule);
+        session.ordered = is_ordered(&ctx.snapshot.params, view.sequence_block, protocol, rule);
     }
 
     /// Works out a session's class anew if the rules have changed.
     #[inline]
     pub(super) fn refresh_class(&mut self, ctx: &Ctx<'_>, row: Row, env: &mut impl Env<B>) {
         let stale = self.table.get(row).filter(|s| self.classes.get(s.class).is_none());
-        if let Some((flow, direction)) = stale.map(|s| (s.tuple, Direction::of(s.opener))) {
-            self.change_class(ctx, row, &flow, direction, env);
+        if let Some(direction) = stale.map(|s| Direction::of(s.is_opener())) {
+            self.change_class(ctx, row, direction, env);
         }
     }
 
@@ -123,22 +117,22 @@ impl<B: PacketBuf> Worker<B> {
         &mut self,
         ctx: &Ctx<'_>,
         row: Row,
-        flow: &FlowTuple,
         direction: Direction,
         env: &mut impl Env<B>,
     ) {
-        let class = self.class_of(flow, direction);
+        let Some(flow) = self.table.tuple(row) else { return };
+        let class = self.class_of(&flow, direction);
         let rule = self.classes.get(class).and_then(|c| c.reorder);
         let Some(session) = self.table.get_mut(row) else { return };
         session.class = class;
-        let Some(view) = ctx.peer(session.peer) else { return };
-        let wanted = arrival(&ctx.snapshot.params, view.sequence_block, flow.protocol, rule);
-        let is_ordered = |a: &Arrival<B>| matches!(a, Arrival::InOrder(..));
-        if is_ordered(&session.arrival) != is_ordered(&wanted) {
+        let Some(view) = ctx.peer(session.peer()) else { return };
+        let params = &ctx.snapshot.params;
+        let ordered = is_ordered(params, view.sequence_block, flow.protocol, rule);
+        if session.is_ordered() != ordered {
             // What waits goes out before the order of waiting is another.
             self.flush_row(ctx, row, env);
             if let Some(session) = self.table.get_mut(row) {
-                session.arrival = wanted;
+                session.set_order(ordered.then(|| order(ctx, view)));
             }
         }
     }

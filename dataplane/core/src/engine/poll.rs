@@ -124,17 +124,16 @@ impl<B: PacketBuf> Worker<B> {
             }
             let row = self.scan_row as Row;
             self.scan_row += 1;
-            let Some(session) = self.table.get_mut(row) else { continue };
-            let idle = ctx.now.0.saturating_sub(session.last_used.0);
-            if idle >= SHRINK_AFTER_NS
-                && let crate::session::Arrival::InOrder(_, reorder) = &mut session.arrival
-            {
-                reorder.shrink();
+            let Some(session) = self.table.get(row) else { continue };
+            let idle = session.idle_ns(ctx.now);
+            if idle >= SHRINK_AFTER_NS {
+                self.table.shrink(row);
             }
+            let Some(session) = self.table.get(row) else { continue };
             if idle < timeout(session, &ctx.snapshot.params) {
                 continue;
             }
-            let (peer, id, state) = (session.peer, session.id, session.state);
+            let (peer, id, state) = (session.peer(), session.id(), session.state);
             self.flush_row(ctx, row, env);
             self.end(row);
             if state != State::Closing {
@@ -146,11 +145,9 @@ impl<B: PacketBuf> Worker<B> {
     /// Takes a session out of the table. What it held is dropped with it and counted.
     pub(super) fn end(&mut self, row: Row) {
         let Some(session) = self.table.remove(row) else { return };
-        if let crate::session::Arrival::InOrder(_, reorder) = &session.arrival {
-            let held = reorder.held();
-            self.held = self.held.saturating_sub(held);
-            self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
-        }
+        let held = session.held();
+        self.held = self.held.saturating_sub(held);
+        self.counts.drops[crate::verdict::DropReason::UnknownSession as usize] += held as u64;
         self.count_held();
     }
 
@@ -158,7 +155,7 @@ impl<B: PacketBuf> Worker<B> {
         match command {
             Command::ForgetPeer(peer) => {
                 for row in 0..self.table.rows() as Row {
-                    if self.table.get(row).is_some_and(|s| s.peer == peer) {
+                    if self.table.get(row).is_some_and(|s| s.peer() == peer) {
                         self.flush_row(ctx, row, env);
                         self.end(row);
                     }
@@ -173,7 +170,7 @@ impl<B: PacketBuf> Worker<B> {
                 for row in std::mem::take(&mut self.waiting) {
                     self.flush_row(ctx, row, env);
                     if let Some(s) = self.table.get_mut(row) {
-                        s.waiting = false;
+                        s.set_waiting(false);
                     }
                 }
                 self.drop_slices();
@@ -191,24 +188,24 @@ impl<B: PacketBuf> Worker<B> {
     fn describe(&self, now: Nanos, query: SessionQuery) -> SessionBatch {
         let end = query.from.saturating_add(query.rows);
         let last = self.table.rows() as Row;
-        let sessions = (query.from..end.min(last))
-            .filter_map(|row| self.table.get(row))
-            .map(|s| SessionInfo {
-                id: s.id,
-                peer: s.peer,
-                tuple: s.tuple,
-                opener: s.opener,
-                state: s.state,
-                age_ns: now.0.saturating_sub(s.created.0),
-                idle_ns: now.0.saturating_sub(s.last_used.0),
-                held: match &s.arrival {
-                    crate::session::Arrival::InOrder(_, r) => r.held(),
-                    crate::session::Arrival::Datagrams(_) => 0,
-                },
-                stats: s.stats,
-            })
-            .collect();
+        let sessions =
+            (query.from..end.min(last)).filter_map(|row| self.describe_row(now, row)).collect();
         SessionBatch { worker: self.index, sessions, next: (end < last).then_some(end) }
+    }
+
+    fn describe_row(&self, now: Nanos, row: Row) -> Option<SessionInfo> {
+        let s = self.table.get(row)?;
+        Some(SessionInfo {
+            id: s.id(),
+            peer: s.peer(),
+            tuple: self.table.tuple(row)?,
+            opener: s.is_opener(),
+            state: s.state,
+            age_ns: self.table.cold(row)?.age_ns(now),
+            idle_ns: s.idle_ns(now),
+            held: s.held(),
+            stats: self.table.stats(row)?,
+        })
     }
 }
 
@@ -222,6 +219,5 @@ fn timeout<B>(session: &Session<B>, params: &Params) -> u64 {
 
 /// Both hosts have spoken. The gateways agree on a session before its hosts have (G-18).
 fn is_established<B>(session: &Session<B>) -> bool {
-    let stats = &session.stats;
-    session.tuple.protocol == IPPROTO_TCP && stats.tx_packets > 0 && stats.rx_packets > 0
+    session.protocol() == IPPROTO_TCP && session.is_two_way()
 }

@@ -8,13 +8,14 @@
 //! Which packets: those that may be fragmented, always; those that may not, where the rule says so
 //! ([`crate::snapshot::Oversized`]).
 
+use super::deliver::order;
 use super::lan::{encapsulation_of, growth};
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SLICE_LEN, SeqBlock, Slice};
 use crate::seq::Seq;
-use crate::session::{Arrival, Row};
+use crate::session::Row;
 use crate::slices::{Key, MAX_SLICES, Place, Pushed};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::FlowTuple;
@@ -78,12 +79,12 @@ impl<B: PacketBuf> Worker<B> {
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        let peer = session.peer;
+        let peer = session.peer();
         let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
         let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
             return Verdict::Drop(DropReason::NoPath);
         };
-        let (lane, session_seq, id) = (session.lane, session.tx_seq, session.id);
+        let (lane, session_seq, id) = (session.lane(), session.tx_seq, session.id());
         let Some(ends) = ctx.lane_ends(path, lane) else {
             return Verdict::Drop(DropReason::Unresolved);
         };
@@ -141,9 +142,9 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         session.tx_seq = session.tx_seq.wrapping_add(1);
-        session.last_used = ctx.now;
-        session.stats.tx_packets += 1;
-        session.stats.tx_bytes += p.l3_len() as u64;
+        if session.count_tx(ctx.now, p.l3_len()) {
+            self.table.carry(row);
+        }
         let count = pieces.len();
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             for (piece, _) in &pieces {
@@ -171,14 +172,11 @@ impl<B: PacketBuf> Worker<B> {
         let Some(slice) = cm.slice.filter(|_| cm.flags.contains(Flags::WRAP)) else {
             return refuse(DropReason::Unsupported);
         };
-        let Some(session) = self.table.get_mut(row) else {
-            return refuse(DropReason::UnknownSession);
-        };
-        if let (Arrival::Datagrams(Some(once)), Some(seq)) = (&session.arrival, cm.seq)
-            && !once.is_new(Seq(seq.session_seq))
+        if let Some(seq) = cm.seq
+            && !self.table.is_new(row, Seq(seq.session_seq))
         {
             // A copy of what was delivered must not begin a packet that nobody completes.
-            session.stats.duplicates += 1;
+            self.table.count_duplicate(row, order(ctx, h.view));
             return refuse(DropReason::Duplicate);
         }
         let Some(end) = p.end.checked_sub(cm_len).filter(|e| *e >= p.payload_off) else {
@@ -210,9 +208,7 @@ impl<B: PacketBuf> Worker<B> {
                 return Err(Verdict::Hold);
             }
             Pushed::Duplicate => {
-                if let Some(session) = self.table.get_mut(row) {
-                    session.stats.duplicates += 1;
-                }
+                self.table.count_duplicate(row, order(ctx, h.view));
                 return refuse(DropReason::Duplicate);
             }
             Pushed::Bad => return refuse(DropReason::SliceBad),

@@ -9,10 +9,11 @@ use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
 use crate::session::{InsertError, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
-use crate::time::Nanos;
+use crate::time::Recent;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, Parsed, fragment, udp};
+use std::num::NonZeroU32;
 
 /// How far packets of a session's earlier life may lie behind the OPEN of the next, µs.
 const STRAGGLERS_US: u32 = 2_000_000;
@@ -150,10 +151,9 @@ impl<B: PacketBuf> Worker<B> {
         } else {
             (p, cm_len)
         };
-        let Some(session) = self.table.get_mut(row) else {
+        let Some(tuple) = self.table.tuple(row).map(FlowTuple::reversed) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        let tuple = session.tuple.reversed();
         let restored = if cm.flags.contains(Flags::WRAP) {
             match (p.protocol, h.path.encapsulation) {
                 (IPPROTO_UDP, _) => encap::unwrap_udp(&mut frame, p, cm_len, &tuple),
@@ -186,17 +186,21 @@ impl<B: PacketBuf> Worker<B> {
             // The ports inside are not the session's: not this session's packet.
             return Verdict::Drop(DropReason::TupleMismatch);
         }
-        session.last_used = ctx.now;
-        session.stats.rx_packets += 1;
-        session.stats.rx_bytes += len as u64;
+        let Some((session, cold)) = self.table.whole_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
+        };
+        let carry = session.count_rx(ctx.now, len);
         if cm.flags.contains(Flags::CLOSE) {
             session.state = State::Closing;
         }
         if let Some(t) = inner.tcp {
-            track_tcp(session, t.flags, false);
+            track_tcp(session, cold, t.flags, false);
             if t.flags.syn() {
                 clamp(&mut frame, &inner, mss_limit(h.view, inner.src.is_ipv6()));
             }
+        }
+        if carry {
+            self.table.carry(row);
         }
         let arrived = Arrived { sent_at: cm.timestamp, seq: cm.seq, tcp: inner.tcp };
         self.deliver(ctx, h, row, &arrived, frame, env)
@@ -263,9 +267,9 @@ impl<B: PacketBuf> Worker<B> {
     /// A session's numbers start afresh when the peer restarted.
     fn refresh_epoch(&mut self, ctx: &Ctx<'_>, h: Heard<'_>, row: Row, env: &mut impl Env<B>) {
         if let Some(session) = self.table.get_mut(row)
-            && session.epoch != h.view.epoch
+            && !session.is_of_epoch(h.view.epoch)
         {
-            session.epoch = h.view.epoch;
+            session.set_epoch(h.view.epoch);
             self.forget_arrivals(ctx, row, env);
         }
     }
@@ -289,9 +293,11 @@ impl<B: PacketBuf> Worker<B> {
         if !is_sound(&tuple, id) {
             return Err(DropReason::TupleMismatch);
         }
+        let sent = NonZeroU32::new(sent).unwrap_or(NonZeroU32::MIN);
         let theirs = id.made_by_larger_node() != (ctx.snapshot.node > h.view.node);
         if let Some(row) = known {
-            if let Some(session) = self.table.get_mut(row).filter(|s| s.tuple == tuple) {
+            let same = self.table.tuple(row) == Some(tuple);
+            if let Some(session) = self.table.get_mut(row).filter(|_| same) {
                 if session.state == State::Closing && tuple.protocol != IPPROTO_TCP {
                     session.state = State::Confirmed;
                 }
@@ -304,13 +310,16 @@ impl<B: PacketBuf> Worker<B> {
             self.end(row);
         }
         if let Some(row) = self.table.find_tuple(&tuple) {
-            if let Some(session) = self.table.get(row).filter(|s| s.peer == h.peer) {
-                if theirs && session.open_sent.is_some_and(|newest| is_overtaken(sent, newest)) {
+            if self.table.get(row).is_some_and(|s| s.peer() == h.peer) {
+                let newest = self.table.cold(row).and_then(|c| c.open_sent);
+                if theirs && newest.is_some_and(|newest| is_overtaken(sent.get(), newest.get())) {
                     return Err(DropReason::TupleMismatch);
                 }
                 let row = self.merge(row, id, theirs)?;
-                if let Some(session) = self.table.get_mut(row).filter(|s| theirs && s.id == id) {
-                    session.open_sent = Some(sent);
+                if let Some((_, cold)) =
+                    self.table.whole_mut(row).filter(|(s, _)| theirs && s.id() == id)
+                {
+                    cold.open_sent = Some(sent);
                 }
                 return Ok(row);
             }
@@ -321,11 +330,14 @@ impl<B: PacketBuf> Worker<B> {
             return Err(DropReason::Draining);
         }
         let mut session = new_session(ctx, h.peer, h.view, id, tuple, false);
-        session.open_sent = theirs.then_some(sent);
         self.assign_class(ctx, &mut session);
-        self.table.insert(session).map_err(|e| match e {
+        let row = self.table.insert(&session).map_err(|e| match e {
             InsertError::Full | InsertError::Taken => DropReason::TableFull,
-        })
+        })?;
+        if let Some((_, cold)) = self.table.whole_mut(row).filter(|_| theirs) {
+            cold.open_sent = Some(sent);
+        }
+        Ok(row)
     }
 
     /// The flow has a session already, under another id.
@@ -334,21 +346,21 @@ impl<B: PacketBuf> Worker<B> {
     /// wins, which both ends decide alike. The same maker twice: its newer id replaces the older.
     /// Whoever is told of an id that lost answers with the one that won ([`Self::confirm`]).
     fn merge(&mut self, row: Row, id: SessionId, theirs: bool) -> Result<Row, DropReason> {
-        let Some(session) = self.table.get_mut(row) else {
+        let Some((session, cold)) = self.table.whole_mut(row) else {
             return Err(DropReason::UnknownSession);
         };
         // The numbers of a new row begin with its sender's clock, ahead of those of an earlier one or
         // far off; nothing is forgotten here, for copies of what was delivered may still come.
-        session.confirmed_at = Nanos(0);
-        let same_maker = session.id.made_by_larger_node() == id.made_by_larger_node();
+        cold.confirmed_at = Recent::NEVER;
+        let same_maker = session.id().made_by_larger_node() == id.made_by_larger_node();
         let wins = if same_maker { theirs } else { !id.made_by_larger_node() };
         if wins {
             session.state = State::Confirmed;
-            session.opener = !theirs;
+            session.set_opener(!theirs);
         } else {
             // The session's id stays: say so until the peer has heard it.
             session.state = State::Opening;
-            session.opened_on = 0;
+            cold.opened_on = 0;
         }
         let done = match (wins, same_maker) {
             (true, true) => self.table.replace_id(row, id),

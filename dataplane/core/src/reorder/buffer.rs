@@ -262,6 +262,30 @@ impl<T> Reorder<T> {
         Self { next: Seq(0), started: false, isn: None, stray: None, params, held: None }
     }
 
+    /// S, and the number that it began with where that still matters, if they are all there is to know:
+    /// nothing waits, no stray was seen, and S passed over nothing that may yet come.
+    pub fn plain(&mut self) -> Option<(Seq, Option<Seq>)> {
+        if !self.started || self.stray.is_some() {
+            return None;
+        }
+        if let Some(h) = &mut self.held {
+            let beyond = |r: &(Seq, Seq)| self.next.distance(r.1) > self.params.window as i32;
+            while h.skipped.front().is_some_and(beyond) {
+                h.skipped.pop_front();
+            }
+            if !h.slots.is_empty() || !h.skipped.is_empty() {
+                return None;
+            }
+        }
+        Some((self.next, self.isn))
+    }
+
+    /// Goes on at S, which began with `first`, of a buffer that is [`plain`](Self::plain) or new.
+    pub fn resume(&mut self, next: Seq, first: Seq) {
+        self.start(next);
+        self.first(first);
+    }
+
     /// S, the next expected sequence number; nothing before the first packet.
     #[must_use]
     pub fn expected(&self) -> Option<Seq> {

@@ -44,6 +44,19 @@ impl DedupWindow {
         Self::default()
     }
 
+    /// A window that has seen the numbers from `first` to before `end`, and none else.
+    #[must_use]
+    pub fn of_run(first: Seq, end: Seq) -> Self {
+        let mut window = Self::default();
+        let n = end.0.wrapping_sub(first.0).min(Self::WIDTH);
+        if n > 0 {
+            let first = Seq(end.0.wrapping_sub(n));
+            (window.started, window.newest) = (true, Seq(end.0.wrapping_sub(1)));
+            window.fill(first, n, |word, run| *word |= run);
+        }
+        window
+    }
+
     /// Forgets everything: the peer has restarted.
     pub fn reset(&mut self) {
         *self = Self::default();
@@ -107,18 +120,22 @@ impl DedupWindow {
         if by >= Self::WIDTH {
             self.seen = [0; Self::WORDS];
         } else {
-            let mut at = self.newest + 1;
-            let mut left = by;
-            while left > 0 {
-                let first = at.0 % 64;
-                let n = left.min(64 - first);
-                let run = if n == 64 { u64::MAX } else { (1 << n) - 1 };
-                *self.word(at) &= !(run << first);
-                at += n;
-                left -= n;
-            }
+            self.fill(self.newest + 1, by, |word, run| *word &= !run);
         }
         self.newest = seq;
+    }
+
+    /// Changes the bits of `n` numbers from `at` on, a word at a time.
+    fn fill(&mut self, mut at: Seq, n: u32, change: impl Fn(&mut u64, u64)) {
+        let mut left = n;
+        while left > 0 {
+            let first = at.0 % 64;
+            let n = left.min(64 - first);
+            let run = if n == 64 { u64::MAX } else { (1 << n) - 1 };
+            change(self.word(at), run << first);
+            at += n;
+            left -= n;
+        }
     }
 }
 
@@ -136,6 +153,20 @@ mod tests {
                 assert_eq!(w.check(Seq(start) + i), Dedup::Duplicate);
             }
             assert_eq!(w.newest(), Some(Seq(start) + 59_999));
+        }
+    }
+
+    #[test]
+    fn a_run_is_what_single_numbers_would_have_made_it() {
+        for (first, n) in [(0u32, 0u32), (5, 1), (63, 2), (100, 8191), (100, 8192), (7, 30_000)] {
+            for first in [first, first.wrapping_sub(20_000)] {
+                let mut one_by_one = DedupWindow::new();
+                for i in 0..n {
+                    assert_eq!(one_by_one.check(Seq(first) + i), Dedup::New);
+                }
+                let run = DedupWindow::of_run(Seq(first), Seq(first) + n);
+                assert_eq!((run.newest(), run.seen), (one_by_one.newest(), one_by_one.seen));
+            }
         }
     }
 

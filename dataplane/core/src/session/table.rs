@@ -1,11 +1,14 @@
 //! Rows and the two indexes that find them.
 
 use super::index::Index;
-use super::{Row, Session};
+use super::{Cold, NewSession, OrderKey, Row, Session, SessionStats};
 use crate::ids::{PeerIx, SessionId};
 use crate::random::splitmix;
+use crate::reorder::{Dedup, Reorder, ReorderParams};
+use crate::seq::Seq;
 use crate::tuple::FlowTuple;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 
 /// Why a session was not added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +22,78 @@ pub enum InsertError {
 /// A key's hash. Made once per packet, for [`SessionTable::prefetch_tuple`] and what follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hash(u64);
+
+/// An IPv4 tuple, packed for comparing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Source, destination.
+    pub(super) addresses: u64,
+    /// Source, destination.
+    pub(super) ports: u32,
+    pub(super) protocol: u8,
+}
+
+impl Key {
+    /// From the fields of a packet.
+    #[inline]
+    #[must_use]
+    pub const fn new((src, dst): (u32, u32), (sport, dport): (u16, u16), protocol: u8) -> Self {
+        Self {
+            addresses: (src as u64) << 32 | dst as u64,
+            ports: (sport as u32) << 16 | dport as u32,
+            protocol,
+        }
+    }
+
+    /// Nothing for IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn of(t: &FlowTuple) -> Option<Self> {
+        match (t.src, t.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                Some(Self::new((src.to_bits(), dst.to_bits()), (t.sport, t.dport), t.protocol))
+            }
+            _ => None,
+        }
+    }
+
+    /// Source address.
+    #[inline]
+    #[must_use]
+    pub const fn src(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits((self.addresses >> 32) as u32)
+    }
+
+    /// Destination address.
+    #[inline]
+    #[must_use]
+    pub const fn dst(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.addresses as u32)
+    }
+
+    /// Source and destination port.
+    #[inline]
+    #[must_use]
+    pub const fn ports(self) -> (u16, u16) {
+        ((self.ports >> 16) as u16, self.ports as u16)
+    }
+
+    /// IP protocol.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        self.protocol
+    }
+
+    const fn with(self, src: IpAddr, dst: IpAddr) -> FlowTuple {
+        let (sport, dport) = self.ports();
+        FlowTuple { protocol: self.protocol, src, sport, dst, dport }
+    }
+
+    const fn tuple(self) -> FlowTuple {
+        self.with(IpAddr::V4(self.src()), IpAddr::V4(self.dst()))
+    }
+}
 
 /// The keyed hash of both indexes: 128-bit products, folded. The seed is drawn anew at each start,
 /// so that nobody outside can choose keys that collide.
@@ -43,21 +118,21 @@ impl Hasher {
     }
 
     #[inline]
+    fn key(self, k: Key) -> Hash {
+        Hash(self.words(k.addresses, u64::from(k.ports) << 16 | u64::from(k.protocol)))
+    }
+
     fn tuple(self, t: &FlowTuple) -> Hash {
+        if let Some(key) = Key::of(t) {
+            return self.key(key);
+        }
         let ports = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | u64::from(t.protocol);
-        Hash(match (t.src, t.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                self.words(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()), ports)
-            }
-            (src, dst) => {
-                let halves = |a: IpAddr| match a {
-                    IpAddr::V4(a) => [0, u64::from(a.to_bits())],
-                    IpAddr::V6(a) => [(a.to_bits() >> 64) as u64, a.to_bits() as u64],
-                };
-                let ([a, b], [c, d]) = (halves(src), halves(dst));
-                self.words(self.words(a, b), self.words(c, d) ^ ports)
-            }
-        })
+        let halves = |a: IpAddr| match a {
+            IpAddr::V4(a) => [0, u64::from(a.to_bits())],
+            IpAddr::V6(a) => [(a.to_bits() >> 64) as u64, a.to_bits() as u64],
+        };
+        let ([a, b], [c, d]) = (halves(t.src), halves(t.dst));
+        Hash(self.words(self.words(a, b), self.words(c, d) ^ ports))
     }
 
     #[inline]
@@ -66,10 +141,22 @@ impl Hasher {
     }
 }
 
+/// A place for a session.
+enum Place<T> {
+    Taken(Session<T>),
+    /// Where the next free place is; [`NONE`] for none.
+    Free(Row),
+}
+
+/// No row.
+const NONE: Row = Row::MAX;
+
 /// The table.
 pub struct SessionTable<T> {
-    rows: Vec<Option<Session<T>>>,
-    free: Vec<Row>,
+    rows: Vec<Place<T>>,
+    cold: Vec<Cold>,
+    free: Row,
+    wide: Wide,
     hasher: Hasher,
     by_tuple: Index,
     by_id: Index,
@@ -85,11 +172,17 @@ impl<T> SessionTable<T> {
     /// real memory when they are first used, or with [`Self::populate`].
     #[must_use]
     pub fn new(limit: usize, seed: u64) -> Self {
+        // The last number is none.
+        let limit = limit.min(NONE as usize);
         let mut rows = Vec::with_capacity(limit);
         mpip_cpu::prefer_huge_pages(&mut rows);
+        let mut cold = Vec::with_capacity(limit);
+        mpip_cpu::prefer_huge_pages(&mut cold);
         Self {
             rows,
-            free: Vec::with_capacity(limit),
+            cold,
+            free: NONE,
+            wide: Wide::default(),
             hasher: Hasher::new(seed),
             by_tuple: Index::new(limit),
             // A session may go by two ids.
@@ -102,7 +195,7 @@ impl<T> SessionTable<T> {
     /// Takes all memory that rows will need from the system now. Returns whether it was to be had; if
     /// not, a new session may wait for a page.
     pub fn populate(&mut self) -> bool {
-        mpip_cpu::populate(&mut self.rows)
+        mpip_cpu::populate(&mut self.rows) & mpip_cpu::populate(&mut self.cold)
     }
 
     /// Rows that one peer may ask for: a quarter of the table is out of its reach.
@@ -131,11 +224,18 @@ impl<T> SessionTable<T> {
     /// Memory of rows and indexes, bytes: what has been in use so far, without what single sessions
     /// hold apart (reorder buffers).
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.rows.len() * size_of::<Option<Session<T>>>()
-            + self.free.capacity() * size_of::<Row>()
+    pub fn bytes(&self) -> usize {
+        self.rows.len() * (size_of::<Place<T>>() + size_of::<Cold>())
             + self.by_tuple.bytes()
             + self.by_id.bytes()
+            + self.wide.bytes()
+    }
+
+    /// The hash of an IPv4 tuple.
+    #[inline]
+    #[must_use]
+    pub fn hash_key(&self, key: Key) -> Hash {
+        self.hasher.key(key)
     }
 
     /// The hash of a tuple.
@@ -167,19 +267,19 @@ impl<T> SessionTable<T> {
     /// Asks for the row that a tuple of this hash is most likely in.
     #[inline]
     pub fn prefetch_row_of_tuple(&self, hash: Hash) {
-        self.prefetch_row(self.by_tuple.candidate(hash.0), 3);
+        self.prefetch_row(self.by_tuple.candidate(hash.0));
     }
 
     /// Asks for the row that an id of this hash is most likely in.
     #[inline]
     pub fn prefetch_row_of_id(&self, hash: Hash) {
-        self.prefetch_row(self.by_id.candidate(hash.0), 3);
+        self.prefetch_row(self.by_id.candidate(hash.0));
     }
 
     #[inline]
-    fn prefetch_row(&self, row: Option<Row>, lines: usize) {
+    fn prefetch_row(&self, row: Option<Row>) {
         if let Some(row) = row.and_then(|r| self.rows.get(r as usize)) {
-            mpip_cpu::prefetch_lines(row, lines);
+            mpip_cpu::prefetch(row);
         }
     }
 
@@ -194,7 +294,18 @@ impl<T> SessionTable<T> {
     #[inline]
     #[must_use]
     pub fn find_tuple_hashed(&self, hash: Hash, tuple: &FlowTuple) -> Option<Row> {
-        self.by_tuple.find(hash.0, |r| self.get(r).is_some_and(|s| s.tuple == *tuple))
+        if let Some(key) = Key::of(tuple) {
+            return self.find_key_hashed(hash, key);
+        }
+        let is_it = |s: &Session<T>| s.is_wide() && self.tuple_of(s) == *tuple;
+        self.by_tuple.find(hash.0, |r| self.get(r).is_some_and(is_it))
+    }
+
+    /// The row of an IPv4 tuple, with its hash made before.
+    #[inline]
+    #[must_use]
+    pub fn find_key_hashed(&self, hash: Hash, key: Key) -> Option<Row> {
+        self.by_tuple.find(hash.0, |r| self.get(r).is_some_and(|s| s.is_v4(key)))
     }
 
     /// The row of a packet from a peer.
@@ -208,48 +319,156 @@ impl<T> SessionTable<T> {
     #[inline]
     #[must_use]
     pub fn find_id_hashed(&self, hash: Hash, peer: PeerIx, id: SessionId) -> Option<Row> {
-        let is_it = |s: &Session<T>| s.peer == peer && (s.id == id || s.alias == Some(id));
-        self.by_id.find(hash.0, |r| self.get(r).is_some_and(is_it))
+        let alias = NonZeroU32::new(id.0);
+        let has_alias =
+            |r: Row| alias.is_some() && self.cold.get(r as usize).is_some_and(|c| c.alias == alias);
+        let is_it = |r: Row, s: &Session<T>| s.peer() == peer && (s.id == id || has_alias(r));
+        self.by_id.find(hash.0, |r| self.get(r).is_some_and(|s| is_it(r, s)))
     }
 
     /// A row's session.
     #[inline]
     #[must_use]
     pub fn get(&self, row: Row) -> Option<&Session<T>> {
-        self.rows.get(row as usize)?.as_ref()
+        match self.rows.get(row as usize)? {
+            Place::Taken(session) => Some(session),
+            Place::Free(_) => None,
+        }
     }
 
-    /// A row's session, writable. `id`, `alias`, `peer` and `tuple` are keys: change them only
-    /// through [`Self::adopt_id`] and [`Self::add_alias`].
+    /// A row's session, writable.
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, row: Row) -> Option<&mut Session<T>> {
-        self.rows.get_mut(row as usize)?.as_mut()
+        match self.rows.get_mut(row as usize)? {
+            Place::Taken(session) => Some(session),
+            Place::Free(_) => None,
+        }
+    }
+
+    /// A row's session with what is kept apart from it.
+    #[must_use]
+    pub fn whole_mut(&mut self, row: Row) -> Option<(&mut Session<T>, &mut Cold)> {
+        match self.rows.get_mut(row as usize)? {
+            Place::Taken(session) => Some((session, self.cold.get_mut(row as usize)?)),
+            Place::Free(_) => None,
+        }
+    }
+
+    /// What is kept of a row apart from the session proper.
+    #[must_use]
+    pub fn cold(&self, row: Row) -> Option<&Cold> {
+        self.get(row).and_then(|_| self.cold.get(row as usize))
+    }
+
+    fn tuple_of(&self, session: &Session<T>) -> FlowTuple {
+        let key = session.key();
+        if !session.is_wide() {
+            return key.tuple();
+        }
+        let (src, dst) = self.wide.get(key.addresses as u32);
+        key.with(src, dst)
+    }
+
+    /// The tuple of a row's session, as our LAN sends it.
+    #[must_use]
+    pub fn tuple(&self, row: Row) -> Option<FlowTuple> {
+        self.get(row).map(|s| self.tuple_of(s))
+    }
+
+    /// The counters of a row's session.
+    #[must_use]
+    pub fn stats(&self, row: Row) -> Option<SessionStats> {
+        Some(self.cold(row)?.stats(self.get(row)?))
+    }
+
+    /// Makes room in the counters of a row. Due when [`Session::count_tx`] or [`Session::count_rx`] says
+    /// so.
+    #[cold]
+    pub fn carry(&mut self, row: Row) {
+        if let Some((session, cold)) = self.whole_mut(row) {
+            cold.carry(session);
+        }
+    }
+
+    /// Takes the number of the first packet of a session; false, and nothing changes, for any other.
+    pub fn begin(&mut self, row: Row, seq: Seq) -> bool {
+        let Some((session, cold)) = self.whole_mut(row) else { return false };
+        let first = session.begin(seq);
+        if first {
+            cold.first = seq;
+        }
+        first
+    }
+
+    /// Judges the number of a datagram and remembers it.
+    pub fn check(&mut self, row: Row, seq: Seq) -> Dedup {
+        self.whole_mut(row).map_or(Dedup::New, |(session, cold)| session.check(seq, cold.first))
+    }
+
+    /// Whether a packet with that number may still be delivered; remembers nothing.
+    #[must_use]
+    pub fn is_new(&self, row: Row, seq: Seq) -> bool {
+        let (session, cold) = (self.get(row), self.cold(row));
+        session.zip(cold).is_none_or(|(session, cold)| session.is_new(seq, cold.first))
+    }
+
+    /// Counts a second copy of a packet; `order` is how packets are put in order, if the session's are.
+    pub fn count_duplicate(&mut self, row: Row, order: (OrderKey, ReorderParams)) {
+        if let Some((session, cold)) = self.whole_mut(row) {
+            session.count_duplicate(&mut cold.first, order);
+        }
+    }
+
+    /// The reorder buffer of a session that is kept in order, which from now on decides; made if need be,
+    /// to go by `key` and within `params`.
+    pub fn put_in_charge(
+        &mut self,
+        row: Row,
+        key: OrderKey,
+        params: ReorderParams,
+    ) -> Option<&mut Reorder<T>> {
+        let (session, cold) = self.whole_mut(row)?;
+        session.put_in_charge(cold.first, key, params)
+    }
+
+    /// Goes by the number of the next packet alone where that is all there is to know.
+    pub fn settle(&mut self, row: Row) {
+        if let Some((session, cold)) = self.whole_mut(row) {
+            session.settle(&mut cold.first);
+        }
+    }
+
+    /// Gives back memory that a session needs only while packets come out of order.
+    pub fn shrink(&mut self, row: Row) {
+        if let Some((session, cold)) = self.whole_mut(row) {
+            session.shrink(&mut cold.first);
+        }
     }
 
     /// Adds a session.
     ///
     /// # Errors
     /// When the table or the peer's share of it is full, or the tuple or id is in use.
-    pub fn insert(&mut self, session: Session<T>) -> Result<Row, InsertError> {
-        let by_tuple = self.hash_tuple(&session.tuple);
-        let by_id = self.hash_id(session.peer, session.id);
-        if self.find_tuple_hashed(by_tuple, &session.tuple).is_some()
-            || self.find_id_hashed(by_id, session.peer, session.id).is_some()
+    pub fn insert(&mut self, new: &NewSession) -> Result<Row, InsertError> {
+        let by_tuple = self.hash_tuple(&new.tuple);
+        let by_id = self.hash_id(new.peer, new.id);
+        if self.find_tuple_hashed(by_tuple, &new.tuple).is_some()
+            || self.find_id_hashed(by_id, new.peer, new.id).is_some()
         {
             return Err(InsertError::Taken);
         }
-        let peer = usize::from(session.peer.0);
+        let peer = usize::from(new.peer.0);
         if self.accepted.len() <= peer {
             self.accepted.resize(peer + 1, 0);
         }
-        let share = if session.accepted { self.share() } else { usize::MAX };
+        let share = if new.accepted { self.share() } else { usize::MAX };
         let of_peer = self.accepted.get(peer).copied().unwrap_or(0);
         if self.len() >= self.limit || of_peer >= share {
             return Err(InsertError::Full);
         }
         let next = u32::try_from(self.rows.len()).map_err(|_| InsertError::Full)?;
-        let row = self.free.last().copied().unwrap_or(next);
+        let row = if self.free == NONE { next } else { self.free };
         if !self.by_tuple.insert(by_tuple.0, row) {
             return Err(InsertError::Full);
         }
@@ -257,38 +476,58 @@ impl<T> SessionTable<T> {
             self.by_tuple.remove(by_tuple.0, row);
             return Err(InsertError::Full);
         }
-        let accepted = session.accepted;
+        let (key, wide) = match Key::of(&new.tuple) {
+            Some(key) => (key, false),
+            None => (self.wide.add(&new.tuple), true),
+        };
+        let (session, cold) = (Session::new(new, key, wide), Cold::new(new.created));
         if row == next {
-            self.rows.push(Some(session));
-        } else {
-            self.free.pop();
-            self.rows[row as usize] = Some(session);
+            self.rows.push(Place::Taken(session));
+            self.cold.push(cold);
+        } else if let (Some(place), Some(at)) =
+            (self.rows.get_mut(row as usize), self.cold.get_mut(row as usize))
+        {
+            *at = cold;
+            if let Place::Free(next) = std::mem::replace(place, Place::Taken(session)) {
+                self.free = next;
+            }
         }
         if let Some(n) = self.accepted.get_mut(peer) {
-            *n += usize::from(accepted);
+            *n += usize::from(new.accepted);
         }
         Ok(row)
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, row: Row) -> Option<Session<T>> {
-        let session = self.rows.get_mut(row as usize)?.take()?;
-        self.by_tuple.remove(self.hash_tuple(&session.tuple).0, row);
-        self.by_id.remove(self.hash_id(session.peer, session.id).0, row);
-        if let Some(alias) = session.alias {
-            self.by_id.remove(self.hash_id(session.peer, alias).0, row);
+        let tuple = self.tuple(row)?;
+        let alias = self.cold(row).and_then(|c| c.alias);
+        let place = self.rows.get_mut(row as usize)?;
+        let Place::Taken(session) = std::mem::replace(place, Place::Free(self.free)) else {
+            // There is one: it has a tuple.
+            return None;
+        };
+        self.free = row;
+        let peer = session.peer();
+        self.by_tuple.remove(self.hash_tuple(&tuple).0, row);
+        self.by_id.remove(self.hash_id(peer, session.id).0, row);
+        if let Some(alias) = alias {
+            self.by_id.remove(self.hash_id(peer, SessionId(alias.get())).0, row);
         }
-        if let Some(n) = self.accepted.get_mut(usize::from(session.peer.0)) {
-            *n -= usize::from(session.accepted);
+        if session.is_wide() {
+            self.wide.remove(session.key().addresses as u32);
         }
-        self.free.push(row);
+        if let Some(n) = self.accepted.get_mut(usize::from(peer.0)) {
+            *n -= usize::from(session.is_accepted());
+        }
         Some(session)
     }
 
     /// Accepts a second id for a session. Returns false when that id is another session's, or the
     /// index has no room for it.
     pub fn add_alias(&mut self, row: Row, id: SessionId) -> bool {
-        let Some(peer) = self.get(row).map(|s| s.peer) else { return false };
+        let Some(peer) = self.get(row).map(Session::peer) else { return false };
+        let Some(new) = NonZeroU32::new(id.0) else { return false };
         let hash = self.hash_id(peer, id);
         if let Some(holder) = self.find_id_hashed(hash, peer, id) {
             return holder == row;
@@ -296,9 +535,9 @@ impl<T> SessionTable<T> {
         if !self.by_id.insert(hash.0, row) {
             return false;
         }
-        let old = self.get_mut(row).and_then(|s| s.alias.replace(id));
+        let old = self.cold.get_mut(row as usize).and_then(|c| c.alias.replace(new));
         if let Some(old) = old {
-            self.by_id.remove(self.hash_id(peer, old).0, row);
+            self.by_id.remove(self.hash_id(peer, SessionId(old.get())).0, row);
         }
         true
     }
@@ -309,10 +548,11 @@ impl<T> SessionTable<T> {
         if !self.add_alias(row, id) {
             return false;
         }
-        if let Some(session) = self.get_mut(row)
+        if let Some((session, cold)) = self.whole_mut(row)
             && session.id != id
         {
-            session.alias = Some(std::mem::replace(&mut session.id, id));
+            let old = std::mem::replace(&mut session.id, id);
+            cold.alias = NonZeroU32::new(old.0);
         }
         true
     }
@@ -322,10 +562,10 @@ impl<T> SessionTable<T> {
         if !self.adopt_id(row, id) {
             return false;
         }
-        let Some(session) = self.get_mut(row) else { return false };
-        let (peer, old) = (session.peer, session.alias.take());
+        let Some((session, cold)) = self.whole_mut(row) else { return false };
+        let (peer, old) = (session.peer(), cold.alias.take());
         if let Some(old) = old {
-            self.by_id.remove(self.hash_id(peer, old).0, row);
+            self.by_id.remove(self.hash_id(peer, SessionId(old.get())).0, row);
         }
         true
     }
@@ -334,5 +574,62 @@ impl<T> SessionTable<T> {
     #[cfg(test)]
     pub(super) const fn ids(&self) -> usize {
         self.by_id.len()
+    }
+}
+
+/// Addresses of sessions that are not IPv4, by number. Grows in pieces that do not move.
+#[derive(Default)]
+struct Wide {
+    pieces: Vec<Vec<(IpAddr, IpAddr)>>,
+    free: Vec<u32>,
+}
+
+impl Wide {
+    /// Entries of a piece.
+    const PIECE: usize = 1 << 12;
+
+    fn get(&self, n: u32) -> (IpAddr, IpAddr) {
+        let entry = self.pieces.get(n as usize / Self::PIECE);
+        let entry = entry.and_then(|p| p.get(n as usize % Self::PIECE)).copied();
+        entry.unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+
+    /// The key of a tuple whose addresses are an entry.
+    fn add(&mut self, t: &FlowTuple) -> Key {
+        let n = self.free.pop().unwrap_or_else(|| {
+            if self.pieces.last().is_none_or(|p| p.len() == Self::PIECE) {
+                self.pieces.push(Vec::with_capacity(Self::PIECE));
+            }
+            let before = (self.pieces.len() - 1) * Self::PIECE;
+            self.pieces.last_mut().map_or(0, |last| {
+                last.push((t.src, t.dst));
+                (before + last.len() - 1) as u32
+            })
+        });
+        let piece = self.pieces.get_mut(n as usize / Self::PIECE);
+        if let Some(entry) = piece.and_then(|p| p.get_mut(n as usize % Self::PIECE)) {
+            *entry = (t.src, t.dst);
+        }
+        let ports = (t.sport, t.dport);
+        Key { addresses: u64::from(n), ..Key::new((0, 0), ports, t.protocol) }
+    }
+
+    fn remove(&mut self, n: u32) {
+        self.free.push(n);
+    }
+
+    fn bytes(&self) -> usize {
+        self.pieces.len() * Self::PIECE * size_of::<(IpAddr, IpAddr)>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_costs_no_more_than_its_session() {
+        assert_eq!(size_of::<Place<Box<()>>>(), 64);
     }
 }
