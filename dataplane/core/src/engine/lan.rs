@@ -74,7 +74,8 @@ impl<B: PacketBuf> Worker<B> {
                         _ => DropReason::Fragment,
                     });
                 }
-                match self.plan_of_new(&tuple, p).way {
+                let (class, plan) = self.plan_of_new(&tuple, p);
+                match plan.way {
                     Way::One | Way::Every(_) => {}
                     Way::Plain => return self.plain(ctx, port, origin, frame, p, env),
                     Way::Drop => return Verdict::Drop(DropReason::Rule),
@@ -82,7 +83,7 @@ impl<B: PacketBuf> Worker<B> {
                 if p.ttl <= 1 && origin == Origin::Wire {
                     return self.ttl_exceeded(ctx, port, frame, p, env);
                 }
-                match self.open(ctx, peer, tuple) {
+                match self.open(ctx, peer, tuple, class) {
                     Ok(row) => row,
                     Err(reason) => return Verdict::Drop(reason),
                 }
@@ -134,7 +135,13 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// A session for the first packet of a flow towards `peer`.
-    fn open(&mut self, ctx: &Ctx<'_>, peer: PeerIx, tuple: FlowTuple) -> Result<Row, DropReason> {
+    fn open(
+        &mut self,
+        ctx: &Ctx<'_>,
+        peer: PeerIx,
+        tuple: FlowTuple,
+        class: u16,
+    ) -> Result<Row, DropReason> {
         let view = ctx.peer(peer).ok_or(DropReason::NoRoute)?;
         if view.lanes == 0 || view.live().next().is_none() {
             return Err(DropReason::NoPath);
@@ -153,7 +160,7 @@ impl<B: PacketBuf> Worker<B> {
                 continue;
             }
             let mut session = new_session(ctx, peer, view, id, tuple, true);
-            self.assign_class(ctx, &mut session);
+            self.assign_class(ctx, &mut session, class);
             return self.table.insert(&session).map_err(|e| match e {
                 InsertError::Full | InsertError::Taken => DropReason::TableFull,
             });

@@ -73,12 +73,12 @@ pub(super) fn is_ordered(
 }
 
 impl<B: PacketBuf> Worker<B> {
-    /// The plan for the first packet of a flow of our LAN.
-    pub(super) fn plan_of_new(&mut self, flow: &FlowTuple, p: &Parsed) -> Plan {
+    /// The class of a flow of our LAN, and the plan for its first packet.
+    pub(super) fn plan_of_new(&mut self, flow: &FlowTuple, p: &Parsed) -> (u16, Plan) {
         let class = self.class_of(flow, Direction::Out);
         let rule = self.classes.get(class).map(|c| c.rule(p.l3_len(), || p.tos >> 2));
         let table = self.classes.table();
-        table.plan(rule.unwrap_or_else(|| table.default_rule()))
+        (class, table.plan(rule.unwrap_or_else(|| table.default_rule())))
     }
 
     fn class_of(&mut self, flow: &FlowTuple, direction: Direction) -> u16 {
@@ -95,9 +95,14 @@ impl<B: PacketBuf> Worker<B> {
         self.classes.of_flow(flow, direction).unwrap_or(Classes::NONE)
     }
 
+    /// The class of a flow that a peer asks for.
+    pub(super) fn class_of_theirs(&mut self, flow: &FlowTuple) -> u16 {
+        self.class_of(flow, Direction::In)
+    }
+
     /// Gives a session that is not yet in the table its class, and what follows from it.
-    pub(super) fn assign_class(&mut self, ctx: &Ctx<'_>, session: &mut NewSession) {
-        session.class = self.class_of(&session.tuple, Direction::of(session.opener));
+    pub(super) fn assign_class(&self, ctx: &Ctx<'_>, session: &mut NewSession, class: u16) {
+        session.class = class;
         let rule = self.classes.get(session.class).and_then(|c| c.reorder);
         let Some(view) = ctx.peer(session.peer).filter(|_| rule.is_some()) else { return };
         let protocol = session.tuple.protocol;

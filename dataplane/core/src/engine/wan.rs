@@ -330,7 +330,8 @@ impl<B: PacketBuf> Worker<B> {
             return Err(DropReason::Draining);
         }
         let mut session = new_session(ctx, h.peer, h.view, id, tuple, false);
-        self.assign_class(ctx, &mut session);
+        let class = self.class_of_theirs(&session.tuple);
+        self.assign_class(ctx, &mut session, class);
         let row = self.table.insert(&session).map_err(|e| match e {
             InsertError::Full | InsertError::Taken => DropReason::TableFull,
         })?;
