@@ -173,10 +173,9 @@ impl Tables {
             self.ours.prefetch_tuple(hash);
             hash
         });
-        for hash in hashes {
-            self.ours.prefetch_row_of_tuple(hash);
-        }
-        let found = keys.iter().zip(hashes).filter_map(|(k, h)| self.ours.find_key_hashed(h, *k));
+        let rows = hashes.map(|hash| (hash, self.ours.prefetch_row_of_tuple(hash)));
+        let found = keys.iter().zip(rows);
+        let found = found.filter_map(|(k, (hash, row))| self.ours.find_key_likely(row, hash, *k));
         found.map(|row| u64::from(row) + 1).sum()
     }
 }

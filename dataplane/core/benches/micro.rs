@@ -115,7 +115,9 @@ fn lookup(c: &mut Criterion) {
                 |burst| {
                     let hashes: Vec<_> = burst.iter().map(|t| table.hash_tuple(t)).collect();
                     hashes.iter().for_each(|h| table.prefetch_tuple(*h));
-                    hashes.iter().for_each(|h| table.prefetch_row_of_tuple(*h));
+                    for hash in &hashes {
+                        let _likely = table.prefetch_row_of_tuple(*hash);
+                    }
                     let found = |(h, t)| table.find_tuple_hashed(h, t).is_some();
                     let n = hashes.into_iter().zip(&burst).map(found).filter(|f| *f).count();
                     assert_eq!(n, burst.len());

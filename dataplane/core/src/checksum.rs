@@ -74,6 +74,14 @@ impl Sum {
         Self(w as u64)
     }
 
+    /// A few 64-bit numbers as four words each.
+    #[inline]
+    #[must_use]
+    pub fn quads<const N: usize>(numbers: [u64; N]) -> Self {
+        const { assert!(N < 1 << 20, "the halves would overflow") };
+        Self(numbers.into_iter().map(|n| (n >> 32) + (n & 0xffff_ffff)).sum())
+    }
+
     /// An address, IPv4 or IPv6.
     #[must_use]
     pub fn addr(a: IpAddr) -> Self {

@@ -429,10 +429,7 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
             | u64::from(SHAPE) << 16
             | u64::from(MAGIC) << 8,
     ];
-    let sum = words
-        .iter()
-        .fold(Sum::ZERO, |s, w| s.plus(Sum::dword((w >> 32) as u32)).plus(Sum::dword(*w as u32)));
-    let (c, sum) = seal(sum);
+    let (c, sum) = seal(Sum::quads(words));
     let [c0, c1] = c.to_be_bytes();
     words[4] |= u64::from(c0);
     let (chunks, end) = out.as_chunks_mut::<8>();
@@ -450,14 +447,19 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
 pub fn decode_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
     const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
     let bytes = payload.last_chunk::<DATA_LEN>()?;
-    let (summed, check) = bytes.split_last_chunk::<2>()?;
+    let (chunks, [last]) = bytes.as_chunks::<8>() else { return None };
+    // As written: in words of eight bytes, of which the last holds one byte of the checksum.
+    let &[a, b, c, d, e] = <&[[u8; 8]; 5]>::try_from(chunks).ok()?;
+    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from_be_bytes);
+    let sum = Sum::quads([a, b, c, d, e & !0xff]);
+    let check = (e as u16) << 8 | u16::from(*last);
     let (base, seq) = read_data(bytes)?;
     let legal = bytes[SEQ_LEN + 21] == SHAPE
         && base.flags.is_data()
         && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE)
         && !base.session.is_path_level()
         && usize::from(seq.lane.0) < Lane::MAX;
-    (legal && Sum::of(summed).checksum() == u16::from_be_bytes(*check)).then_some((base, seq))
+    (legal && sum.checksum() == check).then_some((base, seq))
 }
 
 /// Reads again what [`decode_data`] has found sound.

@@ -45,6 +45,9 @@ impl<B: PacketBuf> Worker<B> {
         let ordered = session.is_ordered();
         let seq = p.seq.map(|s| Seq(s.session_seq));
         if seq.is_some_and(|seq| session.pass(seq)) {
+            if let Some(key) = session.v4() {
+                return self.hand_to(ctx, IpAddr::V4(key.src()), frame, env);
+            }
             return self.hand_over(ctx, row, frame, env);
         }
         if ordered {
@@ -281,19 +284,24 @@ impl<B: PacketBuf> Worker<B> {
 
     /// Sends a restored packet to the host: directly when its MAC address is known, else through
     /// the kernel, which resolves it.
-    fn hand_over(
-        &mut self,
-        ctx: &Ctx<'_>,
-        row: Row,
-        mut frame: B,
-        env: &mut impl Env<B>,
-    ) -> Verdict {
+    fn hand_over(&mut self, ctx: &Ctx<'_>, row: Row, frame: B, env: &mut impl Env<B>) -> Verdict {
         let key = self.table.get(row).and_then(Session::v4);
         let host = match key {
             Some(key) => Some(IpAddr::V4(key.src())),
             None => self.table.tuple(row).map(|t| t.src),
         };
         let Some(host) = host else { return Verdict::Drop(DropReason::UnknownSession) };
+        self.hand_to(ctx, host, frame, env)
+    }
+
+    /// To the host, which is behind us.
+    fn hand_to(
+        &mut self,
+        ctx: &Ctx<'_>,
+        host: IpAddr,
+        mut frame: B,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
         if let Some((port, mac)) = self.hops.get(self.stamp, host, || next_hop(ctx, host)) {
             let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
             ethernet::set_addresses(frame.data_mut(), Mac(mac), Mac(view.mac));

@@ -25,8 +25,8 @@ use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, SeqBlock};
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx, SessionId};
 use crate::rules::Way;
-use crate::session::{Hash, Key, OrderKey, State};
-use crate::snapshot::{Encapsulation, PathView, PeerView, Role};
+use crate::session::{Hash, Key, Likely, OrderKey, State};
+use crate::snapshot::{Encapsulation, PathView, PeerView, PortView, Role};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp;
@@ -47,8 +47,8 @@ const GROWTH: usize = UDP_LEN + DATA_LEN;
 pub(super) enum Ready {
     /// It does not: the general way.
     No,
-    Lan(FromLan, Hash),
-    Wan(FromWan, Hash),
+    Lan(FromLan, Hash, Likely),
+    Wan(FromWan, Hash, Likely),
 }
 
 /// A host's packet. The packet ends at `end` in the frame.
@@ -100,6 +100,10 @@ impl Head {
     /// Where packets of `lane` go, and the sum of both addresses.
     #[inline(always)]
     fn towards(&self, path: &PathView, lane: Lane) -> (Ipv4Addr, u16, Sum) {
+        if path.ends.is_none() {
+            let port = path.remote_base_port.wrapping_add(u16::from(lane.0));
+            return (self.dst, port, self.addresses);
+        }
         match path.remote_end(lane) {
             // Behind a NAT lanes may have addresses of their own.
             (IpAddr::V4(dst), port) if dst != self.dst => {
@@ -144,7 +148,8 @@ fn plain_v4<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Option<(&'a [u8; FRONT], usiz
     if h[..6] != *mac || h[12..15] != [8, 0, 0x45] || !whole {
         return None;
     }
-    let sum = (0..5).fold(Sum::ZERO, |s, i| s.plus(Sum::dword(be32(h, ETH_LEN + 4 * i))));
+    let dword = |i: usize| u64::from(be32(h, ETH_LEN + 4 * i));
+    let sum = Sum::quads([dword(0), dword(1), dword(2), dword(3), dword(4)]);
     let end = ETH_LEN + usize::from(be16(h, ETH_LEN + 2));
     (sum.is_valid() && end >= FRONT && end <= frame.len()).then_some((h, end))
 }
@@ -219,31 +224,30 @@ impl Ip {
 impl<B: PacketBuf> Worker<B> {
     /// First stage: reads a frame from the wire, hashes its key and asks for the bucket.
     #[inline]
-    pub(super) fn read(&mut self, ctx: &Ctx<'_>, port: PortIx, frame: &[u8]) -> Ready {
-        let Some(view) = ctx.port(port) else { return Ready::No };
+    pub(super) fn read(&mut self, ctx: &Ctx<'_>, view: &PortView, frame: &[u8]) -> Ready {
         match view.role {
             Role::Lan => {
                 let Some(p) = read_lan(frame, &view.mac) else { return Ready::No };
                 let hash = self.table.hash_key(p.key);
                 self.table.prefetch_tuple(hash);
-                Ready::Lan(p, hash)
+                Ready::Lan(p, hash, Likely::NONE)
             }
             Role::Wan => {
                 let Some((p, id)) = self.read_wan(ctx, frame, &view.mac) else { return Ready::No };
                 let hash = self.table.hash_id(p.peer, id);
                 self.table.prefetch_id(hash);
-                Ready::Wan(p, hash)
+                Ready::Wan(p, hash, Likely::NONE)
             }
         }
     }
 
     /// Second stage: asks for the row.
     #[inline]
-    pub(super) fn seek(&self, ready: &Ready) {
+    pub(super) fn seek(&self, ready: &mut Ready) {
         match ready {
             Ready::No => {}
-            Ready::Lan(_, hash) => self.table.prefetch_row_of_tuple(*hash),
-            Ready::Wan(_, hash) => self.table.prefetch_row_of_id(*hash),
+            Ready::Lan(_, hash, row) => *row = self.table.prefetch_row_of_tuple(*hash),
+            Ready::Wan(_, hash, row) => *row = self.table.prefetch_row_of_id(*hash),
         }
     }
 
@@ -286,11 +290,13 @@ impl<B: PacketBuf> Worker<B> {
         &mut self,
         ctx: &Ctx<'_>,
         p: &FromLan,
-        hash: Hash,
+        (hash, likely): (Hash, Likely),
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Result<Verdict, B> {
-        let Some(row) = self.table.find_key_hashed(hash, p.key) else { return Err(frame) };
+        let Some(row) = self.table.find_key_likely(likely, hash, p.key) else {
+            return Err(frame);
+        };
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
         let Some(view) = ctx.peer(session.peer()) else { return Err(frame) };
         let Some(state) = self.peers.get_mut(usize::from(session.peer().0)) else {
@@ -398,7 +404,7 @@ impl<B: PacketBuf> Worker<B> {
         ctx: &Ctx<'_>,
         port: PortIx,
         p: &FromWan,
-        hash: Hash,
+        (hash, likely): (Hash, Likely),
         mut frame: B,
         env: &mut impl Env<B>,
     ) -> Result<Verdict, B> {
@@ -416,10 +422,8 @@ impl<B: PacketBuf> Worker<B> {
         let mapped = path.encapsulation != Encapsulation::FakeTcp
             && path.remote_end(p.lane) == (IpAddr::V4(src), sport);
         let fits = path.port == port && path.local == dst && mapped;
-        let Some(row) = self.table.find_id_hashed(hash, p.peer, base.session).filter(|_| fits)
-        else {
-            return Err(frame);
-        };
+        let row = self.table.find_id_likely(likely, hash, p.peer, base.session);
+        let Some(row) = row.filter(|_| fits) else { return Err(frame) };
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
         let Some(key) = session.v4() else { return Err(frame) };
         let (src, dst) = (key.dst(), key.src());
@@ -472,10 +476,7 @@ impl<B: PacketBuf> Worker<B> {
             self.table.carry(row);
         }
         let h = Heard { peer: p.peer, view, path };
-        self.measure(ctx, h, &base, Some(seq));
-        if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
-            cell.received(end - ETH_LEN, ctx.now.as_micros());
-        }
+        self.measure(ctx, h, &base, Some(seq), Some(end - ETH_LEN));
         let arrived = Arrived { sent_at: base.timestamp, seq: Some(seq), tcp: None };
         Ok(self.deliver(ctx, h, row, &arrived, frame, env))
     }

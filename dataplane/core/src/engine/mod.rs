@@ -272,19 +272,21 @@ impl<B: PacketBuf> Engine<B> {
         let ctx = Ctx { now, snapshot: &self.snapshot };
         let worker = &mut self.worker;
         let mut ready = [Ready::No; BURST];
-        if origin == Origin::Wire {
+        if let Some(view) = ctx.port(port).filter(|_| origin == Origin::Wire) {
             for (ready, frame) in ready.iter_mut().zip(&*frames) {
-                *ready = worker.read(&ctx, port, frame.data());
+                *ready = worker.read(&ctx, view, frame.data());
             }
-            for ready in ready.iter().take(frames.len()) {
+            for ready in ready.iter_mut().take(frames.len()) {
                 worker.seek(ready);
             }
         }
+        worker.counts.rx += frames.len() as u64;
         for (frame, ready) in frames.drain(..).zip(&ready) {
-            worker.counts.rx += 1;
             let verdict = match ready {
-                Ready::Lan(p, hash) => worker.express_lan(&ctx, p, *hash, frame, env),
-                Ready::Wan(p, hash) => worker.express_wan(&ctx, port, p, *hash, frame, env),
+                Ready::Lan(p, hash, row) => worker.express_lan(&ctx, p, (*hash, *row), frame, env),
+                Ready::Wan(p, hash, row) => {
+                    worker.express_wan(&ctx, port, p, (*hash, *row), frame, env)
+                }
                 Ready::No => Err(frame),
             };
             let verdict =

@@ -4,7 +4,7 @@ use super::Ctx;
 use super::express::{self, Head};
 use super::faketcp::Connections;
 use crate::cells::MAX_PATHS;
-use crate::ids::{Lane, PathId};
+use crate::ids::Lane;
 use crate::measure::FeedbackTable;
 use crate::rules::{Candidate, Choice, RuleTable};
 use crate::schedule::{Congestion, Dispatcher, PathInput};
@@ -24,7 +24,8 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    fn sample(&mut self, delay: i32) {
+    #[inline]
+    pub fn sample(&mut self, delay: i32) {
         if !self.seen {
             *self = Self { delay, deviation: 0, seen: true };
             return;
@@ -234,14 +235,6 @@ impl PeerState {
     pub fn arrivals(&self, slot: u8) -> Option<Arrivals> {
         let s = self.paths.get(usize::from(slot))?.as_ref()?;
         s.arrivals.seen.then_some(s.arrivals)
-    }
-
-    /// A one-way delay sample of the path in `slot`, which the peer calls `remote`.
-    pub fn delay_sample(&mut self, slot: u8, remote: PathId, delay: i32, now: Nanos) {
-        self.feedback.record(remote, i64::from(delay), now);
-        if let Some(p) = self.path(slot) {
-            p.arrivals.sample(delay);
-        }
     }
 
     /// Whether one more "unknown session" answer may go out now.

@@ -106,7 +106,7 @@ impl<B: PacketBuf> Worker<B> {
         if cm.session.is_path_level() {
             // Probes come before the path is known; the control thread judges them.
             if let Some(h) = heard {
-                self.measure(ctx, h, &cm.base(), cm.seq);
+                self.measure(ctx, h, &cm.base(), cm.seq, None);
             }
             return if peer.is_none() && !cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
                 Verdict::Drop(DropReason::UnknownPeer)
@@ -127,10 +127,7 @@ impl<B: PacketBuf> Worker<B> {
         if moved.is_some() {
             self.note_source(ctx, h, port, p, &cm, env);
         }
-        self.measure(ctx, h, &cm.base(), cm.seq);
-        if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
-            cell.received(p.l3_len(), ctx.now.as_micros());
-        }
+        self.measure(ctx, h, &cm.base(), cm.seq, Some(p.l3_len()));
         if cm.flags.is_consumed() {
             let tlvs = p.payload_off..p.end - cm_len;
             let list = frame.data().get(tlvs).unwrap_or_default();
@@ -218,17 +215,24 @@ impl<B: PacketBuf> Worker<B> {
         h: Heard<'_>,
         cm: &Base,
         seq: Option<SeqBlock>,
+        data: Option<usize>,
     ) {
         let raw = ctx.now.wire_timestamp().wrapping_sub(cm.timestamp).cast_signed();
         let Some(state) = self.peers.get_mut(usize::from(h.peer.0)) else { return };
-        state.delay_sample(h.path.slot, cm.path, raw, ctx.now);
-        let covered = match (seq, state.path(h.path.slot)) {
-            (Some(s), Some(path)) if s.lane != Lane::PATH_LEVEL => path.cover(s.lane, s.counter26),
-            _ => 0,
-        };
+        state.feedback.record(cm.path, i64::from(raw), ctx.now);
+        let mut covered = 0;
+        if let Some(path) = state.path(h.path.slot) {
+            path.arrivals.sample(raw);
+            if let Some(s) = seq.filter(|s| s.lane != Lane::PATH_LEVEL) {
+                covered = path.cover(s.lane, s.counter26);
+            }
+        }
         let Some(cells) = self.own_cells() else { return };
         if let Some(cell) = cells.path(h.peer, h.path.slot) {
-            cell.heard(ctx.now.as_micros());
+            match data {
+                Some(bytes) => cell.received(bytes, ctx.now.as_micros()),
+                None => cell.heard(ctx.now.as_micros()),
+            }
             cell.delay(raw, cm.timestamp);
             cell.covered(covered);
         }

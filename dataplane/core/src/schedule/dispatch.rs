@@ -123,6 +123,7 @@ impl Dispatcher {
     }
 
     /// The same among the paths of which `mask` has the bit `index`; indexes are then below 32.
+    #[inline]
     pub fn pick_among(
         &mut self,
         scheduler: Scheduler,
@@ -175,17 +176,20 @@ impl Dispatcher {
 
     /// Smooth weighted round robin: every path earns its weight, the richest is picked and pays ΣW.
     /// Over ΣW picks each path gets exactly its weight, spread as evenly as can be.
+    #[inline]
     fn pick_wrr(&mut self, mask: u32) -> Option<u8> {
-        let mut best: Option<&mut Entry> = None;
-        let mut total = 0;
-        for e in self.entries.iter_mut().filter(|e| e.weight > 0 && e.is_in(mask)) {
+        let (mut best, mut richest, mut total) = (usize::MAX, i64::MIN, 0);
+        for (at, e) in self.entries.iter_mut().enumerate() {
+            if e.weight == 0 || !e.is_in(mask) {
+                continue;
+            }
             e.credit += i64::from(e.weight);
             total += i64::from(e.weight);
-            if best.as_ref().is_none_or(|b| e.credit > b.credit) {
-                best = Some(e);
+            if e.credit > richest {
+                (best, richest) = (at, e.credit);
             }
         }
-        let best = best?;
+        let best = self.entries.get_mut(best)?;
         best.credit -= total;
         Some(best.index)
     }

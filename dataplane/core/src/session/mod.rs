@@ -17,7 +17,7 @@ mod table;
 
 pub use arrival::{Once, OrderKey};
 pub use row::{Cold, Session};
-pub use table::{Hash, InsertError, Key, SessionTable};
+pub use table::{Hash, InsertError, Key, Likely, SessionTable};
 
 /// How far a session is agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

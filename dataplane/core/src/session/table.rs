@@ -23,6 +23,15 @@ pub enum InsertError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hash(u64);
 
+/// The row that a key is most likely in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Likely(Row);
+
+impl Likely {
+    /// Not known.
+    pub const NONE: Self = Self(NONE);
+}
+
 /// An IPv4 tuple, packed for comparing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
@@ -264,22 +273,50 @@ impl<T> SessionTable<T> {
         self.by_id.prefetch(hash.0);
     }
 
-    /// Asks for the row that a tuple of this hash is most likely in.
+    /// Asks for the row that a tuple of this hash is most likely in, and says which that is.
     #[inline]
-    pub fn prefetch_row_of_tuple(&self, hash: Hash) {
-        self.prefetch_row(self.by_tuple.candidate(hash.0));
+    pub fn prefetch_row_of_tuple(&self, hash: Hash) -> Likely {
+        self.prefetch_row(self.by_tuple.candidate(hash.0))
     }
 
-    /// Asks for the row that an id of this hash is most likely in.
+    /// Asks for the row that an id of this hash is most likely in, and says which that is.
     #[inline]
-    pub fn prefetch_row_of_id(&self, hash: Hash) {
-        self.prefetch_row(self.by_id.candidate(hash.0));
+    pub fn prefetch_row_of_id(&self, hash: Hash) -> Likely {
+        self.prefetch_row(self.by_id.candidate(hash.0))
     }
 
     #[inline]
-    fn prefetch_row(&self, row: Option<Row>) {
-        if let Some(row) = row.and_then(|r| self.rows.get(r as usize)) {
-            mpip_cpu::prefetch(row);
+    fn prefetch_row(&self, row: Option<Row>) -> Likely {
+        let row = row.unwrap_or(NONE);
+        if let Some(place) = self.rows.get(row as usize) {
+            mpip_cpu::prefetch(place);
+        }
+        Likely(row)
+    }
+
+    /// [`Self::find_key_hashed`], looking first where the row most likely was.
+    #[inline]
+    #[must_use]
+    pub fn find_key_likely(&self, Likely(row): Likely, hash: Hash, key: Key) -> Option<Row> {
+        match self.get(row) {
+            Some(s) if s.is_v4(key) => Some(row),
+            _ => self.find_key_hashed(hash, key),
+        }
+    }
+
+    /// [`Self::find_id_hashed`], looking first where the row most likely was.
+    #[inline]
+    #[must_use]
+    pub fn find_id_likely(
+        &self,
+        Likely(row): Likely,
+        hash: Hash,
+        peer: PeerIx,
+        id: SessionId,
+    ) -> Option<Row> {
+        match self.get(row) {
+            Some(s) if s.peer() == peer && s.id == id => Some(row),
+            _ => self.find_id_hashed(hash, peer, id),
         }
     }
 
