@@ -1,5 +1,6 @@
 //! Weights (P Algorithm 1) and snapshots for the workers.
 
+use super::path::Path;
 use super::{Agent, Output};
 use arrayvec::ArrayVec;
 use mpip_core::cells::MAX_PATHS;
@@ -74,8 +75,7 @@ impl Agent {
                 by_node.insert(peer.cfg.node, ix);
             }
             // What was discovered goes its plain way until there is a path.
-            let usable =
-                peer.discovered_at.is_none() || peer.paths().any(super::path::Path::is_live);
+            let usable = peer.discovered_at.is_none() || peer.paths().any(Path::is_live);
             for p in peer.cfg.prefixes.iter().filter(|_| usable) {
                 prefixes.insert(*p, ix);
             }
@@ -84,6 +84,7 @@ impl Agent {
                 _ => {
                     self.version += 1;
                     super::ladder::choose(peer);
+                    let known = Known::of(peer);
                     let paths: ArrayVec<PathView, MAX_PATHS> = peer
                         .paths()
                         .map(|p| PathView {
@@ -101,7 +102,7 @@ impl Agent {
                             mtu: p.carries(),
                             live: p.chosen,
                             weight: p.weight,
-                            input: path_input(p, cost(p.port)),
+                            input: path_input(p, cost(p.port), &known),
                         })
                         .collect();
                     let discovered = peer.discovered_at.is_some();
@@ -159,10 +160,50 @@ impl Agent {
     }
 }
 
-fn path_input(p: &super::path::Path, cost: u32) -> PathInput {
+/// What is known of the delay of a peer's live paths, to judge by it the ones that nothing is known of.
+#[derive(Default)]
+struct Known {
+    /// Least and largest one-way delay, µs.
+    delay_us: Option<(i64, i64)>,
+    /// One-way delay less half of the round trip, µs: the offset between the clocks, at most.
+    offset_us: Option<i64>,
+}
+
+impl Known {
+    fn of(peer: &super::peer::Peer) -> Self {
+        let mut known = Self::default();
+        for p in peer.paths().filter(|p| p.chosen) {
+            let Some(delay) = p.delay.min_us() else { continue };
+            let (least, most) = known.delay_us.unwrap_or((delay, delay));
+            known.delay_us = Some((least.min(delay), most.max(delay)));
+            if let Some(half) = half_trip_us(p) {
+                let offset = delay.saturating_sub(half);
+                known.offset_us = Some(known.offset_us.map_or(offset, |o| o.min(offset)));
+            }
+        }
+        known
+    }
+
+    /// One-way delay of a path without a sample, µs: half of its round trip, but not less than what is
+    /// measured elsewhere. It must not be the best only because it is unknown.
+    fn guess_us(&self, p: &Path) -> i64 {
+        let half = half_trip_us(p);
+        match (self.delay_us, self.offset_us, half) {
+            (Some((least, _)), Some(offset), Some(half)) => offset.saturating_add(half).max(least),
+            (Some((_, most)), _, _) => most,
+            (None, _, half) => half.unwrap_or(0),
+        }
+    }
+}
+
+fn half_trip_us(p: &Path) -> Option<i64> {
+    p.rtt.min().and_then(|r| i64::try_from(r.as_micros() / 2).ok())
+}
+
+fn path_input(p: &Path, cost: u32, known: &Known) -> PathInput {
     PathInput {
         index: p.slot,
-        delay_us: p.delay.min_us().unwrap_or(0),
+        delay_us: p.delay.min_us().unwrap_or_else(|| known.guess_us(p)),
         queueing_us: p.delay.queueing_us(),
         jitter_us: p.delay.jitter_us(),
         rate: p.capacity(),
@@ -170,5 +211,68 @@ fn path_input(p: &super::path::Path, cost: u32) -> PathInput {
         loss_ppm: 0,
         cost,
         sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mpip_core::ids::NodeId;
+    use mpip_core::measure::EstimatorParams;
+    use std::net::SocketAddr;
+
+    /// A peer with live paths: round trip and one-way delay in ms, as far as they are known.
+    fn peer(paths: &[(Option<u64>, Option<i64>)]) -> super::super::peer::Peer {
+        let cfg = super::super::AgentPeer {
+            node: NodeId::default(),
+            endpoints: Vec::new(),
+            prefixes: Vec::new(),
+            encapsulation: vec![Encapsulation::Udp],
+            max_paths: 8,
+        };
+        let mut peer = super::super::peer::Peer::new(PeerIx(0), cfg, 1, 1);
+        for (i, (rtt, delay)) in paths.iter().enumerate() {
+            let remote = SocketAddr::from(([192, 0, 2, i as u8], 4500));
+            let ends = (PortIx(1), [198, 51, 100, 1].into(), remote);
+            let kind = super::super::path::Kind {
+                encapsulation: Encapsulation::Udp,
+                pair: remote.ip(),
+                called: true,
+            };
+            let now = Nanos(1);
+            let slot =
+                peer.add(now, ends, kind, (1500, 0), EstimatorParams::WINDOWED, 0).expect("room");
+            let p = peer.path_mut(slot).expect("just added");
+            (p.phase, p.chosen) = (super::super::PathPhase::Live, true);
+            if let Some(ms) = rtt {
+                p.rtt.on_sample(now, Duration::from_millis(*ms));
+            }
+            if let Some(ms) = delay {
+                p.delay_sample(now, ms * 1_000);
+            }
+        }
+        peer
+    }
+
+    fn delays_ms(paths: &[(Option<u64>, Option<i64>)]) -> Vec<i64> {
+        let peer = peer(paths);
+        let known = Known::of(&peer);
+        peer.paths().map(|p| path_input(p, 0, &known).delay_us / 1_000).collect()
+    }
+
+    #[test]
+    fn a_path_that_is_not_measured_is_judged_by_its_round_trip() {
+        // The clocks differ by 100 s.
+        let near = (Some(20), Some(-100_000 + 10));
+        assert_eq!(delays_ms(&[near, (Some(320), None)]), [-99_990, -99_840]);
+        assert_eq!(delays_ms(&[(Some(320), None), (Some(20), None)]), [160, 10]);
+    }
+
+    #[test]
+    fn a_path_that_is_not_measured_is_never_the_best() {
+        let (a, b) = ((Some(20), Some(-99_990)), (Some(60), Some(-99_970)));
+        assert_eq!(delays_ms(&[a, b, (Some(2), None)])[2], -99_990, "quicker back than forth");
+        assert_eq!(delays_ms(&[a, b, (None, None)])[2], -99_970);
+        assert_eq!(delays_ms(&[(None, Some(5)), (Some(2), None)]), [5, 5]);
     }
 }

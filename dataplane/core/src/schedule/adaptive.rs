@@ -198,6 +198,13 @@ impl Adaptive {
         self.any_rate
     }
 
+    /// The paths that are not left out for their delay, a bit for each index below 32; none while no path is
+    /// known.
+    #[must_use]
+    pub fn near(&self) -> u32 {
+        self.paths.iter().filter(|p| !p.far).fold(0, |mask, p| mask | 1 << (p.index & 31))
+    }
+
     /// The path for a packet of `len` bytes, which is counted into its backlog.
     pub fn pick(&mut self, now: Nanos, len: u32) -> Option<u8> {
         let keep = self.slice_left > 0 && self.paths.get(self.current).is_some();

@@ -17,7 +17,7 @@ pub enum Scheduler {
     /// The same weights, smooth weighted round robin (G-42).
     #[default]
     Wrr,
-    /// Earliest arrival with capacity; falls back to [`Wrr`](Self::Wrr) while no rate is known.
+    /// Earliest arrival with capacity; [`Wrr`](Self::Wrr) among the near paths while no rate is known.
     Adaptive,
     /// The least delay with room; spills over to the next.
     MinRtt,
@@ -135,7 +135,10 @@ impl Dispatcher {
             Scheduler::Paper => return self.pick_random(mask),
             Scheduler::Wrr => return self.pick_wrr(mask),
             Scheduler::RoundRobin => return self.pick_in_turn(mask),
-            Scheduler::Adaptive if !self.adaptive.knows_a_rate() => return self.pick_wrr(mask),
+            // What a far path brings comes too late, whatever it carries.
+            Scheduler::Adaptive if !self.adaptive.knows_a_rate() => {
+                self.pick_wrr(mask & self.adaptive.near())
+            }
             Scheduler::Adaptive => self.adaptive.pick_among(mask, now, len),
             Scheduler::MinRtt => self.adaptive.pick_least_delay(mask, now, len),
             Scheduler::Cost => self.adaptive.pick_cheapest(mask, now, len),
@@ -313,6 +316,17 @@ mod tests {
         assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
         d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
         assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
+    }
+
+    #[test]
+    fn adaptive_without_rates_shares_among_near_paths_only() {
+        let far = PathInput { delay_us: 500_000, ..input(2, 0, 0) };
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 1), (1, 1), (2, 8)]);
+        d.set_inputs(Nanos(0), &[input(0, 0, 0), input(1, 0, 0), far]);
+        assert_eq!(count(100, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..3], [50, 50, 0]);
+        let mut alone = || d.pick_among(Scheduler::Adaptive, 0b100, Nanos(0), 1500);
+        assert_eq!(count(10, &mut alone)[..3], [0, 0, 10], "the only one there is");
     }
 
     #[test]
