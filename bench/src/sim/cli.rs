@@ -215,7 +215,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         args.repeats
     );
     println!(
-        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>8}{:>9}{:>8}{:>8}",
         "links",
         "scheduler",
         "Mbit/s",
@@ -227,6 +227,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         "held",
         "queues ms",
         "first",
+        "deaths",
         "silence",
         "live",
         "used"
@@ -285,7 +286,7 @@ fn line(rows: &[&Row]) -> String {
     };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
-        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),
@@ -298,6 +299,7 @@ fn line(rows: &[&Row]) -> String {
         mean(&|r| r.queue_ms[0]),
         mean(&|r| r.queue_ms[1]),
         mean(&|r| r.first_link_percent),
+        mean(&|r| f64::from(r.deaths)),
         time(&|r| r.silence_ms),
         time(&|r| r.live_again_ms),
         time(&|r| r.used_again_ms),

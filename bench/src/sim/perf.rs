@@ -126,6 +126,8 @@ pub struct Row {
     pub queue_ms: [f64; 2],
     /// Share of bytes sent over the first link, per cent.
     pub first_link_percent: f64,
+    /// Times that a path was declared dead, at both gateways.
+    pub deaths: u32,
     /// After the cut: from the cut to the send time of the last datagram lost, ms.
     pub silence_ms: Option<f64>,
     /// After the cut: longest time without new bytes for the receiving application, ms.
@@ -226,7 +228,8 @@ impl Scenario {
         [0, 1].map(|i| alone(self.link(i), &self.flow(), seed))
     }
 
-    /// From the cut to the send time of the last datagram lost, either way, under thin traffic, ms.
+    /// From the cut, or when traffic came on the link after it, to the send time of the last datagram lost, either
+    /// way, under thin traffic, ms.
     #[must_use]
     pub fn silence(&self, scheduler: Scheduler, seed: u64) -> f64 {
         let plan = self.plan(scheduler, seed, false);
@@ -239,7 +242,9 @@ impl Scenario {
             .iter()
             .flat_map(|s| &s.sent)
             .filter(|d| d.delivered.is_none() && d.at >= cut && d.at < RETURN - SECOND / 2);
-        lost.map(|d| d.at - cut).max().unwrap_or(0) as f64 / 1e6
+        let lost: Vec<u64> = lost.map(|d| d.at).collect();
+        let first = lost.iter().min().copied().unwrap_or(cut);
+        lost.iter().map(|at| at - first).max().unwrap_or(0) as f64 / 1e6
     }
 
     /// Plays it. `singles` is from [`Self::singles`].
@@ -284,6 +289,7 @@ impl Scenario {
             dropped_loss: ways.iter().map(|w| w.dropped_loss).sum(),
             queue_ms: [0, 1].map(|i| meter.queue_ms(i)),
             first_link_percent: 100.0 * sent[0] / (sent[0] + sent[1]),
+            deaths: world.gateways.iter().flat_map(|g| g.paths(now)).map(|p| p.died).sum(),
             silence_ms: self.cut.then(|| self.silence(scheduler, seed)),
             stall_ms: self.cut.then_some(meter.longest_stall as f64 / 1e6),
             live_again_ms: meter.live_again.map(|t| (t - RETURN) as f64 / 1e6),

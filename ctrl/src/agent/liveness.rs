@@ -2,10 +2,11 @@
 //!
 //! While data moves on a path each end sends something on it at least every heartbeat, and says so;
 //! an idle path is kept at a slow pace that is announced several times before it is taken up. The
-//! receiver declares silence when more than the promised time has passed *and* another path of the
-//! peer was heard meanwhile: when nothing is heard at all, it is not the path.
+//! receiver declares silence when more than the promised time has passed, and more than the path's own
+//! rhythm allows, *and* another path of the peer was heard meanwhile: when nothing is heard at all, it
+//! is not the path.
 
-use super::path::PathPhase;
+use super::path::{Path, PathPhase};
 use super::{Agent, Output};
 use mpip_core::cells::{PathReading, Sample, WorkerCells};
 use mpip_core::ids::PathId;
@@ -31,8 +32,12 @@ impl Agent {
     /// Merges the workers' counters into the paths.
     pub(super) fn read_cells(&mut self, now: Nanos, i: usize, cells: &[Arc<WorkerCells>]) {
         let ix = self.peer_index(i);
+        let in_grace = now < self.grace_until;
         let Some(peer) = self.peers.get_mut(i) else { return };
         let slots: Vec<u8> = peer.paths().map(|p| p.slot).collect();
+        // As of the last tick: what all paths were silent in was not the path's doing.
+        let judged: Vec<(u8, Nanos)> =
+            peer.paths().filter(|p| p.is_live()).map(|p| (p.slot, p.judged_at)).collect();
         for slot in slots {
             let reading = cells
                 .iter()
@@ -41,7 +46,11 @@ impl Agent {
                 .reduce(merge)
                 .unwrap_or_default();
             let Some(path) = peer.path_mut(slot) else { continue };
-            let Some(raw) = path.read(now, reading) else { continue };
+            let delays = path.reading.rx_delay.count;
+            let reported = path.read(now, reading);
+            let others = judged.iter().filter(|(s, _)| *s != slot).map(|(_, at)| *at).max();
+            take_arrivals(now, path, delays, if in_grace { None } else { others });
+            let Some(raw) = reported else { continue };
             if !path.is_live() {
                 continue;
             }
@@ -65,7 +74,7 @@ impl Agent {
             let other =
                 peer.paths().filter(|p| p.slot != slot && p.is_live()).map(|p| p.heard_at).max();
             let Some(path) = peer.path_mut(slot) else { continue };
-            let limit = limit(path.promise, path.delay.jitter_us(), &t);
+            let limit = limit(now, path, &t);
             let quiet = now.since(path.heard_at);
             // Somebody else was heard while this one was not.
             let other_heard = other.is_some_and(|o| o.since(path.heard_at) * 3 > limit * 2);
@@ -79,15 +88,21 @@ impl Agent {
                 // A worker may be about to process what has arrived: look twice.
                 let since = *path.silent_since.get_or_insert(now);
                 if now.since(since) >= t.heartbeat / 4 {
+                    path.rhythm.on_death(path.heard_at, limit, path.arrived());
                     dead.push((slot, "silent"));
                     continue;
                 }
             }
-            let rtt = path.rtt.smoothed().unwrap_or(t.silence_last);
-            let unanswered = path.unanswered_since.map_or(Duration::ZERO, |s| now.since(s));
-            let patience = (rtt * 2 + t.heartbeat * 3).max(t.silence * 3);
-            if unanswered > patience && other_heard && !in_grace {
-                dead.push((slot, "data not answered"));
+            if let Some(since) = path.unanswered_since {
+                let patience = patience(now, path, since, &t);
+                // Answers may be lost where the path itself is heard.
+                let others_heard = match path.heard_at < since {
+                    true => other.is_some_and(|o| o.since(since) * 3 > patience * 2),
+                    false => other_heard,
+                };
+                if now.since(since) > patience && others_heard && !in_grace {
+                    dead.push((slot, "data not answered"));
+                }
             }
         }
         if in_doubt && !in_grace {
@@ -137,7 +152,7 @@ impl Agent {
         peer.changed = true;
         self.dirty = true;
         let ix = peer.ix;
-        let plain = peer.discovered_at.is_some() && !peer.paths().any(super::path::Path::is_live);
+        let plain = peer.discovered_at.is_some() && !peer.paths().any(Path::is_live);
         self.publish();
         if plain {
             // Nobody configured this peer: its flows go their plain way again.
@@ -215,7 +230,7 @@ impl Agent {
         let mut probes = Vec::new();
         let mut beats = Vec::new();
         let mut reports = Vec::new();
-        let peer_alive = peer.paths().any(super::path::Path::is_live);
+        let peer_alive = peer.paths().any(Path::is_live);
         for p in peer.paths() {
             if !p.is_live() {
                 if now >= p.probe_at && now >= p.retry_at && p.next_hop.is_some() {
@@ -288,18 +303,50 @@ impl Agent {
     }
 }
 
-/// How long a path may be quiet: at least three promised intervals, and 4σ (ALGORITHMS).
-fn limit(promise: Duration, jitter_us: u64, t: &super::Timers) -> Duration {
-    let sigma = Duration::from_micros(jitter_us.saturating_mul(4).min(200_000));
-    t.silence.max(promise * 3).max(sigma + t.heartbeat)
+/// What arrived on a path since the last tick, when the newest of the others had been heard at `others`.
+fn take_arrivals(now: Nanos, path: &mut Path, delays: u32, others: Option<Nanos>) {
+    if path.reading.rx_delay.count != delays {
+        path.rhythm.on_delay(now, path.reading.rx_delay.value);
+    }
+    if let Some(deviation) = path.rtt.deviation() {
+        path.rhythm.on_round_trip(now, deviation);
+    }
+    let before = std::mem::replace(&mut path.judged_at, path.heard_at);
+    if path.heard_at <= before {
+        return;
+    }
+    if path.is_live() {
+        let proved = others.map_or(Duration::ZERO, |o| o.since(before));
+        path.rhythm.on_gap(now, path.heard_at.since(before), proved);
+    } else {
+        let arrived = path.arrived();
+        path.rhythm.on_sign_of_life(path.heard_at, arrived);
+    }
+}
+
+/// How long a path may be quiet: at least three promised intervals, and as long as its own rhythm allows.
+fn limit(now: Nanos, path: &Path, t: &super::Timers) -> Duration {
+    let slack = path.rhythm.slack(now);
+    t.silence.max(path.promise * 3).max(path.promise.max(t.heartbeat) + slack)
+}
+
+/// How long data sent at `since` may go unanswered. On a path that was idle, as long as it takes until the peer's
+/// first heartbeat for it could have come, or the second: it may have been cut while nobody looked.
+fn patience(now: Nanos, path: &Path, since: Nanos, t: &super::Timers) -> Duration {
+    let rtt = path.rtt.smoothed().unwrap_or(t.silence_last);
+    let slack = path.rhythm.slack(now);
+    if path.heard_at < since {
+        return rtt * 3 / 2 + t.heartbeat * 2 + slack;
+    }
+    (rtt * 2 + t.heartbeat * 3).max(t.silence * 3).max(rtt + t.heartbeat + slack)
 }
 
 /// Time between heartbeats of an idle path: short enough to keep a NAT's mapping.
-fn idle_pace(p: &super::path::Path, t: &super::Timers) -> Duration {
+fn idle_pace(p: &Path, t: &super::Timers) -> Duration {
     p.mapping.keep().map_or(t.heartbeat_idle, |keep| keep.min(t.heartbeat_idle))
 }
 
-fn report_due(now: Nanos, p: &super::path::Path) -> bool {
+fn report_due(now: Nanos, p: &Path) -> bool {
     let new_bytes = p.reading.rx_bytes - p.reported_reading.rx_bytes;
     if new_bytes == 0 {
         return false;

@@ -13,6 +13,7 @@
 //! * `faketcp`: handshakes of TCP-shaped connections
 //! * `mapping`: the peer's lanes behind a NAT, and ours
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
+//! * `rhythm`: how evenly the peer's packets arrive, which silence is judged by
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
 mod discovery;
@@ -25,6 +26,7 @@ mod mtu;
 mod path;
 mod peer;
 mod publish;
+mod rhythm;
 
 pub use discovery::{DiscoveryConfig, MAX_DISCOVERED};
 pub use path::{PathPhase, PathReport};

@@ -2,6 +2,7 @@
 
 use super::faketcp::Calls;
 use super::mapping::Mapping;
+use super::rhythm::{Arrived, Rhythm};
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
 use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
@@ -97,6 +98,9 @@ pub(super) struct Path {
     pub data_at: Option<Nanos>,
     pub sent_at: Nanos,
     pub heard_at: Nanos,
+    /// The same as of the last tick, and how evenly packets come.
+    pub judged_at: Nanos,
+    pub rhythm: Rhythm,
     /// Peer's promise: its next packet comes within this time.
     pub promise: Duration,
     /// Heartbeats that announced the idle pace, and the quick one, since the other was.
@@ -238,6 +242,8 @@ impl Path {
             data_at: None,
             sent_at: now,
             heard_at: now,
+            judged_at: now,
+            rhythm: Rhythm::new(),
             promise: Duration::from_secs(1),
             idle_announced: 0,
             quick_announced: 0,
@@ -267,6 +273,7 @@ impl Path {
         self.reported_reading = self.reading;
         self.report_clock = None;
         self.heard_at = now;
+        self.judged_at = now;
         self.promise = Duration::from_secs(1);
         self.idle_announced = 0;
         self.quick_announced = 0;
@@ -296,6 +303,11 @@ impl Path {
     /// Whether data moved on it within `busy`.
     pub fn is_busy(&self, now: Nanos, busy: Duration) -> bool {
         self.data_at.is_some_and(|t| now.since(t) < busy)
+    }
+
+    /// What arrived on it.
+    pub const fn arrived(&self) -> Arrived {
+        Arrived { packets: self.reading.rx_packets, span: self.reading.rx_span }
     }
 
     /// Takes the workers' counters. Returns whether there is a new delay reported by the peer.
