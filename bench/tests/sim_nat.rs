@@ -1,7 +1,8 @@
 //! Hundreds of seeded runs with the edge behind NATs: cone and symmetric, ports kept or not, mappings that
 //! are lost, filters for UDP and TCP, a tracker of TCP connections as strict as a firewall's.
 //!
-//! `MPIP_NAT_SEEDS` is the number of runs (200), `MPIP_NAT_FROM` the first seed (1).
+//! `MPIP_NAT_SEEDS` is the number of runs (200), `MPIP_NAT_FROM` the first seed (1). A single run tells what
+//! happens, with `MPIP_NAT_FRAMES=1` of every frame.
 
 use mpip_bench::sim::generate::nat;
 use mpip_bench::sim::outcome::{Outcome, play};
@@ -19,7 +20,11 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn every_invariant_holds_behind_nats() {
     let (seeds, from) = (number("MPIP_NAT_SEEDS", 200), number("MPIP_NAT_FROM", 1));
-    let trace = if seeds == 1 { Trace::Events } else { Trace::Off };
+    let trace = match (seeds, number("MPIP_NAT_FRAMES", 0)) {
+        (1, 0) => Trace::Events,
+        (1, _) => Trace::Frames,
+        _ => Trace::Off,
+    };
     let next = AtomicU64::new(from);
     let all: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -50,4 +55,14 @@ fn every_invariant_holds_behind_nats() {
     recovery.sort_unstable();
     let (p50, max) = (recovery.get(recovery.len() / 2), recovery.last());
     eprintln!("{came} of {sent} datagrams; all paths live after, us: p50 {p50:?} max {max:?}");
+}
+
+/// Runs that went wrong once: numbers of an old connection taken for those of the new one on the same ports, by
+/// the NAT or by the far end; a lone path that nobody had found deaf yet.
+#[test]
+fn what_went_wrong_once_does_not_again() {
+    for seed in [730, 1151, 1710, 1878] {
+        let outcome = play(nat::plan(seed), Trace::Off);
+        assert!(outcome.broken.is_empty(), "seed {seed}: {:?}", outcome.broken);
+    }
 }

@@ -81,6 +81,8 @@ pub struct World {
     pub unavoidable: u64,
     /// When each gateway last lost its sessions, ns.
     forgot: [u64; 2],
+    /// When each NAT last lost its mappings, ns.
+    rebound: Vec<u64>,
     /// Broken invariants.
     pub violations: Vec<String>,
     /// Virtual time after `calm_from` at which all paths were live, ns.
@@ -144,6 +146,7 @@ impl World {
             icmp: 0,
             unavoidable: 0,
             forgot: [0; 2],
+            rebound: vec![0; plan.nats.len()],
             violations: Vec::new(),
             recovered_after: None,
             steps: 0,
@@ -437,6 +440,9 @@ impl World {
                 self.gateways[*side].set_addresses(now, PortIx(*port as u16 + 1), list);
             }
             Fault::Rebind(port) => {
+                if let Some(at) = self.rebound.get_mut(*port) {
+                    *at = now;
+                }
                 if let Some(Some(nat)) = self.nats.get_mut(*port) {
                     nat.forget();
                 }

@@ -42,6 +42,10 @@ const WAIT_FOR_CALL: Duration = Duration::from_millis(300);
 /// have been cut; and for so long where the round trip is not known.
 const KEEP_CONNECTION: Duration = Duration::from_millis(300);
 const HANG_UP: Duration = Duration::from_secs(1);
+/// Bytes that may have been sent without having been counted yet; and how much of a first number nobody who
+/// knows the last connection can tell.
+const MARGIN: u32 = 1 << 24;
+const UNKNOWN: u32 = 1 << 28;
 /// How long after RST or FIN something must be heard, at least.
 const HINT: Duration = Duration::from_millis(30);
 
@@ -53,10 +57,18 @@ struct Call {
     tries: u32,
 }
 
+/// Where our numbers of a lane's last connection began, and what the path had sent by then.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    next: Seq,
+    tx_bytes: u64,
+}
+
 /// Handshakes of one path.
 #[derive(Debug)]
 pub(super) struct Calls {
     lanes: [Call; Lane::MAX],
+    used: [Option<Used>; Lane::MAX],
     since: Nanos,
     hint: Option<(Nanos, &'static str)>,
     /// Since when there is a connection on lane 0, and the path does not work.
@@ -65,8 +77,25 @@ pub(super) struct Calls {
 
 impl Calls {
     pub fn new(now: Nanos) -> Self {
-        Self { lanes: [Call::default(); Lane::MAX], since: now, hint: None, idle: None }
+        let (lanes, used) = ([Call::default(); Lane::MAX], [None; Lane::MAX]);
+        Self { lanes, used, since: now, hint: None, idle: None }
     }
+}
+
+/// The first number of a new connection on `lane`, beyond all that the last one used (RFC 9293 §3.4.1).
+///
+/// Segments of the old one are under way, and its sender goes on until the first message on the new one
+/// proves the call. To a middlebox that has seen the new SYN they must look late, not early: one number from
+/// far ahead, and everything on the new connection would be far behind its window.
+///
+/// LIMITATION: what each lane sent is not known here, so with several lanes the bound is only good for 2 GiB
+/// a connection. When it fails the connection may have to be opened once more.
+fn first_number(path: &Path, lane: Lane, random: u64) -> Seq {
+    let Some(Some(used)) = path.calls.used.get(usize::from(lane.0)) else {
+        return Seq(random as u32);
+    };
+    let sent = path.reading.tx_bytes.saturating_sub(used.tx_bytes) as u32;
+    used.next + sent.wrapping_add(MARGIN) + (random as u32 & (UNKNOWN - 1))
 }
 
 /// A call that was answered with SYN-ACK.
@@ -150,8 +179,13 @@ impl Agent {
     }
 
     fn send_syn(&mut self, i: usize, slot: u8, lane: Lane) {
-        let fresh = Seq(self.random() as u32);
+        let random = self.random();
+        // The workers must have left the old connection before a middlebox sees the new one.
+        if self.dirty {
+            self.publish();
+        }
         let Some(p) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else { return };
+        let fresh = first_number(p, lane, random);
         let to = p.mapping.end(p.remote, lane);
         let (port, local, hop, mtu) = (p.port, p.local, p.next_hop, p.mtu);
         let Some(call) = p.calls.lanes.get_mut(usize::from(lane.0)) else { return };
@@ -239,10 +273,12 @@ impl Agent {
             return Some(());
         }
         // A call. Of two that cross, that of the lower node id counts; both keep their numbers.
-        let mut crossing = None;
+        let (mut crossing, random) = (None, self.random());
+        let mut fresh = Seq(random as u32);
         if let Some((i, slot, node)) = found {
-            let call =
-                self.peers.get_mut(i)?.path_mut(slot)?.calls.lanes.get_mut(usize::from(lane.0))?;
+            let path = self.peers.get_mut(i)?.path_mut(slot)?;
+            fresh = first_number(path, lane, random);
+            let call = path.calls.lanes.get_mut(usize::from(lane.0))?;
             if call.iss.is_some() && self.cfg.node < node {
                 return Some(());
             }
@@ -253,7 +289,7 @@ impl Agent {
         let same =
             |h: &HalfOpen| (h.port, h.local, h.lane, h.source) == (port, p.dst, lane, source);
         let full = self.half_open.len() >= MAX_HALF_OPEN;
-        let iss = crossing.unwrap_or(Seq(self.random() as u32));
+        let iss = crossing.unwrap_or(fresh);
         let iss = match self.half_open.iter_mut().find(|h| same(h)) {
             Some(h) if h.irs == t.seq => h.iss,
             Some(h) => {
@@ -332,6 +368,9 @@ impl Agent {
             // Its first message once more.
             return;
         }
+        if let Some(used) = path.calls.used.get_mut(usize::from(lane.0)) {
+            *used = Some(Used { next, tx_bytes: path.reading.tx_bytes });
+        }
         let tcp = LaneTcp { instance, next, received };
         path.remote = path.mapping.open(path.remote, lane, source, tcp);
         peer.changed = true;
@@ -363,14 +402,54 @@ impl Agent {
         let Some(peer) = self.peers.get(i) else { return false };
         let Some(path) = peer.path(slot) else { return false };
         path.encapsulation != Encapsulation::FakeTcp
-            || (0..peer.lanes.max(1)).all(|l| {
-                let open = path.mapping.tcp(Lane(l)).is_some();
-                open && (!path.called || path.mapping.is_answered(Lane(l)))
-            })
+            || (0..peer.lanes.max(1))
+                .all(|l| path.mapping.tcp(Lane(l)).is_some() && path.mapping.is_answered(Lane(l)))
     }
 }
 
 /// The element that tells how data travels on a path.
 pub(super) const fn encapsulation_tlv(p: &Path) -> Tlv {
     Tlv::Encapsulation(p.encapsulation.bit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::path::Kind;
+    use mpip_core::ids::PathId;
+    use mpip_core::measure::EstimatorParams;
+
+    /// A `faketcp` path with a connection on lane 0 that began at `next`, and what was sent since.
+    fn path(next: Seq, sent: u64) -> Path {
+        let remote = SocketAddr::from(([198, 51, 100, 1], 4500));
+        let kind = Kind { encapsulation: Encapsulation::FakeTcp, pair: remote.ip(), called: true };
+        let ends = (PortIx(1), [192, 0, 2, 1].into(), remote);
+        let estimator = EstimatorParams::WINDOWED;
+        let mut p = Path::new(Nanos(0), kind, 0, PathId(1), ends, (1500, 0), estimator, 0, 1);
+        p.reading.tx_bytes = 1_000_000 + sent;
+        p.calls.used[0] = Some(Used { next, tx_bytes: 1_000_000 });
+        p
+    }
+
+    #[test]
+    fn a_new_connection_begins_beyond_all_numbers_of_the_last_one() {
+        for next in [Seq(0), Seq(u32::MAX - 5), Seq(1 << 31)] {
+            for sent in [0, 1_500, 1 << 20, 1 << 30, 5 << 30] {
+                for random in [0, u64::MAX, 0x1234_5678_9abc_def0] {
+                    let p = path(next, sent);
+                    let first = first_number(&p, Lane(0), random);
+                    let last = next + sent as u32;
+                    let ahead = first.distance(last);
+                    assert!(ahead >= MARGIN.cast_signed(), "{next:?} {sent}: {ahead}");
+                    assert!(ahead <= (MARGIN + UNKNOWN).cast_signed(), "{next:?} {sent}: {ahead}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_connection_begins_anywhere() {
+        let p = path(Seq(7), 0);
+        assert_eq!(first_number(&p, Lane(1), 0xdead_beef), Seq(0xdead_beef));
+    }
 }

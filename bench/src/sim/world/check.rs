@@ -94,18 +94,25 @@ impl World {
         })
     }
 
-    /// The same with gateway 0 behind NATs: what it calls an uplink, the other one knows by another name.
+    /// The same with gateway 0 behind NATs: what it calls an uplink, the other one knows by another name. A path
+    /// that was not heard on since its NAT lost its mappings only has not been found dead yet.
     fn all_live_behind_nats(&self) -> bool {
         let paths = [0, 1].map(|s: usize| self.gateways[s].paths(self.now));
         self.wires.iter().all(|w| {
             let here = self.gateways[0].addresses(w.ports[0]);
             let there = self.gateways[1].addresses(w.ports[1]);
-            let nat = self.nats.get(usize::from(w.ports[0].0) - 1).and_then(Option::as_ref);
+            let port = usize::from(w.ports[0].0) - 1;
+            let nat = self.nats.get(port).and_then(Option::as_ref);
+            let since = self.now - self.rebound.get(port).copied().unwrap_or(0);
+            let heard = |p: &&PathReport| p.silence.as_nanos() < u128::from(since);
             let live = |p: &&PathReport| p.phase == PathPhase::Live && p.chosen;
             here.iter().all(|a| {
                 there.iter().all(|b| {
                     let seen = nat.map_or(*a, super::super::nat::Nat::public);
-                    paths[0].iter().filter(live).any(|p| p.local == *a && p.remote.ip() == *b)
+                    paths[0]
+                        .iter()
+                        .filter(|p| live(p) && heard(p))
+                        .any(|p| p.local == *a && p.remote.ip() == *b)
                         && paths[1]
                             .iter()
                             .filter(live)
