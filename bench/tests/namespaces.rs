@@ -20,7 +20,7 @@ fn sleeper(namespace: &str, logs: &Path) -> Proc {
     let sleep = Cmd::line("sleep 600").in_namespace(namespace);
     let process = sleep.start(logs, "sleep").expect("sleep");
     let pids = Cmd::new("ip", &["netns", "pids", namespace]);
-    signal::wait_for("sleep", Duration::from_secs(5), Duration::from_millis(5), || {
+    signal::wait_for("sleep", Duration::from_secs(60), Duration::from_millis(5), || {
         Ok((!pids.run()?.trim().is_empty()).then_some(()))
     })
     .expect("a process inside");
@@ -50,7 +50,8 @@ fn nothing_stays_behind() {
         ns.veth(("one", "eth0"), ("two", "eth0")).expect("veth");
         ns.address("one", "eth0", "192.0.2.1/24").expect("address");
         ns.address("two", "eth0", "192.0.2.2/24").expect("address");
-        ns.run("one", &Cmd::line("ping -q -c 1 -W 2 192.0.2.2")).expect("the veth carries packets");
+        ns.run("one", &Cmd::line("ping -q -c 1 -W 60 192.0.2.2"))
+            .expect("the veth carries packets");
         let features = ns.run("one", &Cmd::line("ethtool -k eth0")).expect("features");
         for off in ["tcp-segmentation-offload: off", "generic-receive-offload: off"] {
             assert!(features.contains(off), "{features}");

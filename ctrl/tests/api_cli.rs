@@ -239,7 +239,7 @@ fn watch(daemon: &Daemon, line: &str, done: impl Fn(&str) -> bool) -> String {
     let mut child = daemon.ctl(line).stdout(Stdio::piped()).spawn().expect("runs");
     let mut out = child.stdout.take().expect("piped");
     let (mut got, mut chunk) = (Vec::new(), [0; 4096]);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done(&String::from_utf8_lossy(&got)) && Instant::now() < deadline {
         let n = out.read(&mut chunk).expect("read");
         assert_ne!(n, 0, "ended by itself after {got:?}");

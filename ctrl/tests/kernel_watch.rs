@@ -4,9 +4,9 @@ mod kernel_support;
 
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kernel_support::{Ns, StateFile, interface, ip, settle, until};
+use kernel_support::{Ns, PATIENCE, StateFile, interface, ip, settle, until};
 use mpip_ctrl::kernel::{Kernel, KernelEvent, KernelOptions, KernelState, RouteChange, TABLE_MAIN};
 
 const HOST_MAC: &str = "02:00:00:00:0b:01";
@@ -129,9 +129,15 @@ fn without_managed_neighbours_refresh_keeps_them() {
         assert!(!state.neighbour(w0, addr("192.0.2.1")).unwrap().managed);
         kernel.refresh().await.unwrap();
         // Probing ends in REACHABLE again only if the host answers.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = ip("neigh show 192.0.2.1 dev w0");
-        assert!(now.contains("REACHABLE"), "{now}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = ip("neigh show 192.0.2.1 dev w0");
+            if now.contains("REACHABLE") {
+                break;
+            }
+            assert!(Instant::now() < end, "{now}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         kernel.restore().await.unwrap();
     });
 }

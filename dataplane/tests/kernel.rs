@@ -115,7 +115,7 @@ fn start(eal: &Eal, clock: Clock) -> Dataplane {
 /// The host reaches the kernel's address through port and twin: ARP, then ICMP.
 fn pings(host: &Host) {
     let (to, count) = (Side::A.lan_address(), 20);
-    let out = host.run(&format!("ping -q -c {count} -i 0.02 -W 5 {to}"));
+    let out = host.run(&format!("ping -q -c {count} -i 0.02 -W 60 {to}"));
     assert!(out.contains(&format!("{count} received")), "{out}");
     println!("{}", out.lines().last().unwrap_or_default());
 }

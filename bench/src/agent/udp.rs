@@ -243,9 +243,12 @@ mod tests {
         let probe = UdpSocket::bind(bind).expect("socket");
         let address = probe.local_addr().expect("address");
         drop(probe);
-        let receiver =
-            std::thread::spawn(move || receive(address, Some(Duration::from_millis(300))));
-        std::thread::sleep(Duration::from_millis(100));
+        let receiver = std::thread::spawn(move || receive(address, Some(Duration::from_secs(2))));
+        // The kernel lists the port once the receiver has it.
+        let port = format!(":{:04X} ", address.port());
+        while !std::fs::read_to_string("/proc/net/udp").expect("list").contains(&port) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let sent = send(address, 2_000_000, 200, Duration::from_millis(300)).expect("sent");
         let got = receiver.join().expect("thread").expect("received");
         assert_eq!(got.unique, sent.datagrams);

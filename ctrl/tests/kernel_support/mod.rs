@@ -16,6 +16,9 @@ use nix::sched::{CloneFlags, unshare};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Longest wait for what the kernel is about to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A network namespace.
 pub struct Ns {
     jobs: mpsc::Sender<Job>,
@@ -145,7 +148,7 @@ pub fn picture() -> String {
 /// Waits for the picture to be `want` again: IPv6 addresses that come back are checked for
 /// duplicates for about a second.
 pub fn assert_picture(want: &str) {
-    let end = Instant::now() + Duration::from_secs(8);
+    let end = Instant::now() + PATIENCE;
     loop {
         let now = picture();
         if now == want {
@@ -169,7 +172,7 @@ pub fn assert_picture(want: &str) {
 
 /// Waits until no IPv6 address is being checked for duplicates.
 pub fn settle() -> String {
-    let end = Instant::now() + Duration::from_secs(8);
+    let end = Instant::now() + PATIENCE;
     while ip("-6 address show").contains("tentative") {
         assert!(Instant::now() < end, "an address stays tentative");
         thread::sleep(Duration::from_millis(50));
@@ -207,7 +210,7 @@ impl Drop for StateFile {
     }
 }
 
-/// Applies events until `want` holds; fails after five seconds.
+/// Applies events until `want` holds, or fails.
 pub async fn until(
     watcher: &mut Watcher,
     state: &mut KernelState,
@@ -222,7 +225,7 @@ pub async fn until(
             seen.push(event);
         }
     };
-    let result = tokio::time::timeout(Duration::from_secs(5), wait).await;
+    let result = tokio::time::timeout(PATIENCE, wait).await;
     assert!(result.is_ok(), "never happened: {what}; events: {seen:#?}");
     seen
 }

@@ -33,10 +33,7 @@ impl Tolerance {
     /// What the emulator is made for, on a machine with a free core.
     pub const STRICT: Self =
         Self { rate_percent: 1.0, median_ms: 0.2, p99_ms: 1.0, jitter_percent: 5.0, sigmas: 3.0 };
-    /// What it reaches with real-time priority on a machine that is busy with other things.
-    pub const BUSY: Self =
-        Self { rate_percent: 5.0, median_ms: 1.0, p99_ms: 50.0, jitter_percent: 25.0, sigmas: 4.5 };
-    /// What it reaches without, where several processes want the same CPU.
+    /// What it reaches without real-time priority, where several processes want the same CPU.
     pub const CROWDED: Self = Self {
         rate_percent: 15.0,
         median_ms: 20.0,
