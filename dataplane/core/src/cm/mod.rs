@@ -447,14 +447,14 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
 pub fn decode_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
     const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
     let bytes = payload.last_chunk::<DATA_LEN>()?;
-    let (chunks, [last]) = bytes.as_chunks::<8>() else { return None };
-    // As written: in words of eight bytes, of which the last holds one byte of the checksum.
-    let &[a, b, c, d, e] = <&[[u8; 8]; 5]>::try_from(chunks).ok()?;
-    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from_be_bytes);
+    let words = words(bytes);
+    let [a, b, c, d, e] = words;
+    // The last word holds one byte of the checksum.
     let sum = Sum::quads([a, b, c, d, e & !0xff]);
-    let check = (e as u16) << 8 | u16::from(*last);
-    let (base, seq) = read_data(bytes)?;
-    let legal = bytes[SEQ_LEN + 21] == SHAPE
+    let check = (e as u16) << 8 | u16::from(bytes[DATA_LEN - 1]);
+    let (base, seq) = fields(words);
+    const KIND: u16 = (SHAPE as u16) << 8 | MAGIC as u16;
+    let legal = (e >> 8) as u16 == KIND
         && base.flags.is_data()
         && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE)
         && !base.session.is_path_level()
@@ -466,9 +466,43 @@ pub fn decode_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
 #[inline]
 #[must_use]
 pub fn read_data(payload: &[u8]) -> Option<(Base, SeqBlock)> {
-    let (seq, base) = payload.last_chunk::<DATA_LEN>()?.split_first_chunk::<SEQ_LEN>()?;
-    let base = BaseView::at_tail(base).ok()?.base();
-    Some((base, SeqBlock::from_bytes(seq)))
+    payload.last_chunk().map(|bytes| fields(words(bytes)))
+}
+
+/// All but the last byte, as [`encode_data`] wrote them.
+#[inline(always)]
+fn words(bytes: &[u8; DATA_LEN]) -> [u64; 5] {
+    let mut words = [0; 5];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_be_bytes(*chunk);
+    }
+    words
+}
+
+#[inline(always)]
+const fn fields([numbers, tag, ids, path, report]: [u64; 5]) -> (Base, SeqBlock) {
+    let [n0, n1, n2, n3, n4, n5, _, _] = ids.to_be_bytes();
+    let of = PathId((path >> 32) as u8);
+    let base = Base {
+        node: NodeId::from_bytes([n0, n1, n2, n3, n4, n5]),
+        session: SessionId((ids << 16 | path >> 48) as u32),
+        path: PathId((path >> 40) as u8),
+        feedback: if of.0 == PathId::NONE.0 {
+            None
+        } else {
+            Some((of, ((report >> 32) as u32).cast_signed()))
+        },
+        timestamp: path as u32,
+        flags: Flags((report >> 24) as u8),
+    };
+    let counter = numbers as u32;
+    let seq = SeqBlock {
+        session_seq: (numbers >> 32) as u32,
+        lane: Lane((counter >> 26) as u8),
+        counter26: counter & COUNTER_MASK,
+        tag,
+    };
+    (base, seq)
 }
 
 /// Fingerprint of an address list that [`tlv::Tlv::AddressConfirm`] confirms: FNV-1a (32 bit) over

@@ -222,21 +222,22 @@ impl Ip {
 }
 
 impl<B: PacketBuf> Worker<B> {
-    /// First stage: reads a frame from the wire, hashes its key and asks for the bucket.
+    /// First stage: reads a frame from the wire, hashes its key and asks for the bucket. Nothing is `ready`
+    /// before.
     #[inline]
-    pub(super) fn read(&mut self, ctx: &Ctx<'_>, view: &PortView, frame: &[u8]) -> Ready {
+    pub(super) fn read(&mut self, ctx: &Ctx<'_>, view: &PortView, frame: &[u8], ready: &mut Ready) {
         match view.role {
             Role::Lan => {
-                let Some(p) = read_lan(frame, &view.mac) else { return Ready::No };
+                let Some(p) = read_lan(frame, &view.mac) else { return };
                 let hash = self.table.hash_key(p.key);
                 self.table.prefetch_tuple(hash);
-                Ready::Lan(p, hash, Likely::NONE)
+                *ready = Ready::Lan(p, hash, Likely::NONE);
             }
             Role::Wan => {
-                let Some((p, id)) = self.read_wan(ctx, frame, &view.mac) else { return Ready::No };
+                let Some((p, id)) = self.read_wan(ctx, frame, &view.mac) else { return };
                 let hash = self.table.hash_id(p.peer, id);
                 self.table.prefetch_id(hash);
-                Ready::Wan(p, hash, Likely::NONE)
+                *ready = Ready::Wan(p, hash, Likely::NONE);
             }
         }
     }

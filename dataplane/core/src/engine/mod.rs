@@ -274,7 +274,7 @@ impl<B: PacketBuf> Engine<B> {
         let mut ready = [Ready::No; BURST];
         if let Some(view) = ctx.port(port).filter(|_| origin == Origin::Wire) {
             for (ready, frame) in ready.iter_mut().zip(&*frames) {
-                *ready = worker.read(&ctx, view, frame.data());
+                worker.read(&ctx, view, frame.data(), ready);
             }
             for ready in ready.iter_mut().take(frames.len()) {
                 worker.seek(ready);
