@@ -113,7 +113,8 @@ impl Gateway {
         let local = self.cfg.clock.local(now);
         let mut agent_cfg = self.cfg.agent.clone();
         agent_cfg.epoch += now / 1_000;
-        agent_cfg.seed ^= self.draw.between(0, u64::MAX);
+        let life = self.draw.between(0, u64::MAX);
+        agent_cfg.seed = agent_cfg.seed.map(|seed| seed ^ life);
         let workers = agent_cfg.workers;
         let cells: Vec<_> =
             (0..workers).map(|_| Arc::new(WorkerCells::new(agent_cfg.peers.len()))).collect();

@@ -115,6 +115,9 @@ impl Agent {
                     end.push(slot);
                 } else if o < at && !p.is_live() && now >= p.retry_at {
                     // A try lasts a step, then there is a pause.
+                    if p.retry_since.is_none() {
+                        p.probe_now(now);
+                    }
                     let since = *p.retry_since.get_or_insert(now);
                     if now.since(since) >= STEP {
                         p.retry_since = None;

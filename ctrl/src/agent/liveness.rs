@@ -19,6 +19,10 @@ const PACE_ANNOUNCEMENTS: u8 = 3;
 /// Quick intervals after which the pace is announced again, and the round trip measured, although
 /// data alone keeps the path from being quiet.
 const BEATS_BESIDE_DATA: u32 = 10;
+/// Probes at the shortest pause, beside a path that lives: of one that was never heard on, and of a lost one.
+const PATIENT_PROBES: (u32, u32) = (120, 1_200);
+/// Longest pause between probes of a path that was never heard on.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(30);
 /// Times that "path silent" is said.
 const SILENT_REPEATS: u8 = 3;
 /// Shortest time between receiver reports.
@@ -264,10 +268,11 @@ impl Agent {
             self.send_probe(now, i, slot);
             if let Some(p) = self.peers.get_mut(i).and_then(|peer| peer.path_mut(slot)) {
                 p.probes = p.probes.saturating_add(1);
-                // While the peer is alive a lost path is worth finding again soon.
-                let longest = if peer_alive { t.probe.0 } else { t.probe.1 };
-                let pause = t.probe.0 * (1 << p.probes.saturating_sub(4).min(5));
-                p.probe_at = now + pause.min(longest);
+                let heard = p.remote_id != PathId::NONE;
+                p.probe_at = now + probe_pause(p.probes, heard, peer_alive, &t);
+                if !heard && p.probes == PATIENT_PROBES.0 && p.why == "being probed" {
+                    p.why = "no answer";
+                }
             }
         }
         for (slot, busy) in beats {
@@ -341,6 +346,19 @@ fn patience(now: Nanos, path: &Path, since: Nanos, t: &super::Timers) -> Duratio
     (rtt * 2 + t.heartbeat * 3).max(t.silence * 3).max(rtt + t.heartbeat + slack)
 }
 
+/// Pause after the probe with this number. Without any path the peer may come back at any time, and a path that was
+/// lost while others live is worth finding again at once, for a minute. An address that never answered is
+/// most likely one that cannot be reached from here (a private one on a list): asked less and less.
+fn probe_pause(probes: u32, heard: bool, peer_alive: bool, t: &super::Timers) -> Duration {
+    let (first, longest) = t.probe;
+    let (quick, longest) = match (peer_alive, heard) {
+        (false, _) => (4, longest),
+        (true, true) => (PATIENT_PROBES.1, longest),
+        (true, false) => (PATIENT_PROBES.0, UNREACHABLE_PAUSE.max(longest)),
+    };
+    (first * (1 << probes.saturating_sub(quick).min(10))).min(longest)
+}
+
 /// Time between heartbeats of an idle path: short enough to keep a NAT's mapping.
 fn idle_pace(p: &Path, t: &super::Timers) -> Duration {
     p.mapping.keep().map_or(t.heartbeat_idle, |keep| keep.min(t.heartbeat_idle))
@@ -379,5 +397,37 @@ fn merge(a: PathReading, b: PathReading) -> PathReading {
         rx_delay: sample(a.rx_delay, b.rx_delay),
         rx_latest_timestamp: later(a.rx_latest_timestamp, b.rx_latest_timestamp),
         feedback: sample(a.feedback, b.feedback),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Probes in the first `time` of a path.
+    fn probes(time: Duration, heard: bool, peer_alive: bool) -> u32 {
+        let t = super::super::Timers::default();
+        let (mut at, mut n) = (Duration::ZERO, 0);
+        while at < time {
+            n += 1;
+            at += probe_pause(n, heard, peer_alive, &t);
+        }
+        n
+    }
+
+    #[test]
+    fn an_address_that_never_answers_is_asked_less_and_less() {
+        let hour = Duration::from_secs(3_600);
+        let n = probes(hour, false, true);
+        assert!((200..300).contains(&n), "{n}");
+        assert!(probes(hour, false, false) >= 3_500, "the only hope is asked every second");
+    }
+
+    #[test]
+    fn a_lost_path_is_asked_often_while_it_matters() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(probes(minute, true, true), 1_200);
+        let later = probes(minute * 2, true, true) - 1_200;
+        assert!((55..=65).contains(&later), "{later}");
     }
 }

@@ -43,6 +43,7 @@ use mpip_core::snapshot::{Encapsulation, Params, Role, Route, Snapshot};
 use mpip_core::time::Nanos;
 use peer::Peer;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,8 +144,9 @@ pub struct AgentConfig {
     pub estimator: EstimatorParams,
     /// Liveness.
     pub timers: Timers,
-    /// Seed of nonces and first path ids.
-    pub seed: u64,
+    /// Seed of nonces, first path ids and first numbers, for runs that can be repeated; without one they are drawn
+    /// from a key of the system's, and nobody who has seen some can tell others.
+    pub seed: Option<u64>,
 }
 
 /// What happened.
@@ -272,7 +274,8 @@ pub struct Agent {
     rules: Arc<RuleTable>,
     resolved: HashMap<(PortIx, IpAddr), Option<[u8; 6]>>,
     out: VecDeque<Output>,
-    rng: u64,
+    drawn: u64,
+    draw_key: std::hash::RandomState,
     version: u64,
     dirty: bool,
     draining: bool,
@@ -301,7 +304,8 @@ impl Agent {
             rules: Arc::clone(&cfg.rules),
             resolved: HashMap::new(),
             out: VecDeque::new(),
-            rng: cfg.seed ^ cfg.epoch.rotate_left(17),
+            drawn: cfg.seed.map_or(0, |seed| seed ^ cfg.epoch.rotate_left(17)),
+            draw_key: std::hash::RandomState::new(),
             version: 0,
             dirty: false,
             draining: false,
@@ -432,10 +436,15 @@ impl Agent {
     }
 
     fn random(&mut self) -> u64 {
-        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.rng ^ (self.rng >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        if self.cfg.seed.is_some() {
+            self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.drawn ^ (self.drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            return z ^ (z >> 31);
+        }
+        // SipHash of a counter, keyed by the system.
+        self.drawn = self.drawn.wrapping_add(1);
+        self.draw_key.hash_one(self.drawn)
     }
 
     fn peer_mut(&mut self, i: usize) -> Option<&mut Peer> {

@@ -71,7 +71,7 @@ fn config(side: usize, peer: bool, discovery: bool) -> AgentConfig {
         weights: WeightParams::default(),
         estimator: EstimatorParams::WINDOWED,
         timers: Timers::default(),
-        seed: 7 + side as u64,
+        seed: Some(7 + side as u64),
     }
 }
 
@@ -604,4 +604,17 @@ fn a_flood_of_calls_keeps_nobody_out() {
             assert_eq!(completes(Duration::from_secs(10), caller, first, ack), None, "too old");
         }
     }
+}
+
+#[test]
+fn draws_repeat_with_a_seed_only() {
+    let draws = |seed| {
+        let (mut agent, _) = Agent::new(AgentConfig { seed, ..config(0, false, false) }, Nanos(0));
+        [0; 4].map(|_| agent.random())
+    };
+    assert_eq!(draws(Some(3)), draws(Some(3)));
+    assert_ne!(draws(Some(3)), draws(Some(4)));
+    assert_ne!(draws(None), draws(None));
+    let some = draws(None);
+    assert!((1..4).all(|i| !some[..i].contains(&some[i])), "{some:x?}");
 }

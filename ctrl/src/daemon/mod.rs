@@ -134,7 +134,7 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError
     let eal = setup::eal(&config)?;
     let clock = Clock::calibrate()?;
     let devices = Devices::open(&eal, setup::dataplane(&config, clock, seed))?;
-    let start = Start { config_file, clock, seed, started };
+    let start = Start { config_file, clock, started };
     runtime.block_on(control(config, start, devices, kernel))
 }
 
@@ -142,7 +142,6 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<Farewell, DaemonError
 struct Start {
     config_file: PathBuf,
     clock: Clock,
-    seed: u64,
     started: Instant,
 }
 
@@ -160,7 +159,7 @@ async fn control(
     let params = setup::params(&config, devices.pool_size() as usize);
     let policy = Policy::new(&config);
     let rules = Arc::clone(policy.table());
-    let agent_config = setup::agent(&config, &macs, (params, rules), epoch, start.seed);
+    let agent_config = setup::agent(&config, &macs, (params, rules), epoch);
     let slow = SlowPath::open(&config, &macs, kernel).await?;
     let (agent, first) = Agent::new(agent_config, Nanos(start.clock.now()));
     let plane = match devices.start(first) {

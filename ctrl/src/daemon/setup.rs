@@ -83,7 +83,6 @@ pub fn agent(
     macs: &[[u8; 6]],
     (params, rules): (Params, Arc<RuleTable>),
     epoch: u64,
-    seed: u64,
 ) -> AgentConfig {
     let m = &config.mpip;
     let ports = config.ports.iter().zip(macs).map(|(p, mac)| AgentPort {
@@ -144,7 +143,7 @@ pub fn agent(
             weight_period: m.weight_period,
             ..Timers::default()
         },
-        seed,
+        seed: m.seed,
     }
 }
 

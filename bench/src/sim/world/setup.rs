@@ -78,6 +78,6 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             EstimatorParams::WINDOWED
         },
         timers: Timers::default(),
-        seed: plan.seed ^ (side as u64) << 32,
+        seed: Some(plan.seed ^ (side as u64) << 32),
     }
 }
