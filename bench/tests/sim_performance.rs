@@ -31,8 +31,34 @@ fn a_silent_cut_takes_away_few_datagrams() {
     for (name, scheduler) in SCHEDULERS {
         for seed in 1..=10 {
             // Goal: 40 ms and the round trip of the best other path, 10 ms here.
-            let ms = scenario.silence(scheduler, seed);
+            let (ms, _) = scenario.silence(scheduler, seed);
             assert!(ms <= 50.0, "{name}, seed {seed}: {ms} ms");
         }
+    }
+}
+
+fn named(name: &str) -> &'static mpip_bench::sim::perf::Scenario {
+    SCENARIOS.iter().find(|s| s.name == name).expect("scenario")
+}
+
+#[test]
+fn what_was_under_way_on_a_cut_path_arrives() {
+    let (with, without) = (named("40+40 cut"), named("40+40 cut bare"));
+    for seed in 1..=3 {
+        let (_, lost) = with.silence(SCHEDULERS[1].1, seed);
+        let (_, bare) = without.silence(SCHEDULERS[1].1, seed);
+        assert!(lost <= 1 && bare >= 10, "seed {seed}: {lost} with recovery, {bare} without");
+    }
+}
+
+#[test]
+fn tcp_hardly_sees_what_lossy_paths_lose() {
+    let (name, scheduler) = SCHEDULERS[1];
+    for (with, without) in [("50+50 0.5%", "50+50 0.5% bare"), ("50+50 2%", "50+50 2% bare")] {
+        let with = named(with).run(name, scheduler, 1, 1.0);
+        let bare = named(without).run(name, scheduler, 1, 1.0);
+        let share = |r: &mpip_bench::sim::perf::Row| r.out_of_order as f64 / r.dropped_loss as f64;
+        assert!(with.sent_again * 10 >= with.dropped_loss * 9, "{with:?}");
+        assert!(share(&with) * 10.0 < share(&bare), "{with:?} {bare:?}");
     }
 }

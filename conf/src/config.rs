@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::rule::Rule;
 use crate::types::{
     Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, Lanes, Mac, Oversized,
-    PortRange, Role, Scheduler, Switch,
+    PortRange, Recovery, Role, Scheduler, Switch,
 };
 use crate::units::{BitRate, ByteSize, human_duration};
 
@@ -237,6 +237,8 @@ pub struct Mpip {
     /// The longest a packet is held back, 5…400 ms.
     #[serde(serialize_with = "human_duration")]
     pub reorder_max_hold: Duration,
+    /// Whether what a path has lost is sent again.
+    pub recovery: Recovery,
     /// What becomes of a packet larger than its path that must not be fragmented.
     pub oversized: Oversized,
     /// What tells hosts that all paths queue.

@@ -79,6 +79,7 @@ pub(crate) const MPIP: SectionSchema = SectionSchema {
         "reorder_other",
         "reorder_packets",
         "reorder_max_hold",
+        "recovery",
         "oversized",
         "aqm",
         "aqm_target",

@@ -370,6 +370,17 @@ keywords! {
     }
 }
 keywords! {
+    /// Whether what a path has lost is sent again.
+    Recovery {
+        /// While copies cost next to nothing, and on paths that lose.
+        Auto = "auto",
+        /// Always.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+}
+keywords! {
     /// A switch written "on" or "off".
     Switch {
         /// In use.

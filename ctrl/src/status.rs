@@ -403,10 +403,29 @@ pub struct PathStatus {
     pub tx: Traffic,
     /// Of what we sent, lost by the peer's last report, percent.
     pub loss_percent: Option<f64>,
+    /// Loss recovery.
+    pub recovery: RecoveryStatus,
     /// Time since anything valid came over the path, milliseconds.
     pub last_heard_ms: Option<u64>,
     /// Times the path went to `dead`.
     pub died: u32,
+}
+
+/// What loss recovery did on a path since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryStatus {
+    /// Sent on it, a copy kept.
+    pub kept_packets: u64,
+    /// Sent on it, and lost: reported missing by the peer, or under way when the path died.
+    pub asked_packets: u64,
+    /// Sent on it again because they were lost, here or on another path.
+    pub resent_packets: u64,
+    /// Of those, not reported missing again.
+    pub recovered_packets: u64,
+    /// Reported missing when there was no copy (any more), or too often.
+    pub too_late_packets: u64,
+    /// Not received on it, and reported to the peer.
+    pub reported_packets: u64,
 }
 
 /// Addresses and ports of a session as the opener's LAN sees them.

@@ -215,7 +215,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         args.repeats
     );
     println!(
-        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>8}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>8}{:>9}{:>6}{:>8}{:>8}",
         "links",
         "scheduler",
         "Mbit/s",
@@ -229,6 +229,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         "first",
         "deaths",
         "silence",
+        "lost",
         "live",
         "used"
     );
@@ -284,9 +285,16 @@ fn line(rows: &[&Row]) -> String {
         }
         format!("{:.0} ms", known.iter().sum::<f64>() / known.len() as f64)
     };
+    let count = |f: &dyn Fn(&Row) -> Option<usize>| {
+        let known: Vec<usize> = rows.iter().filter_map(|r| f(r)).collect();
+        if known.is_empty() {
+            return "-".to_owned();
+        }
+        format!("{:.0}", known.iter().sum::<usize>() as f64 / known.len() as f64)
+    };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
-        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>6}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),
@@ -301,6 +309,7 @@ fn line(rows: &[&Row]) -> String {
         mean(&|r| r.first_link_percent),
         mean(&|r| f64::from(r.deaths)),
         time(&|r| r.silence_ms),
+        count(&|r| r.lost_datagrams),
         time(&|r| r.live_again_ms),
         time(&|r| r.used_again_ms),
     )

@@ -11,6 +11,7 @@ use super::draw::Draw;
 use super::host::TcpFlow;
 use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
 use super::udp::UdpFlow;
+use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use mpip_pktgen::link::model::{Jitter, JitterShape, LinkParams, Probability, QueueLimit};
@@ -85,6 +86,8 @@ pub fn plan(seed: u64) -> Plan {
         ])],
         nats: Vec::new(),
         reorder_packets: d.pick(&[10, 100, 1024]),
+        // Not drawn: every seed keeps its run.
+        recovery: if seed.is_multiple_of(4) { Recovery::Off } else { Recovery::Auto },
         configured_rate: d.chance(0.5),
         paper_minimum: d.chance(0.2),
         // Twice as many as work, or plenty.

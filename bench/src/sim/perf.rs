@@ -8,6 +8,8 @@ use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
 use super::udp::{UdpFlow, read_ip};
 use super::world::{Trace, World};
 use crate::profile::{Path, Profile};
+use mpip_core::cells::RecoveryReading;
+use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
@@ -39,6 +41,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// The links.
     pub paths: [Path; 2],
+    /// Whether the gateways send again what is lost.
+    pub recovery: Recovery,
     /// The flow's window in ms of the links' sum, too small to fill a queue: TCP's own congestion
     /// control has no say, dispatch and order alone count. 0: [`Self::buffer`].
     pub window_ms: u64,
@@ -54,13 +58,25 @@ impl Scenario {
             Path::of(rates[0] * 1_000, delays[0] * 2_000),
             Path::of(rates[1] * 1_000, delays[1] * 2_000),
         ];
-        Self { name, paths, window_ms: 0, buffer: 2 << 20, cut: false }
+        let buffer = 2 << 20;
+        Self { name, paths, recovery: Recovery::Auto, window_ms: 0, buffer, cut: false }
     }
 
     /// One bulk flow over the paths of a published experiment, with the buffers of a Linux host.
     #[must_use]
     pub const fn of_profile(profile: &Profile) -> Self {
-        Self { name: profile.name, paths: profile.paths, window_ms: 0, buffer: 6 << 20, cut: false }
+        let (name, paths, buffer) = (profile.name, profile.paths, 6 << 20);
+        Self { name, paths, recovery: Recovery::Auto, window_ms: 0, buffer, cut: false }
+    }
+
+    /// Both links lose so much.
+    const fn lossy(self, name: &'static str, loss_ppm: u32) -> Self {
+        let paths = [self.paths[0].loss(loss_ppm), self.paths[1].loss(loss_ppm)];
+        Self { name, paths, ..self }
+    }
+
+    const fn bare(self, name: &'static str) -> Self {
+        Self { name, recovery: Recovery::Off, ..self }
     }
 
     const fn windowed(self, name: &'static str, window_ms: u64) -> Self {
@@ -71,10 +87,9 @@ impl Scenario {
 const UNEQUAL: Scenario = Scenario::of("40+20", [40, 20], [5, 5]);
 const NEAR: Scenario = Scenario::of("40+40 10/2ms", [40, 40], [10, 2]);
 const FAR: Scenario = Scenario::of("50+50 30/5ms", [50, 50], [30, 5]);
-const LOSSY: Scenario = Scenario {
-    paths: [Path::of(50_000, 10_000).loss(5_000); 2],
-    ..Scenario::of("50+50 0.5%", [50, 50], [5, 5])
-};
+const EVEN: Scenario = Scenario::of("50+50", [50, 50], [5, 5]);
+const LOSSY: Scenario = EVEN.lossy("50+50 0.5%", 5_000);
+const VERY_LOSSY: Scenario = EVEN.lossy("50+50 2%", 20_000);
 const CUT_OFF: Scenario = Scenario { cut: true, ..Scenario::of("40+40 cut", [40, 40], [5, 5]) };
 
 /// The scenarios that were chosen for what they show.
@@ -86,7 +101,11 @@ pub const SCENARIOS: &[Scenario] = &[
     FAR,
     FAR.windowed("50+50 30/5ms w", 65),
     LOSSY,
+    LOSSY.bare("50+50 0.5% bare"),
+    VERY_LOSSY,
+    VERY_LOSSY.bare("50+50 2% bare"),
     CUT_OFF,
+    CUT_OFF.bare("40+40 cut bare"),
 ];
 
 /// What one run gave.
@@ -122,6 +141,13 @@ pub struct Row {
     pub dropped_queue: u64,
     /// See `dropped_queue`.
     pub dropped_loss: u64,
+    /// Packets of the flow's way that the near gateway was told were missing; that it sent again; that were
+    /// too late, or lost too often, for that.
+    pub reported_missing: u64,
+    /// See `reported_missing`.
+    pub sent_again: u64,
+    /// See `reported_missing`.
+    pub too_late: u64,
     /// Mean queue of each link, ms.
     pub queue_ms: [f64; 2],
     /// Share of bytes sent over the first link, per cent.
@@ -130,6 +156,8 @@ pub struct Row {
     pub deaths: u32,
     /// After the cut: from the cut to the send time of the last datagram lost, ms.
     pub silence_ms: Option<f64>,
+    /// After the cut: datagrams lost from those sent just before it on.
+    pub lost_datagrams: Option<usize>,
     /// After the cut: longest time without new bytes for the receiving application, ms.
     pub stall_ms: Option<f64>,
     /// From the link's return until its path is live, ms.
@@ -208,6 +236,7 @@ impl Scenario {
             encapsulation: vec![Encapsulation::Udp],
             nats: Vec::new(),
             reorder_packets: 1024,
+            recovery: self.recovery,
             configured_rate: false,
             max_paths: 8,
             paper_minimum: scheduler == Scheduler::Paper,
@@ -229,22 +258,21 @@ impl Scenario {
     }
 
     /// From the cut, or when traffic came on the link after it, to the send time of the last datagram lost, either
-    /// way, under thin traffic, ms.
+    /// way, under thin traffic, ms; and how many were lost of those sent in the 100 ms before and ever after.
     #[must_use]
-    pub fn silence(&self, scheduler: Scheduler, seed: u64) -> f64 {
+    pub fn silence(&self, scheduler: Scheduler, seed: u64) -> (f64, usize) {
         let plan = self.plan(scheduler, seed, false);
         let cut = plan.faults.first().map_or(CUT, |f| f.0);
         let mut world = World::new(plan, Trace::Off);
         world.run_until(RETURN);
         // What was sent before the cut and lost on the way was lost at the cut.
-        let lost = world
-            .udp
-            .iter()
-            .flat_map(|s| &s.sent)
-            .filter(|d| d.delivered.is_none() && d.at >= cut && d.at < RETURN - SECOND / 2);
-        let lost: Vec<u64> = lost.map(|d| d.at).collect();
+        let sent = || world.udp.iter().flat_map(|s| &s.sent);
+        let lost = || sent().filter(|d| d.delivered.is_none() && d.at < RETURN - SECOND / 2);
+        let count = lost().filter(|d| d.at + SECOND / 10 >= cut).count();
+        let lost: Vec<u64> = lost().map(|d| d.at).filter(|at| *at >= cut).collect();
         let first = lost.iter().min().copied().unwrap_or(cut);
-        lost.iter().map(|at| at - first).max().unwrap_or(0) as f64 / 1e6
+        let silence = lost.iter().map(|at| at - first).max().unwrap_or(0);
+        (silence as f64 / 1e6, count)
     }
 
     /// Plays it. `singles` is from [`Self::singles`].
@@ -267,7 +295,12 @@ impl Scenario {
         let goodput = mbit(received(&world.hosts[1]) - before, END - WARM);
         let links = self.kbit_s() as f64 / 1e3;
         let Stats { segments, repeats, duplicate_acks, out_of_order } = world.ledger.total();
+        let silence = self.cut.then(|| self.silence(scheduler, seed));
         let now = world.now();
+        let mut recovery = RecoveryReading::default();
+        for path in world.gateways[0].paths(now) {
+            recovery.add(&path.reading.recovery);
+        }
         let held = world.gateways[1].sessions(now).iter().map(|s| s.stats.reordered).sum();
         let ways = [0, 1].map(|i| world.wire(i)[0]);
         let sent = ways.map(|w| w.bytes_in as f64);
@@ -287,10 +320,14 @@ impl Scenario {
             held,
             dropped_queue: ways.iter().map(|w| w.dropped_queue).sum(),
             dropped_loss: ways.iter().map(|w| w.dropped_loss).sum(),
+            reported_missing: recovery.asked,
+            sent_again: recovery.repeats,
+            too_late: recovery.too_late,
             queue_ms: [0, 1].map(|i| meter.queue_ms(i)),
             first_link_percent: 100.0 * sent[0] / (sent[0] + sent[1]),
             deaths: world.gateways.iter().flat_map(|g| g.paths(now)).map(|p| p.died).sum(),
-            silence_ms: self.cut.then(|| self.silence(scheduler, seed)),
+            silence_ms: silence.map(|s| s.0),
+            lost_datagrams: silence.map(|s| s.1),
             stall_ms: self.cut.then_some(meter.longest_stall as f64 / 1e6),
             live_again_ms: meter.live_again.map(|t| (t - RETURN) as f64 / 1e6),
             used_again_ms: meter.used_again.map(|t| (t - RETURN) as f64 / 1e6),

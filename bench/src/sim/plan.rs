@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::host::TcpFlow;
 use super::nat::NatPlan;
 use super::udp::UdpFlow;
+use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use mpip_pktgen::link::model::LinkParams;
@@ -84,6 +85,8 @@ pub struct Plan {
     pub nats: Vec<Option<NatPlan>>,
     /// Most packets a session's reorder buffer holds.
     pub reorder_packets: usize,
+    /// Whether both send again what the other misses.
+    pub recovery: Recovery,
     /// Whether the link rates are configured on the gateways' ports.
     pub configured_rate: bool,
     /// Paper's all-time minimum instead of the windowed one.

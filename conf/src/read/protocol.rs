@@ -9,7 +9,7 @@ use super::peer::prefixes;
 use super::section::Section;
 use super::values::{self, Outcome, fault};
 use crate::config::{Discovery, MAX_LANES, Mpip};
-use crate::types::{Aqm, DelayMin, Lanes, Oversized, PortRange, Scheduler, Switch};
+use crate::types::{Aqm, DelayMin, Lanes, Oversized, PortRange, Recovery, Scheduler, Switch};
 use crate::units::format_duration;
 
 const fn ms(n: u64) -> Duration {
@@ -58,6 +58,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         section.optional("reorder_packets", "1024", |v| values::integer(v, 10, 4096));
     let reorder_max_hold = time(&section, "reorder_max_hold", ms(100), ms(5), ms(400));
 
+    let recovery = section.optional("recovery", "\"auto\"", values::keyword);
     let oversized = section.optional("oversized", "\"icmp\"", values::keyword);
 
     let aqm = section.optional("aqm", "\"codel\"", values::keyword);
@@ -105,6 +106,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         reorder_other: reorder_other.unwrap_or(Switch::Off),
         reorder_packets: reorder_packets.unwrap_or(if paper { 100 } else { 1024 }),
         reorder_max_hold,
+        recovery: recovery.unwrap_or(Recovery::Auto),
         oversized: oversized.unwrap_or(Oversized::Icmp),
         aqm: aqm.unwrap_or(Aqm::Codel),
         aqm_target,

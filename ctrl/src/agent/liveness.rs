@@ -387,7 +387,10 @@ fn merge(a: PathReading, b: PathReading) -> PathReading {
         count: x.count.wrapping_add(y.count),
         value: if y.count > x.count { y.value } else { x.value },
     };
+    let mut recovery = a.recovery;
+    recovery.add(&b.recovery);
     PathReading {
+        recovery,
         tx_packets: a.tx_packets + b.tx_packets,
         tx_bytes: a.tx_bytes + b.tx_bytes,
         rx_packets: a.rx_packets + b.rx_packets,

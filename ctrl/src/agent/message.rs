@@ -9,6 +9,7 @@ use super::{Agent, PathPhase};
 use mpip_core::cm::tlv::{self, PathState, ReceiverReport, Tlv, capability};
 use mpip_core::cm::{Base, Cm, Flags, SeqBlock, address_list_hash};
 use mpip_core::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
+use mpip_core::recover::Recovery;
 use mpip_core::snapshot::{Encapsulation, Role};
 use mpip_core::time::Nanos;
 use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
@@ -147,13 +148,22 @@ impl Agent {
         Some(Tlv::EchoReply { timestamp, hold_us })
     }
 
+    /// What we can do.
+    fn capabilities(&self) -> u32 {
+        let recovery = match self.cfg.params.recovery {
+            Recovery::Off => 0,
+            Recovery::Auto | Recovery::On => capability::RECOVERY,
+        };
+        let encapsulations =
+            capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::ENCAP_FAKETCP;
+        encapsulations | capability::SLICES | recovery
+    }
+
     /// A probe: who we are, what we know of the path, and a challenge.
     pub(super) fn send_probe(&mut self, now: Nanos, i: usize, slot: u8) -> bool {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return false };
         let mut tlvs = self.path_info(path);
-        let encapsulations =
-            capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::ENCAP_FAKETCP;
-        tlvs.push(Tlv::Capabilities { bits: encapsulations | capability::SLICES });
+        tlvs.push(Tlv::Capabilities { bits: self.capabilities() });
         tlvs.push(Tlv::PathChallenge(path.nonce));
         tlvs.extend(Self::echo(path, now));
         self.send(now, i, slot, &tlvs)
@@ -172,6 +182,7 @@ impl Agent {
         let mut tlvs = self.path_info(path);
         // First: what the response starts depends on the round trip.
         tlvs.extend(Self::echo(path, now));
+        tlvs.push(Tlv::Capabilities { bits: self.capabilities() });
         tlvs.push(Tlv::PathResponse(nonce));
         tlvs.push(Tlv::SeenEnd(source));
         let any_lane = path.encapsulation == Encapsulation::FakeTcp;
@@ -451,6 +462,14 @@ impl Agent {
                 if changed {
                     self.publish();
                     self.out.push_back(super::Output::ForgetPeer(ix));
+                }
+            }
+            Tlv::Capabilities { bits } => {
+                let Some(peer) = self.peers.get_mut(i) else { return };
+                if peer.capabilities != *bits {
+                    peer.capabilities = *bits;
+                    peer.changed = true;
+                    self.dirty = true;
                 }
             }
             Tlv::PathChallenge(nonce) => self.send_response(now, i, slot, from, *nonce),

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     /// Agreed lanes; 0 until the peer said what it wants.
     pub lanes: u8,
     our_lanes: u8,
+    /// What it has said it can do, bits of [`mpip_core::cm::tlv::capability`].
+    pub capabilities: u32,
     /// Addresses the peer announced (IP_CHANGE), by family; they replace earlier ones.
     pub announced: [Option<Vec<SocketAddr>>; 2],
     /// When each of them was sent, by the peer's clock, µs mod 2^32.
@@ -81,6 +83,7 @@ impl Peer {
             epoch: None,
             lanes: 0,
             our_lanes,
+            capabilities: 0,
             announced: [None, None],
             announced_at: [None, None],
             withdrawn: Vec::new(),
@@ -163,6 +166,7 @@ impl Peer {
     /// The peer came up anew: everything it told us is void.
     pub fn restarted(&mut self, now: Nanos, epoch: u64, estimator: EstimatorParams) {
         self.epoch = Some(epoch);
+        self.capabilities = 0;
         self.unwrapper.reset();
         self.drift = DriftRemover::new();
         self.announced = [None, None];

@@ -4,8 +4,10 @@ use super::path::Path;
 use super::{Agent, Output};
 use arrayvec::ArrayVec;
 use mpip_core::cells::MAX_PATHS;
+use mpip_core::cm::tlv::capability;
 use mpip_core::ids::{PeerIx, PortIx};
 use mpip_core::prefix::PrefixTable;
+use mpip_core::recover::Recovery;
 use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler};
 use mpip_core::snapshot::{Encapsulation, PathView, PeerView, PortView, Snapshot};
 use mpip_core::time::Nanos;
@@ -115,6 +117,9 @@ impl Agent {
                         paths,
                     );
                     v.discovered = discovered;
+                    v.recovery = v.sequence_block
+                        && self.cfg.params.recovery != Recovery::Off
+                        && peer.capabilities & capability::RECOVERY != 0;
                     let v = Arc::new(v);
                     peer.view = Some(Arc::clone(&v));
                     peer.changed = false;

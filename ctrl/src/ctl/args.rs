@@ -193,6 +193,8 @@ pub enum What {
     #[command(after_help = "\
 QUEUE is the one-way delay over its recent minimum. One-way delays themselves (--detail) hold the
 offset of the two gateways' clocks: compare them between paths, do not read them as times.
+Loss recovery (--detail): ASKED FOR was sent here and lost, SENT AGAIN went out here because it was
+lost here or elsewhere, MISSED did not arrive here and was reported.
 
 Examples:
   mpipctl show paths --watch

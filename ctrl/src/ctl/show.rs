@@ -200,6 +200,12 @@ const PATHS: &[Column<PathStatus>] = &[
         Cell::new(or_none(p.loss_percent, percent))
             .tone_if(p.loss_percent.is_some_and(|l| l >= 1.0), Tone::Warn)
     }),
+    Column::detail("COPIES KEPT", |p| Cell::new(count(p.recovery.kept_packets))),
+    Column::detail("ASKED FOR", |p| Cell::new(count(p.recovery.asked_packets))),
+    Column::detail("SENT AGAIN", |p| Cell::new(count(p.recovery.resent_packets))),
+    Column::detail("RECOVERED", |p| Cell::new(count(p.recovery.recovered_packets))),
+    Column::detail("TOO LATE", |p| Cell::new(count(p.recovery.too_late_packets))),
+    Column::detail("MISSED", |p| Cell::new(count(p.recovery.reported_packets))),
     Column::right("HEARD", |p| Cell::new(or_none(p.last_heard_ms, age))),
     Column::detail("TIMES DIED", |p| Cell::new(count(p.died.into()))),
 ];

@@ -6,6 +6,7 @@ use mpip_conf::{Aqm, Config, DelayMin, Hugepages, IpNet, Oversized, Role, Schedu
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
+use mpip_core::recover::Recovery;
 use mpip_core::rules::RuleTable;
 use mpip_core::schedule::{self, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
@@ -29,6 +30,11 @@ pub fn params(config: &Config, pool: usize) -> Params {
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,
+        recovery: match m.recovery {
+            mpip_conf::Recovery::Auto => Recovery::Auto,
+            mpip_conf::Recovery::On => Recovery::On,
+            mpip_conf::Recovery::Off => Recovery::Off,
+        },
         oversized: oversized(m.oversized),
         congestion: match m.aqm {
             Aqm::Codel => Some(CongestionParams {

@@ -6,8 +6,8 @@ use super::slowpath::SlowPath;
 use crate::agent::{Agent, PathPhase, PathReport};
 use crate::status::{
     Count, DaemonState, Encapsulation, NextHop, PathState, PathStatus, PeerState, PeerStatus,
-    PortRole, PortStatus, RxQueueStatus, RxSpread, SessionRole, SessionState, SessionStatus,
-    Traffic, TupleStatus, TxQueueStatus,
+    PortRole, PortStatus, RecoveryStatus, RxQueueStatus, RxSpread, SessionRole, SessionState,
+    SessionStatus, Traffic, TupleStatus, TxQueueStatus,
 };
 use mpip_conf::{Config, IpNet, Role};
 use mpip_core::engine::SessionInfo;
@@ -355,6 +355,14 @@ impl Sources<'_> {
             rx: self.rates.traffic(Meter::PathRx(peer, p.id), rx),
             tx: self.rates.traffic(Meter::PathTx(peer, p.id), tx),
             loss_percent: (total_loss > 0).then(|| f64::from(p.loss.0) * 100.0 / total_loss as f64),
+            recovery: RecoveryStatus {
+                kept_packets: p.reading.recovery.kept,
+                asked_packets: p.reading.recovery.asked,
+                resent_packets: p.reading.recovery.repeats,
+                recovered_packets: p.reading.recovery.recovered,
+                too_late_packets: p.reading.recovery.too_late,
+                reported_packets: p.reading.recovery.missed,
+            },
             last_heard_ms: (p.remote_id != PathId::NONE)
                 .then(|| u64::try_from(p.silence.as_millis()).unwrap_or(u64::MAX)),
             died: p.died,

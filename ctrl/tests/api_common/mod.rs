@@ -151,6 +151,14 @@ pub fn paths() -> Vec<PathStatus> {
         rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
         tx: traffic(900, 1_300_000, 18_200_000, 1_516),
         loss_percent: Some(0.04),
+        recovery: RecoveryStatus {
+            kept_packets: 880,
+            asked_packets: 4,
+            resent_packets: 5,
+            recovered_packets: 4,
+            too_late_packets: 1,
+            reported_packets: 3,
+        },
         last_heard_ms: Some(7),
         died: 1,
     };
@@ -173,6 +181,7 @@ pub fn paths() -> Vec<PathStatus> {
         rx: Traffic::default(),
         tx: Traffic::default(),
         loss_percent: None,
+        recovery: RecoveryStatus::default(),
         last_heard_ms: None,
         died: 0,
         ..live.clone()

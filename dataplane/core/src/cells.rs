@@ -25,6 +25,29 @@ pub struct PathCell {
     rx_delay: AtomicU64,
     rx_latest_timestamp: AtomicU32,
     feedback: AtomicU64,
+    kept: AtomicU64,
+    asked: AtomicU64,
+    repeats: AtomicU64,
+    recovered: AtomicU64,
+    too_late: AtomicU64,
+    missed: AtomicU64,
+}
+
+/// What loss recovery counts for one path. Packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// Sent on the path, a copy kept.
+    Kept,
+    /// Sent on the path and reported missing by the peer.
+    Asked,
+    /// Sent on the path because they were lost on this path or another.
+    Again,
+    /// Sent again on the path and not reported missing.
+    Arrived,
+    /// Reported missing when there was no copy (any more), or lost too often.
+    TooLate,
+    /// Not received on the path, and reported to the peer.
+    Missed,
 }
 
 /// A reading of a [`PathCell`].
@@ -48,6 +71,37 @@ pub struct PathReading {
     pub rx_latest_timestamp: u32,
     /// Number of delays the peer reported for this path (modulo 2^32) and the newest of them.
     pub feedback: Sample,
+    /// Loss recovery.
+    pub recovery: RecoveryReading,
+}
+
+/// What loss recovery counted, see [`Recovered`]. Packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReading {
+    /// [`Recovered::Kept`].
+    pub kept: u64,
+    /// [`Recovered::Asked`].
+    pub asked: u64,
+    /// [`Recovered::Again`].
+    pub repeats: u64,
+    /// [`Recovered::Arrived`].
+    pub recovered: u64,
+    /// [`Recovered::TooLate`].
+    pub too_late: u64,
+    /// [`Recovered::Missed`].
+    pub missed: u64,
+}
+
+impl RecoveryReading {
+    /// Adds another worker's.
+    pub fn add(&mut self, o: &Self) {
+        self.kept += o.kept;
+        self.asked += o.asked;
+        self.repeats += o.repeats;
+        self.recovered += o.recovered;
+        self.too_late += o.too_late;
+        self.missed += o.missed;
+    }
 }
 
 /// A counted sample: `count` changes whenever `value` is new.
@@ -113,6 +167,19 @@ impl PathCell {
         put_sample(&self.feedback, delay_us);
     }
 
+    /// Counts `n` packets of loss recovery.
+    pub fn recovery(&self, what: Recovered, n: u64) {
+        let cell = match what {
+            Recovered::Kept => &self.kept,
+            Recovered::Asked => &self.asked,
+            Recovered::Again => &self.repeats,
+            Recovered::Arrived => &self.recovered,
+            Recovered::TooLate => &self.too_late,
+            Recovered::Missed => &self.missed,
+        };
+        bump(cell, n);
+    }
+
     /// Reads every field.
     #[must_use]
     pub fn read(&self) -> PathReading {
@@ -126,6 +193,14 @@ impl PathCell {
             rx_delay: Sample::unpack(self.rx_delay.load(Relaxed)),
             rx_latest_timestamp: self.rx_latest_timestamp.load(Relaxed),
             feedback: Sample::unpack(self.feedback.load(Relaxed)),
+            recovery: RecoveryReading {
+                kept: self.kept.load(Relaxed),
+                asked: self.asked.load(Relaxed),
+                repeats: self.repeats.load(Relaxed),
+                recovered: self.recovered.load(Relaxed),
+                too_late: self.too_late.load(Relaxed),
+                missed: self.missed.load(Relaxed),
+            },
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod measure;
 pub mod prefix;
 mod random;
+pub mod recover;
 pub mod reorder;
 pub mod rules;
 pub mod schedule;

@@ -8,6 +8,7 @@
 use crate::cells::MAX_PATHS;
 use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
+use crate::recover::Recovery;
 use crate::rules::RuleTable;
 use crate::schedule::{CongestionParams, PathInput, Scheduler};
 use crate::seq::Seq;
@@ -208,6 +209,8 @@ pub struct PeerView {
     pub sequence_block: bool,
     /// Found by asking, not configured: its prefixes are what was asked about.
     pub discovered: bool,
+    /// Both ends send again what the other misses.
+    pub recovery: bool,
     /// Every path the peer may send on or be sent on.
     pub paths: ArrayVec<PathView, MAX_PATHS>,
     /// Changes with every change of this view.
@@ -236,6 +239,7 @@ impl PeerView {
             lanes,
             sequence_block,
             discovered: false,
+            recovery: false,
             paths,
             version,
             by_remote_id: [NO_INDEX; 256],
@@ -315,6 +319,8 @@ pub struct Params {
     pub reorder_max_hold_us: u32,
     /// Most packets in all reorder buffers of a worker.
     pub reorder_budget: usize,
+    /// Whether copies are kept of what is sent.
+    pub recovery: Recovery,
     /// Our lanes' base UDP port.
     pub base_port: u16,
     /// Ports of native paths, first and last.
@@ -349,6 +355,7 @@ impl Default for Params {
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,
+            recovery: Recovery::Auto,
             base_port: 4500,
             wire_ports: (40_000, 59_999),
             query_port: 0,

@@ -398,6 +398,8 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
     let gaps = (any::<u8>(), lane.clone(), prop::collection::vec(gap, 0..=tlv::MAX_GAPS)).prop_map(
         |(path, lane, r)| Tlv::Gaps { path: PathId(path), lane, ranges: r.into_iter().collect() },
     );
+    let received = (any::<u8>(), lane.clone(), 0u32..1 << 26)
+        .prop_map(|(path, lane, highest26)| Tlv::Received { path: PathId(path), lane, highest26 });
     let counter =
         (lane, 0u32..1 << 26).prop_map(|(lane, counter26)| tlv::LaneCounter { lane, counter26 });
     let counters =
@@ -413,6 +415,7 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
     prop_oneof![
         report,
         gaps,
+        received,
         counters,
         any::<u32>().prop_map(|s| Tlv::UnknownSession { session: SessionId(s) }),
         any::<(bool, u32)>().prop_map(|(ipv6, hash)| Tlv::AddressConfirm { ipv6, hash }),
@@ -468,7 +471,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=20).contains(&out[at]));
+                whole += usize::from((1..=21).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();

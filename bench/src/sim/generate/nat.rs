@@ -5,6 +5,7 @@ use crate::sim::clock::Clock;
 use crate::sim::draw::Draw;
 use crate::sim::nat::{Blocks, Mode, NatPlan};
 use crate::sim::plan::{Fault, GatewayPlan, Plan, WirePlan};
+use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use std::net::IpAddr;
@@ -99,6 +100,7 @@ pub fn plan(seed: u64) -> Plan {
         encapsulation: encapsulation.to_vec(),
         nats,
         reorder_packets: 1024,
+        recovery: Recovery::Auto,
         configured_rate: d.chance(0.5),
         paper_minimum: false,
         max_paths: 32,

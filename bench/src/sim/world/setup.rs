@@ -68,6 +68,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
         params: Params {
             scheduler: plan.scheduler,
             reorder_packets: plan.reorder_packets,
+            recovery: plan.recovery,
             base_port: me.base_port,
             ..Params::default()
         },

@@ -135,6 +135,11 @@ pub const MISTAKES: &[Mistake] = &[
         says: "38: [mpip] heartbeat_idle: 50 ms is less than heartbeat; fix: write \"100 ms\" or more",
     },
     Mistake {
+        name: "recovery",
+        edits: &[("base_port = 4500\n", "base_port = 4500\nrecovery = \"always\"\n")],
+        says: "36: [mpip] recovery: \"always\" is not one of \"auto\", \"on\", \"off\"; fix: write recovery = \"auto\"",
+    },
+    Mistake {
         name: "oversized",
         edits: &[("base_port = 4500\n", "base_port = 4500\noversized = \"drop\"\n")],
         says: "36: [mpip] oversized: \"drop\" is not one of \"icmp\", \"slice\"; fix: write oversized = \"icmp\"",

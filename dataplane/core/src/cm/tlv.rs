@@ -199,6 +199,15 @@ pub enum Tlv {
     SeenEnd(SocketAddr),
     /// 20: how data travels on this path: the number of its bit in [`capability`], 8…10.
     Encapsulation(u8),
+    /// 21: the highest counter received on a (path, lane); with [`Self::Gaps`] it tells what arrived.
+    Received {
+        /// The path, by the number of the node that gets this.
+        path: PathId,
+        /// The lane.
+        lane: Lane,
+        /// 26 bits.
+        highest26: u32,
+    },
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -248,6 +257,7 @@ impl Tlv {
             Self::OwnEnd(_) => 18,
             Self::SeenEnd(_) => 19,
             Self::Encapsulation(_) => 20,
+            Self::Received { .. } => 21,
         }
     }
 
@@ -301,6 +311,10 @@ impl Tlv {
             }
             Self::Promise { interval_ms: v } | Self::BasePort(v) => w.put(&v.to_be_bytes()),
             Self::Encapsulation(bit) => w.put(&[*bit]),
+            Self::Received { path, lane, highest26 } => {
+                w.put(&[path.0, lane.0]);
+                w.put(&(highest26 & COUNTER_MASK).to_be_bytes());
+            }
             Self::OwnEnd(end) | Self::SeenEnd(end) => {
                 match end.ip() {
                     IpAddr::V4(a) => w.put(&a.octets()),
@@ -458,6 +472,13 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
             bit @ 8..=10 => Tlv::Encapsulation(bit),
             _ => return Err(bad_value),
         },
+        21 => {
+            let (path, lane, highest26) = (PathId(r.u8()?), r.lane(kind)?, r.u32()?);
+            if highest26 > COUNTER_MASK {
+                return Err(bad_value);
+            }
+            Tlv::Received { path, lane, highest26 }
+        }
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

@@ -4,7 +4,7 @@
 //! sequence number; other sessions are delivered as they come, each session sequence number once. The
 //! wait is bounded by the difference of the paths' delays (ALGORITHMS "Reordering"), and ends early when
 //! every live path has delivered something sent later: then the hole is a loss, and the host's TCP must
-//! hear of it.
+//! hear of it. Unless the peer sends it again: then packets wait for that, see `recover`.
 
 use super::wan::Heard;
 use super::{Ctx, Env, Worker};
@@ -173,7 +173,10 @@ impl<B: PacketBuf> Worker<B> {
                 let behind = i64::from(a.delay.wrapping_sub(own.delay));
                 behind + 4 * i64::from(a.deviation.max(own.deviation))
             });
-            u64::try_from(behind.max().unwrap_or(0)).unwrap_or(0) + HOLD_MARGIN_US
+            let behind = u64::try_from(behind.max().unwrap_or(0)).unwrap_or(0);
+            // What is missing may be sent again twice.
+            let again = if h.view.recovery { 2 * state.recovery } else { Duration::ZERO };
+            behind + again.as_micros() as u64 + HOLD_MARGIN_US
         });
         Duration::from_micros(us.clamp(HOLD_MARGIN_US.min(limit), limit))
     }
@@ -191,7 +194,7 @@ impl<B: PacketBuf> Worker<B> {
             let horizon = self.table.get(row).map(Session::peer).and_then(|peer| match known {
                 Some((of, horizon)) if of == peer => horizon,
                 _ => {
-                    let horizon = ctx.peer(peer).and_then(|view| self.horizon(peer, view));
+                    let horizon = ctx.peer(peer).and_then(|view| self.horizon(ctx.now, peer, view));
                     known = Some((peer, horizon));
                     horizon
                 }
@@ -235,8 +238,12 @@ impl<B: PacketBuf> Worker<B> {
         waiting
     }
 
-    /// Sender's time up to which every live path has delivered. Nothing while a path is unheard.
-    fn horizon(&self, peer: PeerIx, view: &PeerView) -> Option<u32> {
+    /// Sender's time up to which every live path has delivered. Nothing while a path is unheard, or what
+    /// was lost may yet be sent again.
+    fn horizon(&self, now: Nanos, peer: PeerIx, view: &PeerView) -> Option<u32> {
+        if self.peers.get(usize::from(peer.0)).is_some_and(|s| now < s.recovering_until) {
+            return None;
+        }
         let mut horizon: Option<u32> = None;
         for path in view.live() {
             let newest = self
@@ -253,10 +260,12 @@ impl<B: PacketBuf> Worker<B> {
         horizon
     }
 
-    /// When the next held packet is due.
+    /// When the next held packet, or loss recovery, is due.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let due = |row: &Row| self.table.get(*row)?.reorder()?.deadline();
-        self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until))
+        let held = self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until));
+        let recovery = Some(self.recover.due).filter(|d| d.0 < u64::MAX);
+        held.into_iter().chain(recovery).min()
     }
 
     /// Everything held in `row` goes out in order.

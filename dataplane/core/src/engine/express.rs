@@ -18,6 +18,7 @@ use super::deliver::Arrived;
 use super::encap::ETH_LEN;
 use super::peer::PeerState;
 use super::policy::pick;
+use super::recover::wants_copy;
 use super::wan::Heard;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
@@ -331,6 +332,17 @@ impl<B: PacketBuf> Worker<B> {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
         let counter26 = of_path.next_counter(lane);
+        if wants_copy(&self.recover, view, of_path, ctx.now) {
+            let packet = frame.data().get(..end).unwrap_or_default();
+            let ttl = packet.get(ETH_LEN + 8).map_or(1, |t| t - 1);
+            let of_packet = (session.id(), session.tx_seq, ttl);
+            if let Some(e) = self.recover.keep(packet, ctx.now, of_packet) {
+                let cell = self.cells.get(usize::from(self.index));
+                let cell = cell.and_then(|c| c.path(session.peer(), slot));
+                let key = (session.peer(), slot, lane);
+                self.recover.remember(key, of_path, counter26, e, cell);
+            }
+        }
         let Some(head) = &of_path.head else { return Ok(Verdict::Drop(DropReason::NoPath)) };
         let base = Base {
             node: ctx.snapshot.node,

@@ -1,10 +1,10 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
 use super::policy::{is_ordered, pick};
+use super::put::{Keep, Put};
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
-use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
 use crate::rules::Way;
 use crate::session::{Cold, InsertError, NewSession, Row, Session, State};
@@ -255,13 +255,12 @@ impl<B: PacketBuf> Worker<B> {
         let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
-        let (peer, lane) = (session.peer(), session.lane());
+        let peer = session.peer();
         let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
         let Some(path) = view.path_in(slot).filter(|path| path.live) else {
             return Verdict::Drop(DropReason::NoPath);
         };
         let ipv6 = p.src.is_ipv6();
-        let encapsulation = encapsulation_of(path, p.protocol, ipv6);
         let grown = growth(view, path, p.protocol, ipv6);
         let room = usize::from(path.mtu).saturating_sub(p.l3_len() + grown);
         let oversized = p.l3_len() + grown > usize::from(path.mtu);
@@ -311,7 +310,6 @@ impl<B: PacketBuf> Worker<B> {
             announce = cold.opened_on & bit == 0;
             cold.opened_on |= bit;
         }
-        let id = session.id();
         if restarted {
             self.forget_arrivals(ctx, row, env);
         }
@@ -321,86 +319,29 @@ impl<B: PacketBuf> Worker<B> {
         if let Some(cut) = cut {
             return self.send_slices(ctx, origin, row, frame, p, (path, cut), env);
         }
-        let Some(session) = self.table.get_mut(row) else {
-            return Verdict::Drop(DropReason::UnknownSession);
-        };
-        let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
-            return Verdict::Drop(DropReason::NoPath);
-        };
-        let wrap = match encapsulation {
-            Encapsulation::Udp | Encapsulation::FakeTcp => Flags::WRAP,
-            Encapsulation::Native => Flags::NONE,
-        };
-        let base = Base {
-            node: ctx.snapshot.node,
-            session: id,
-            path: path.id,
-            feedback: state.feedback.next_report().map(|f| (f.path, f.wire_delay().cast_signed())),
-            timestamp: ctx.now.wire_timestamp(),
-            flags: wrap,
-        };
-        let seq = view.sequence_block.then(|| {
-            let counter26 = state.path(path.slot).map_or(0, |s| s.next_counter(lane));
-            let session_seq = copy_of.unwrap_or(session.tx_seq);
-            SeqBlock { session_seq, lane, counter26, tag: 0 }
-        });
-        session.tx_seq = session.tx_seq.wrapping_add(u32::from(copy_of.is_none()));
-        let mut steady = [0; DATA_LEN];
-        let mut whole = [0; TUPLE_V6_LEN + DATA_LEN];
-        let tail = if let (None, Some(seq)) = (open, seq) {
-            // Its sum is not needed apart: `wrap_udp` adds up what it appends.
-            let _ = encode_data(&mut steady, &base, &seq);
-            &steady[..]
-        } else {
-            let mut cm = Cm::new(base);
-            (cm.tuple, cm.seq) = (open, seq);
-            let room = whole.get_mut(..cm.encoded_len());
-            let Some(tail) = room else {
-                return Verdict::Drop(DropReason::Unsupported);
-            };
-            if cm.encode_into(tail).is_err() {
-                return Verdict::Drop(DropReason::Unsupported);
-            }
-            &*tail
-        };
-        let Some(mut ends) = ctx.lane_ends(path, lane) else {
-            return Verdict::Drop(DropReason::Unresolved);
-        };
         let ttl = match origin {
             Origin::Wire => p.ttl.saturating_sub(1).max(1),
             // The kernel has counted this hop already.
             Origin::Kernel => p.ttl,
         };
-        let sent = match encapsulation {
-            Encapsulation::Udp => encap::wrap_udp(&mut frame, p, &ends, ttl, tail),
-            Encapsulation::FakeTcp => {
-                let len = p.l4_len() + tail.len();
-                let tcp = state.path(path.slot).map(|s| &mut s.tcp);
-                let Some(segment) = tcp.and_then(|t| t.segment(lane, len, tcp::Flags::PSH)) else {
-                    return Verdict::Drop(DropReason::NoPath);
-                };
-                encap::wrap_tcp(&mut frame, p, &ends, ttl, tail, &segment)
-            }
-            Encapsulation::Native => {
-                let we_are_larger = ctx.snapshot.node > view.node;
-                let ports = native_ports(id, ctx.snapshot.params.wire_ports);
-                (ends.sport, ends.dport) = if we_are_larger { ports } else { (ports.1, ports.0) };
-                encap::to_native(&mut frame, p, &ends, ttl, tail)
-            }
+        let Some(next) = self.table.get(row).map(|s| s.tx_seq) else {
+            return Verdict::Drop(DropReason::UnknownSession);
         };
-        let len = match sent {
-            Ok(len) => len,
-            Err(e) => return Verdict::Drop(e.into()),
+        let session_seq = copy_of.unwrap_or(next);
+        let kept = if copy_of.is_some() { Keep::Nothing } else { Keep::Copy };
+        let put = Put { ttl, open, session_seq, kept };
+        if let Err(reason) = self.put(ctx, (row, path), frame, p, &put, env) {
+            return Verdict::Drop(reason);
+        }
+        let Some(session) = self.table.get_mut(row) else {
+            return Verdict::Drop(DropReason::UnknownSession);
         };
-        let carry = copy_of.is_none() && session.count_tx(ctx.now, p.l3_len());
-        state.congestion.sent(len);
-        if carry {
-            self.table.carry(row);
+        if copy_of.is_none() {
+            session.tx_seq = session.tx_seq.wrapping_add(1);
+            if session.count_tx(ctx.now, p.l3_len()) {
+                self.table.carry(row);
+            }
         }
-        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
-            cell.sent(len);
-        }
-        env.transmit(path.port, frame);
         Verdict::Forward
     }
 }
@@ -465,19 +406,6 @@ pub(super) const fn is_host(addr: IpAddr) -> bool {
                 || a.is_unicast_link_local())
         }
     }
-}
-
-/// Ports of a native path's packets: of the node with the larger id, of the other.
-///
-/// Both ends derive them from the session id, so nothing is negotiated; the id, not the ports,
-/// tells the session.
-fn native_ports(id: SessionId, (first, last): (u16, u16)) -> (u16, u16) {
-    let span = u32::from(last.saturating_sub(first)) + 1;
-    let mix = |salt: u32| {
-        let x = (id.0 ^ salt).wrapping_mul(0x9e37_79b1);
-        first.wrapping_add(((x ^ (x >> 15)) % span) as u16)
-    };
-    (mix(0), mix(0x85eb_ca6b))
 }
 
 /// Bytes the IP header grows by when the path is of another family.

@@ -196,6 +196,11 @@ impl<B: PacketBuf> Worker<B> {
         if self.send_on_lane(ctx, on, payload, tcp::Flags::PSH, env).is_none() {
             return;
         }
+        self.count_message(m.peer, path, payload.len());
+    }
+
+    /// Counts a message with `len` bytes of elements and control message.
+    pub(super) fn count_message(&self, peer: PeerIx, path: &PathView, len: usize) {
         let headers = match (path.local.is_ipv6(), path.encapsulation) {
             (v6, Encapsulation::FakeTcp) => {
                 if v6 {
@@ -212,8 +217,8 @@ impl<B: PacketBuf> Worker<B> {
                 }
             }
         };
-        if let Some(cell) = self.own_cells().and_then(|c| c.path(m.peer, path.slot)) {
-            cell.sent(headers + payload.len());
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
+            cell.sent(headers + len);
         }
     }
 

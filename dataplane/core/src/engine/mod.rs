@@ -20,6 +20,8 @@
 //! * `slices`: packets larger than their path
 //! * `policy`: which rule a packet goes by, and the path that follows from it
 //! * `poll`: what is due without a packet; commands of the control thread
+//! * `put`: a user packet onto its path
+//! * `recover`: what paths lost is sent again
 //! * `encap`: the rewriting itself
 
 mod deliver;
@@ -37,6 +39,8 @@ mod message;
 mod peer;
 mod policy;
 mod poll;
+mod put;
+mod recover;
 mod slices;
 mod wan;
 
@@ -159,6 +163,7 @@ struct Worker<B> {
     held: usize,
     /// Packets of which slices are missing.
     slices: crate::slices::Slices<B, slices::Front>,
+    recover: recover::Recover,
     /// Id of the next packet without one that is cut into fragments.
     fragment_id: u16,
     counts: VerdictCounts,
@@ -202,6 +207,7 @@ impl<B: PacketBuf> Engine<B> {
             waiting_at: 0,
             held: 0,
             slices: crate::slices::Slices::new(),
+            recover: recover::Recover::new(),
             fragment_id: (seed >> 16) as u16,
             counts: VerdictCounts::default(),
             rng: seed ^ (u64::from(index) << 56) ^ 0x6d70_6970,
@@ -335,10 +341,13 @@ impl<B: PacketBuf> Worker<B> {
                 let seed = splitmix(&mut self.rng);
                 self.peers.push(PeerState::new(seed));
             }
+            let mut orphans = Vec::new();
             if let Some(state) = self.peers.get_mut(i) {
-                state.sync(ctx, view);
+                state.sync(ctx, view, &mut orphans);
             }
+            self.adopt(ctx.now, PeerIx(i as u16), orphans);
         }
+        self.sync_recovery(ctx);
     }
 
     fn classify(

@@ -3,15 +3,23 @@
 use super::Ctx;
 use super::express::{self, Head};
 use super::faketcp::Connections;
+use super::recover;
 use crate::cells::MAX_PATHS;
 use crate::ids::Lane;
 use crate::measure::FeedbackTable;
+use crate::recover::{Entry, Gaps, Sent, Taken};
 use crate::rules::{Candidate, Choice, RuleTable};
 use crate::schedule::{Congestion, Dispatcher, PathInput};
-use crate::snapshot::PeerView;
+use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Time over which the least and the longest delay are taken is between one and two of these.
+const DELAY_WINDOW: Duration = Duration::from_secs(5);
+/// A queue shorter than that is not full, µs.
+const FULL_AT_LEAST_US: i32 = 10_000;
 
 /// Delay bookkeeping of one path, receive side.
 #[derive(Clone, Copy, Default)]
@@ -21,26 +29,59 @@ pub(super) struct Arrivals {
     /// Mean absolute deviation of it, µs.
     pub deviation: u32,
     pub seen: bool,
+    /// Least and longest delay of the window before this one, and of this one, µs.
+    before: (i32, i32),
+    window: (i32, i32),
+    window_from: Nanos,
 }
 
 impl Arrivals {
     #[inline]
     pub fn sample(&mut self, delay: i32) {
         if !self.seen {
-            *self = Self { delay, deviation: 0, seen: true };
+            let (before, window) = ((delay, delay), (delay, delay));
+            *self = Self { delay, seen: true, before, window, ..Self::default() };
             return;
+        }
+        if delay.wrapping_sub(self.window.0) < 0 {
+            self.window.0 = delay;
+        } else if delay.wrapping_sub(self.window.1) > 0 {
+            self.window.1 = delay;
         }
         let diff = delay.wrapping_sub(self.delay);
         self.delay = self.delay.wrapping_add(diff / 8);
         let dev = i64::from(diff.unsigned_abs()) - i64::from(self.deviation);
         self.deviation = u32::try_from(i64::from(self.deviation) + dev / 4).unwrap_or(0);
     }
-}
 
-#[derive(Clone, Copy, Default)]
-struct LaneRx {
-    highest: u32,
-    started: bool,
+    /// Begins a new window when it is time.
+    pub fn turn(&mut self, now: Nanos) {
+        if now.since(self.window_from) >= DELAY_WINDOW {
+            self.window_from = now;
+            self.before = self.window;
+            self.window = (self.delay, self.delay);
+        }
+    }
+
+    fn least(&self) -> i32 {
+        let newer = self.window.0.wrapping_sub(self.before.0) < 0;
+        if newer { self.window.0 } else { self.before.0 }
+    }
+
+    /// What packets wait in the path's queue now, µs.
+    pub fn queueing_us(&self) -> u32 {
+        u32::try_from(self.delay.wrapping_sub(self.least())).unwrap_or(0)
+    }
+
+    /// Whether a packet with that delay came through a queue nearly as long as it ever was: what is lost
+    /// next to it has found no room.
+    fn is_full(&self, delay: i32) -> bool {
+        let least = self.least();
+        let newer = self.window.1.wrapping_sub(self.before.1) > 0;
+        let longest = if newer { self.window.1 } else { self.before.1 }.wrapping_sub(least);
+        let queueing = delay.wrapping_sub(least);
+        queueing >= FULL_AT_LEAST_US && queueing >= longest - longest / 8
+    }
 }
 
 pub(super) struct PathState {
@@ -52,8 +93,17 @@ pub(super) struct PathState {
     pub noted: (Nanos, u32),
     /// Its `faketcp` connections.
     pub tcp: Connections,
+    /// It carries data.
+    live: bool,
+    /// How long what was sent on it is worth sending again.
+    keep: Duration,
+    /// Until when copies are kept of what is sent on it, for it has lost some.
+    pub lossy_until: Nanos,
+    /// Bytes that may be sent again on it.
+    pub credit: u32,
     tx: [u64; Lane::MAX],
-    rx: [LaneRx; Lane::MAX],
+    sent: [Sent; Lane::MAX],
+    rx: [Gaps; Lane::MAX],
 }
 
 impl PathState {
@@ -64,8 +114,13 @@ impl PathState {
             head: None,
             noted: (Nanos(0), 0),
             tcp: Connections::default(),
+            live: false,
+            keep: Duration::ZERO,
+            lossy_until: Nanos(0),
+            credit: recover::MOST_CREDIT,
             tx: [0; Lane::MAX],
-            rx: [LaneRx::default(); Lane::MAX],
+            sent: std::array::from_fn(|_| Sent::default()),
+            rx: std::array::from_fn(|_| Gaps::default()),
         }
     }
 
@@ -77,20 +132,39 @@ impl PathState {
         (v & 0x3ff_ffff) as u32
     }
 
-    /// Takes a received 26-bit counter and returns how many more values are now covered.
-    pub fn cover(&mut self, lane: Lane, counter26: u32) -> u64 {
-        let Some(rx) = self.rx.get_mut(usize::from(lane.0)) else { return 0 };
-        if !rx.started {
-            *rx = LaneRx { highest: counter26, started: true };
-            return 1;
+    /// What did not arrive in a lane.
+    pub fn gaps(&mut self, lane: Lane) -> Option<&mut Gaps> {
+        self.rx.get_mut(usize::from(lane.0))
+    }
+
+    /// What was sent in a lane.
+    pub fn sent(&mut self, lane: Lane) -> Option<&mut Sent> {
+        self.sent.get_mut(usize::from(lane.0))
+    }
+
+    /// Before when nothing that was sent on the path is worth sending again.
+    pub fn stale(&self, now: Nanos) -> Nanos {
+        now - self.keep
+    }
+
+    /// Takes in the counter of a packet with that delay. `agreed`: the peer is told what is missing, unless
+    /// it has found the queue full. Returns how many more counters are covered, and since when a gap may be told.
+    #[inline]
+    pub fn arrived(
+        &mut self,
+        lane: Lane,
+        counter26: u32,
+        (now, delay, agreed): (Nanos, i32, bool),
+    ) -> Taken {
+        let Some(gaps) = self.rx.get_mut(usize::from(lane.0)) else {
+            return Taken { covered: 0, gap: None };
+        };
+        let mut taken = gaps.take(counter26, now);
+        if taken.gap.is_some() && (!agreed || self.arrivals.is_full(delay)) {
+            gaps.forget_newest();
+            taken.gap = None;
         }
-        // Signed distance of two 26-bit numbers.
-        let ahead = (counter26.wrapping_sub(rx.highest) << 6).cast_signed() >> 6;
-        if ahead <= 0 {
-            return 0;
-        }
-        rx.highest = counter26;
-        u64::from(ahead.cast_unsigned())
+        taken
     }
 }
 
@@ -102,6 +176,10 @@ pub(super) struct PeerState {
     pub feedback: FeedbackTable,
     /// Longest packet of a host that takes the express lane, IP bytes; 0 when none does.
     pub express_limit: usize,
+    /// Until when a gap that was found may yet be closed.
+    pub recovering_until: Nanos,
+    /// Time in which a gap is closed, if it is.
+    pub recovery: Duration,
     /// By slot; made when the slot is first seen.
     paths: Vec<Option<Box<PathState>>>,
     /// Next counter part of a session id made here.
@@ -116,6 +194,13 @@ pub(super) struct PeerState {
     choices: Vec<Choice>,
 }
 
+/// A packet that was under way on a path when it was left.
+pub(super) struct Orphan {
+    pub slot: u8,
+    pub lane: Lane,
+    pub entry: Entry,
+}
+
 /// Most "unknown session" answers to one peer a second (WIRE "Tuple block").
 const UNKNOWN_PER_SECOND: u32 = 100;
 
@@ -126,6 +211,8 @@ impl PeerState {
             congestion: Congestion::new(),
             feedback: FeedbackTable::new(),
             express_limit: 0,
+            recovering_until: Nanos(0),
+            recovery: Duration::ZERO,
             paths: (0..MAX_PATHS).map(|_| None).collect(),
             // A random start keeps ids of an earlier life of this gateway apart (G-17).
             next_id: (seed >> 32) as u32,
@@ -136,10 +223,12 @@ impl PeerState {
         }
     }
 
-    /// Brings the state in line with a new view of the peer.
-    pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
+    /// Brings the state in line with a new view of the peer. What was under way on paths that carry data
+    /// no more goes into `orphans`.
+    pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView, orphans: &mut Vec<Orphan>) {
         let paths_changed = self.version != view.version;
         if paths_changed {
+            self.leave_paths(ctx.now, view, orphans);
             self.sync_paths(ctx, view);
         }
         let rules = &ctx.snapshot.rules;
@@ -153,6 +242,37 @@ impl PeerState {
             }
         }
         self.express_limit = express::limit(view, self);
+        self.recovery = recover::recovery_time(self, view);
+    }
+
+    /// What may be lost on paths that died or began a new life, oldest first.
+    fn leave_paths(&mut self, now: Nanos, view: &PeerView, orphans: &mut Vec<Orphan>) {
+        for (slot, state) in self.paths.iter_mut().enumerate() {
+            let Some(state) = state.as_deref_mut().filter(|s| s.live) else { continue };
+            let goes_on = |p: &PathView| {
+                usize::from(p.slot) == slot && p.generation == state.generation && p.live
+            };
+            if view.paths.iter().any(goes_on) {
+                continue;
+            }
+            state.live = false;
+            let stale = state.stale(now);
+            for (lane, sent) in state.sent.iter_mut().enumerate() {
+                for counter in sent.uncovered() {
+                    let Some(entry) = sent.get_mut(counter) else { continue };
+                    if entry.sent_at < stale {
+                        continue;
+                    }
+                    entry.again = true;
+                    orphans.push(Orphan {
+                        slot: slot as u8,
+                        lane: Lane(lane as u8),
+                        entry: *entry,
+                    });
+                }
+            }
+        }
+        orphans.sort_by_key(|o| o.entry.sent_at);
     }
 
     fn sync_paths(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
@@ -164,6 +284,9 @@ impl PeerState {
             }
             if let Some(state) = state {
                 state.tcp.sync(p);
+                state.live = p.live;
+                let queueing = Duration::from_micros(p.input.queueing_us);
+                state.keep = Sent::keep(p.input.min_rtt + queueing);
             }
         }
         for (slot, state) in self.paths.iter_mut().enumerate() {
@@ -254,12 +377,30 @@ mod tests {
     #[test]
     fn covered_counts_each_value_once_across_the_wrap() {
         let mut p = PathState::new(0);
-        let lane = Lane(3);
-        assert_eq!(p.cover(lane, 0x3ff_fffe), 1);
-        assert_eq!(p.cover(lane, 0x3ff_ffff), 1);
-        assert_eq!(p.cover(lane, 2), 3, "0, 1 lost, 2 here");
-        assert_eq!(p.cover(lane, 1), 0, "late");
-        assert_eq!(p.cover(Lane(4), 77), 1, "lanes count apart");
+        let mut covered = |lane, n| p.arrived(Lane(lane), n, (Nanos(0), 0, true)).covered;
+        assert_eq!(covered(3, 0x3ff_fffe), 1);
+        assert_eq!(covered(3, 0x3ff_ffff), 1);
+        assert_eq!(covered(3, 2), 3, "0, 1 lost, 2 here");
+        assert_eq!(covered(3, 1), 0, "late");
+        assert_eq!(covered(4, 77), 1, "lanes count apart");
+        assert_eq!(covered(32, 77), 0, "no lane");
+    }
+
+    #[test]
+    fn a_queue_is_full_when_it_is_nearly_as_long_as_it_ever_was() {
+        let mut a = Arrivals::default();
+        let base = i32::MAX - 20_000;
+        (0..100).for_each(|_| a.sample(base));
+        assert!(!a.is_full(base + 9_999), "short queues are not full");
+        assert!(a.is_full(base + 12_000), "longer than ever");
+        a.sample(base.wrapping_add(50_000));
+        assert!(!a.is_full(base + 20_000) && a.is_full(base.wrapping_add(44_000)));
+        a.turn(Nanos(0) + DELAY_WINDOW);
+        assert!(!a.is_full(base + 20_000));
+        (0..200).for_each(|_| a.sample(base));
+        a.turn(Nanos(0) + DELAY_WINDOW * 2);
+        assert!(a.is_full(base + 20_000), "that was long ago");
+        assert!(a.queueing_us() < 20, "{}", a.queueing_us());
     }
 
     #[test]

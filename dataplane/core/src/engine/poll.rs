@@ -106,6 +106,9 @@ impl<B: PacketBuf> Worker<B> {
             self.catch_up_until = ctx.now + CATCH_UP;
         }
         self.polled_at = ctx.now;
+        if ctx.now >= self.recover.due {
+            self.recover(ctx, env);
+        }
         if !self.waiting.is_empty() {
             self.release_due(ctx, env);
         }

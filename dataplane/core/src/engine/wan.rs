@@ -108,6 +108,15 @@ impl<B: PacketBuf> Worker<B> {
             if let Some(h) = heard {
                 self.measure(ctx, h, &cm.base(), cm.seq, None);
             }
+            if let (Some(h), Some(lane)) = (heard, lane_of_message(&cm)) {
+                // From one worker to another. Counted like any packet with a number of its lane.
+                if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
+                    cell.received(p.l3_len(), ctx.now.as_micros());
+                }
+                let tlvs = p.payload_off..p.end - cm_len;
+                let list = frame.data().get(tlvs).unwrap_or_default();
+                return self.lane_message(ctx, h, lane, list, env);
+            }
             return if peer.is_none() && !cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
                 Verdict::Drop(DropReason::UnknownPeer)
             } else if env.punt(port, frame) {
@@ -224,7 +233,12 @@ impl<B: PacketBuf> Worker<B> {
         if let Some(path) = state.path(h.path.slot) {
             path.arrivals.sample(raw);
             if let Some(s) = seq.filter(|s| s.lane != Lane::PATH_LEVEL) {
-                covered = path.cover(s.lane, s.counter26);
+                let agreed = h.view.recovery;
+                let taken = path.arrived(s.lane, s.counter26, (ctx.now, raw, agreed));
+                covered = taken.covered;
+                if agreed {
+                    self.note_arrival(ctx, h, s.lane, taken.gap);
+                }
             }
         }
         let Some(cells) = self.own_cells() else { return };
@@ -374,6 +388,12 @@ impl<B: PacketBuf> Worker<B> {
         };
         if done { Ok(row) } else { Err(DropReason::TupleMismatch) }
     }
+}
+
+/// The lane of a message between workers; nothing for one between control threads.
+fn lane_of_message(cm: &Cm) -> Option<Lane> {
+    let lane = cm.seq.map(|s| s.lane).filter(|l| *l != Lane::PATH_LEVEL)?;
+    (cm.flags == Flags::HB).then_some(lane)
 }
 
 /// Whether an OPEN sent at `sent` belongs to an earlier life of the session than one sent at `newest`
