@@ -55,8 +55,8 @@ fn what_was_under_way_on_a_cut_path_arrives() {
 fn tcp_hardly_sees_what_lossy_paths_lose() {
     let (name, scheduler) = SCHEDULERS[1];
     for (with, without) in [("50+50 0.5%", "50+50 0.5% bare"), ("50+50 2%", "50+50 2% bare")] {
-        let with = named(with).run(name, scheduler, 1, 1.0);
-        let bare = named(without).run(name, scheduler, 1, 1.0);
+        let with = named(with).run(name, scheduler, 1, [1.0; 2]);
+        let bare = named(without).run(name, scheduler, 1, [1.0; 2]);
         let share = |r: &mpip_bench::sim::perf::Row| r.out_of_order as f64 / r.dropped_loss as f64;
         assert!(with.sent_again * 10 >= with.dropped_loss * 9, "{with:?}");
         assert!(share(&with) * 10.0 < share(&bare), "{with:?} {bare:?}");
