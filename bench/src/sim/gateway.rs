@@ -11,6 +11,7 @@ use mpip_core::buf::{PacketBuf, VecBuf};
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::{Command, Engine, Env, Origin, SessionInfo, SessionQuery, steer};
 use mpip_core::ids::{PeerIx, PortIx};
+use mpip_core::rules::{Action, Rule, RuleTable};
 use mpip_core::snapshot::{SnapshotPublisher, SnapshotReader};
 use mpip_core::verdict::{DropReason, VerdictCounts};
 use mpip_ctrl::agent::{Agent, AgentConfig, AgentCounts, Event, Output, PathReport};
@@ -253,6 +254,18 @@ impl Gateway {
     pub fn set_link(&mut self, now: u64, port: PortIx, up: bool) {
         self.cfg.agent.ports[usize::from(port.0)].up = up;
         self.tell(now, Event::Link { port, up });
+    }
+
+    /// Tells the agent that there are other rules.
+    pub fn set_rules(&mut self, now: u64, rules: &[Rule]) {
+        match RuleTable::new(rules.to_vec(), Action::default(), self.cfg.agent.workers) {
+            Ok(table) => {
+                let table = Arc::new(table);
+                self.cfg.agent.rules = Arc::clone(&table);
+                self.tell(now, Event::Rules(table));
+            }
+            Err(e) => self.wrong.push(e.to_string()),
+        }
     }
 
     fn tell(&mut self, now: u64, event: Event<'_>) {

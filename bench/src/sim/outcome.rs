@@ -44,7 +44,7 @@ pub const CLASSES: &[&str] = &["calm", "quality", "cut", "link", "address", "for
 #[must_use]
 pub fn class(plan: &Plan) -> &'static str {
     let rank = |f: &Fault| match f {
-        Fault::Mend(_) | Fault::LinkUp(..) => 0,
+        Fault::Mend(_) | Fault::LinkUp(..) | Fault::Rules(..) => 0,
         Fault::Quality(..) => 1,
         Fault::Cut(..) | Fault::Rebind(_) => 2,
         Fault::LinkDown(..) => 3,

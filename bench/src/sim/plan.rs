@@ -5,6 +5,7 @@ use super::host::TcpFlow;
 use super::nat::NatPlan;
 use super::udp::UdpFlow;
 use mpip_core::recover::Recovery;
+use mpip_core::rules::Rule;
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Encapsulation;
 use mpip_pktgen::link::model::LinkParams;
@@ -64,6 +65,8 @@ pub enum Fault {
     Addresses(usize, usize, Vec<IpAddr>),
     /// The NAT before a WAN port (counted from 0) loses its mappings.
     Rebind(usize),
+    /// A side has other rules from now on.
+    Rules(usize, Vec<Rule>),
     /// A side's workers forget all sessions.
     Forget(usize),
     /// A side stops at once.

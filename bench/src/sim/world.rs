@@ -447,6 +447,7 @@ impl World {
                     nat.forget();
                 }
             }
+            Fault::Rules(side, rules) => self.gateways[*side].set_rules(now, rules),
             Fault::Forget(side) => {
                 self.forgot[*side] = now;
                 self.gateways[*side].forget_sessions(now);

@@ -106,6 +106,12 @@ impl DedupWindow {
                 && self.seen[(seq.0 / 64) as usize % Self::WORDS] & Self::bit(seq) == 0)
     }
 
+    /// Whether `seq` is in the window, or so little ahead that the window would still overlap.
+    #[must_use]
+    pub fn is_around(&self, seq: Seq) -> bool {
+        self.started && seq.distance(self.newest).unsigned_abs() < Self::WIDTH
+    }
+
     const fn bit(seq: Seq) -> u64 {
         1 << (seq.0 % 64)
     }

@@ -28,10 +28,12 @@ pub enum OrderKey {
 ///
 /// A window of what was seen. A number far from it is new, but does not move it: one forged packet
 /// would make the session's own too old for good. The second far number near the first does: the
-/// sender has begun anew.
+/// sender has begun anew. What the sender sent before then may still be under way, in two copies even,
+/// so the window of the numbers before goes on beside the new one, for what is around it.
 #[derive(Clone, Debug, Default)]
 pub struct Once {
     window: DedupWindow,
+    before: Option<Box<DedupWindow>>,
     stray: Option<Seq>,
 }
 
@@ -41,7 +43,7 @@ impl Once {
 
     /// One that has seen the numbers from `first` to before `end`.
     fn of_run(first: Seq, end: Seq) -> Self {
-        Self { window: DedupWindow::of_run(first, end), stray: None }
+        Self { window: DedupWindow::of_run(first, end), before: None, stray: None }
     }
 
     /// Judges a number and remembers it.
@@ -51,6 +53,9 @@ impl Once {
         if self.window.newest().is_none_or(near) {
             return self.window.check(seq);
         }
+        if let Some(before) = self.before.as_deref_mut().filter(|w| w.is_around(seq)) {
+            return before.check(seq);
+        }
         let Some(first) = self.stray.filter(|s| near(*s)) else {
             self.stray = Some(seq);
             return Dedup::New;
@@ -58,8 +63,12 @@ impl Once {
         if first == seq {
             return Dedup::Duplicate;
         }
-        self.window.reset();
         self.stray = None;
+        let window = std::mem::take(&mut self.window);
+        match &mut self.before {
+            Some(before) => **before = window,
+            None => self.before = Some(Box::new(window)),
+        }
         // An empty window takes anything.
         let _ = self.window.check(first);
         self.window.check(seq)
@@ -72,7 +81,8 @@ impl Once {
         if self.window.newest().is_none_or(near) {
             return self.window.is_new(seq);
         }
-        self.stray != Some(seq)
+        let before = self.before.as_deref().filter(|w| w.is_around(seq));
+        before.map_or(self.stray != Some(seq), |w| w.is_new(seq))
     }
 
     /// Forgets everything: the sender has begun anew.

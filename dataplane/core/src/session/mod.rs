@@ -139,11 +139,17 @@ mod tests {
             (100 - far, Duplicate),
             (99 - far, Duplicate),
             (101 - far, New),
-            // Now the old place is the far one.
+            // Now the old place is the one before: its numbers are still told apart.
+            (102, Duplicate),
             (103, New),
             (104, New),
             (103, Duplicate),
-            (104 - 10_000, TooOld),
+            (101 - far - 10_000, TooOld),
+            // What is not around it is far from everything, and can begin anew.
+            (104 - 10_000, New),
+            (105 - 10_000, New),
+            (104 - 10_000, Duplicate),
+            (101 - far, Duplicate),
         ] {
             assert_eq!(once.check(Seq(i32::cast_unsigned(n))), want, "{n}");
         }
