@@ -60,6 +60,10 @@ fn every_connection_is_free_of_gaps_and_acknowledges_the_highest_end() {
     let mut random = 1u64;
     for round in 0..400u16 {
         let side = usize::from(round % 3 == 0);
+        if round % 100 == 50 {
+            // Paths died and are used again; their connections go on.
+            w.republish_peer(side, |v| v.paths.iter_mut().for_each(|p| p.generation += 1));
+        }
         let body = vec![round as u8; 20 + usize::from(round % 7) * 150];
         w.lan(
             side,

@@ -280,7 +280,9 @@ impl PeerState {
         for p in &view.paths {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
             if state.as_ref().is_none_or(|s| s.generation != p.generation) {
-                *state = Some(Box::new(PathState::new(p.generation)));
+                // A connection outlives what was measured on the path: a middlebox counts its bytes on.
+                let tcp = state.take().map(|s| s.tcp).unwrap_or_default();
+                *state = Some(Box::new(PathState { tcp, ..PathState::new(p.generation) }));
             }
             if let Some(state) = state {
                 state.tcp.sync(p);
