@@ -12,12 +12,14 @@ use crate::tuple::FlowTuple;
 
 mod arrival;
 mod index;
+mod key;
 mod row;
 mod table;
 
 pub use arrival::{Once, OrderKey};
+pub use key::{Hash, Key};
 pub use row::{Cold, Session};
-pub use table::{Hash, InsertError, Key, Likely, SessionTable};
+pub use table::{InsertError, Likely, SessionTable};
 
 /// How far a session is agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@
 //! an array of its own, lies what opening, closing and showing a session need ([`Cold`]).
 
 use super::arrival::Far;
-use super::table::Key;
+use super::key::Key;
 use super::{NewSession, SessionStats, State};
 use crate::ids::{Lane, PeerIx, SessionId};
 use crate::seq::Seq;
