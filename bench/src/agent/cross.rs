@@ -71,7 +71,7 @@ pub fn run(
     patience: Duration,
 ) -> Result<CrossReport, AgentError> {
     runtime()?.block_on(async {
-        let wait = start.duration_since(SystemTime::now()).unwrap_or_default();
+        let wait = until(start, SystemTime::now());
         let begin = Instant::now() + wait;
         let deadline = begin + patience;
         let jobs: Vec<_> = (0..ends.count)
@@ -100,6 +100,16 @@ pub fn run(
             }
         }
         Ok(report)
+    })
+}
+
+/// Time until `start`; when that has passed, until a full period after it, so that an end that comes late
+/// still tries together with the other one.
+fn until(start: SystemTime, now: SystemTime) -> Duration {
+    start.duration_since(now).unwrap_or_else(|passed| {
+        let late = passed.duration();
+        let periods = late.as_nanos() / RETRY.as_nanos() + 1;
+        RETRY * u32::try_from(periods).unwrap_or(u32::MAX) - late
     })
 }
 
@@ -232,6 +242,16 @@ mod tests {
         });
         let one = run(protocol, Ends { own: a, other: b, count: 5 }, start, time);
         (one.expect("ran"), other.join().expect("thread").expect("ran"))
+    }
+
+    #[test]
+    fn an_end_that_is_late_tries_at_the_same_moments() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let ms = Duration::from_millis;
+        assert_eq!(until(start, start - ms(5)), ms(5));
+        for (late, wait) in [(0, 0), (1, 199), (1_000, 200), (1_650, 150)] {
+            assert_eq!(until(start, start + ms(late)), ms(wait), "{late}");
+        }
     }
 
     #[test]

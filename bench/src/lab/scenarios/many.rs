@@ -20,6 +20,8 @@ use crate::result::{Goal, Row};
 
 /// Sessions per protocol.
 const CROSSED: u16 = 20;
+/// Time for both hosts' programs to start, on a busy machine too.
+const START_IN: Duration = Duration::from_secs(2);
 /// First port of crossed sessions, per protocol.
 const CROSS_PORTS: [(&str, u16); 2] = [("tcp", 20_000), ("udp", 21_000)];
 
@@ -33,7 +35,7 @@ pub(super) fn cross_open(lab: &mut Lab<'_>) -> Result<()> {
             lab.step(&format!("{CROSSED} {protocol} sessions from both sides at once"));
             // Ports of an earlier round are in TIME-WAIT.
             let port = port + CROSSED * u16::try_from(round % 40).unwrap_or(0);
-            let at = SystemTime::now() + Duration::from_millis(700);
+            let at = SystemTime::now() + START_IN;
             let at_ms = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
             let mut ends = Vec::new();
             for (side, own, other) in [(Side::A, HOST_A, HOST_B), (Side::B, HOST_B, HOST_A)] {
