@@ -180,8 +180,8 @@ impl<B: PacketBuf> Worker<B> {
         self.recover.wake(now);
     }
 
-    /// A gap was found, or packets arrived of which the peer is to be told.
-    #[inline]
+    /// A gap was found, or packets arrived on a lane that is not listed yet as one to tell the peer of.
+    #[cold]
     pub(super) fn note_arrival(
         &mut self,
         ctx: &Ctx<'_>,

@@ -236,7 +236,8 @@ impl<B: PacketBuf> Worker<B> {
                 let agreed = h.view.recovery;
                 let taken = path.arrived(s.lane, s.counter26, (ctx.now, raw, agreed));
                 covered = taken.covered;
-                if agreed {
+                let noted = taken.gap.is_none() && path.gaps(s.lane).is_some_and(|g| g.listed);
+                if agreed && !noted {
                     self.note_arrival(ctx, h, s.lane, taken.gap);
                 }
             }
