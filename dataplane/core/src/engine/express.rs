@@ -243,12 +243,17 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    /// Second stage: asks for the row.
+    /// Second stage: asks for the row; for what a new session will need where there is none.
     #[inline]
-    pub(super) fn seek(&self, ready: &mut Ready) {
+    pub(super) fn seek(&mut self, ctx: &Ctx<'_>, ready: &mut Ready) {
         match ready {
             Ready::No => {}
-            Ready::Lan(_, hash, row) => *row = self.table.prefetch_row_of_tuple(*hash),
+            Ready::Lan(p, hash, row) => {
+                *row = self.table.prefetch_row_of_tuple(*hash);
+                if *row == Likely::NONE {
+                    self.foresee(ctx, p.key);
+                }
+            }
             Ready::Wan(_, hash, row) => *row = self.table.prefetch_row_of_id(*hash),
         }
     }

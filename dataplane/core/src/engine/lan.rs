@@ -1,19 +1,19 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
-use super::policy::{is_ordered, pick};
+use super::open::is_host;
+use super::policy::pick;
 use super::put::{Keep, Put};
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
-use crate::ids::{Lane, PathId, PeerIx, PortIx, SessionId};
+use crate::ids::{PathId, PortIx};
 use crate::rules::Way;
-use crate::session::{Cold, InsertError, NewSession, Row, Session, State};
+use crate::session::{Cold, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
-use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
+use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
 
 /// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes. It is
 /// neither marked nor dropped in the face of one.
@@ -56,7 +56,8 @@ impl<B: PacketBuf> Worker<B> {
         } else {
             fragments::header(frame.data(), p).is_some()
         };
-        let row = if carried { self.table.find_tuple(&tuple) } else { None };
+        let hash = self.table.hash_tuple(&tuple);
+        let row = if carried { self.table.find_tuple_hashed(hash, &tuple) } else { None };
         let row = match row {
             Some(row) => row,
             None => {
@@ -83,7 +84,7 @@ impl<B: PacketBuf> Worker<B> {
                 if p.ttl <= 1 && origin == Origin::Wire {
                     return self.ttl_exceeded(ctx, port, frame, p, env);
                 }
-                match self.open(ctx, peer, tuple, class) {
+                match self.open(ctx, peer, (tuple, hash), class) {
                     Ok(row) => row,
                     Err(reason) => return Verdict::Drop(reason),
                 }
@@ -132,40 +133,6 @@ impl<B: PacketBuf> Worker<B> {
             Verdict::Kernel => Verdict::Kernel,
             _ => Verdict::Drop(DropReason::TtlExceeded),
         }
-    }
-
-    /// A session for the first packet of a flow towards `peer`.
-    fn open(
-        &mut self,
-        ctx: &Ctx<'_>,
-        peer: PeerIx,
-        tuple: FlowTuple,
-        class: u16,
-    ) -> Result<Row, DropReason> {
-        let view = ctx.peer(peer).ok_or(DropReason::NoRoute)?;
-        if view.lanes == 0 || view.live().next().is_none() {
-            return Err(DropReason::NoPath);
-        }
-        if ctx.snapshot.params.draining {
-            return Err(DropReason::Draining);
-        }
-        let larger = ctx.snapshot.node > view.node;
-        let h = tuple.lane_hash();
-        let state = self.peers.get_mut(usize::from(peer.0)).ok_or(DropReason::NoRoute)?;
-        // The counter is this worker's own; a few tries step over ids still in use.
-        for _ in 0..16 {
-            state.next_id = state.next_id.wrapping_add(1);
-            let id = SessionId::new(larger, h, state.next_id);
-            if id.is_path_level() || self.table.find_id(peer, id).is_some() {
-                continue;
-            }
-            let mut session = new_session(ctx, peer, view, id, tuple, true);
-            self.assign_class(ctx, &mut session, class);
-            return self.table.insert(&session).map_err(|e| match e {
-                InsertError::Full | InsertError::Taken => DropReason::TableFull,
-            });
-        }
-        Err(DropReason::TableFull)
     }
 
     /// Sends a user packet of session `row` by the rule that it matches.
@@ -358,54 +325,6 @@ fn mark_ce<B: PacketBuf>(frame: &mut B, p: &mut Parsed) -> bool {
         p.tos |= 3;
     }
     done
-}
-
-/// A session row, not yet in the table.
-pub(super) fn new_session(
-    ctx: &Ctx<'_>,
-    peer: PeerIx,
-    view: &PeerView,
-    id: SessionId,
-    tuple: FlowTuple,
-    opener: bool,
-) -> NewSession {
-    NewSession {
-        lane: lane_of(id, view.lanes),
-        state: if opener { State::Opening } else { State::Confirmed },
-        opener,
-        accepted: !opener,
-        epoch: view.epoch,
-        created: ctx.now,
-        ordered: is_ordered(&ctx.snapshot.params, view.sequence_block, tuple.protocol, None),
-        // One number a microsecond is more than a session sends, so what a later life of this
-        // session sends is ahead of whatever an earlier one sent.
-        tx_seq: ctx.now.wire_timestamp(),
-        ..NewSession::new(tuple, id, peer)
-    }
-}
-
-/// The lane of a session id among `lanes` (a power of two, at least 1).
-pub(super) fn lane_of(id: SessionId, lanes: u8) -> Lane {
-    Lane((id.h() % u16::from(lanes.max(1))) as u8)
-}
-
-/// Whether a session may have this end: not a group, nobody, loopback or link-local.
-pub(super) const fn is_host(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(a) => {
-            !(a.is_unspecified()
-                || a.is_loopback()
-                || a.is_multicast()
-                || a.is_broadcast()
-                || a.is_link_local())
-        }
-        IpAddr::V6(a) => {
-            !(a.is_unspecified()
-                || a.is_loopback()
-                || a.is_multicast()
-                || a.is_unicast_link_local())
-        }
-    }
 }
 
 /// Bytes the IP header grows by when the path is of another family.

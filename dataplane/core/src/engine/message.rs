@@ -160,7 +160,7 @@ impl<B: PacketBuf> Worker<B> {
         m: &Message<'_>,
         env: &mut impl Env<B>,
     ) {
-        let lane = super::lan::lane_of(m.session, view.lanes);
+        let lane = super::open::lane_of(m.session, view.lanes);
         let counter26 = self
             .peers
             .get_mut(usize::from(m.peer.0))

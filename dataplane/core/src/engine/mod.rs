@@ -36,6 +36,7 @@ mod hops;
 mod lan;
 mod mapping;
 mod message;
+mod open;
 mod peer;
 mod policy;
 mod poll;
@@ -283,7 +284,7 @@ impl<B: PacketBuf> Engine<B> {
                 worker.read(&ctx, view, frame.data(), ready);
             }
             for ready in ready.iter_mut().take(frames.len()) {
-                worker.seek(ready);
+                worker.seek(&ctx, ready);
             }
         }
         worker.counts.rx += frames.len() as u64;

@@ -3,6 +3,7 @@
 use super::Ctx;
 use super::express::{self, Head};
 use super::faketcp::Connections;
+use super::open::Foreseen;
 use super::recover;
 use crate::cells::MAX_PATHS;
 use crate::ids::Lane;
@@ -184,6 +185,7 @@ pub(super) struct PeerState {
     paths: Vec<Option<Box<PathState>>>,
     /// Next counter part of a session id made here.
     pub next_id: u32,
+    pub foreseen: Foreseen,
     /// "Unknown session" answers in the current second.
     unknown: (Nanos, u32),
     /// Version of the view this state was made for.
@@ -216,6 +218,7 @@ impl PeerState {
             paths: (0..MAX_PATHS).map(|_| None).collect(),
             // A random start keeps ids of an earlier life of this gateway apart (G-17).
             next_id: (seed >> 32) as u32,
+            foreseen: Foreseen::default(),
             unknown: (Nanos(0), 0),
             version: u64::MAX,
             rules: Arc::default(),

@@ -2,7 +2,8 @@
 
 use super::deliver::Arrived;
 use super::faketcp::Tcp;
-use super::lan::{clamp, is_host, lane_of, mss_limit, new_session, track_tcp};
+use super::lan::{clamp, mss_limit, track_tcp};
+use super::open::{is_host, lane_of, new_session};
 use super::{Ctx, Env, Worker, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
@@ -328,7 +329,8 @@ impl<B: PacketBuf> Worker<B> {
             // The peer numbers afresh: its old session of this id is gone.
             self.end(row);
         }
-        if let Some(row) = self.table.find_tuple(&tuple) {
+        let by_tuple = self.table.hash_tuple(&tuple);
+        if let Some(row) = self.table.find_tuple_hashed(by_tuple, &tuple) {
             if self.table.get(row).is_some_and(|s| s.peer() == h.peer) {
                 let newest = self.table.cold(row).and_then(|c| c.open_sent);
                 if theirs && newest.is_some_and(|newest| is_overtaken(sent.get(), newest.get())) {
@@ -351,7 +353,8 @@ impl<B: PacketBuf> Worker<B> {
         let mut session = new_session(ctx, h.peer, h.view, id, tuple, false);
         let class = self.class_of_theirs(&session.tuple);
         self.assign_class(ctx, &mut session, class);
-        let row = self.table.insert(&session).map_err(|e| match e {
+        let by_id = self.table.hash_id(h.peer, id);
+        let row = self.table.insert_absent(&session, by_tuple, by_id).map_err(|e| match e {
             InsertError::Full | InsertError::Taken => DropReason::TableFull,
         })?;
         if let Some((_, cold)) = self.table.whole_mut(row).filter(|_| theirs) {

@@ -77,7 +77,9 @@ impl Key {
         FlowTuple { protocol: self.protocol, src, sport, dst, dport }
     }
 
-    pub(super) const fn tuple(self) -> FlowTuple {
+    /// The tuple.
+    #[must_use]
+    pub const fn tuple(self) -> FlowTuple {
         self.with(IpAddr::V4(self.src()), IpAddr::V4(self.dst()))
     }
 }

@@ -372,6 +372,19 @@ impl<T> SessionTable<T> {
         {
             return Err(InsertError::Taken);
         }
+        self.insert_absent(new, by_tuple, by_id)
+    }
+
+    /// [`Self::insert`] of a session whose tuple and id were looked for, by these hashes, and are not in use.
+    ///
+    /// # Errors
+    /// When the table or the peer's share of it is full.
+    pub fn insert_absent(
+        &mut self,
+        new: &NewSession,
+        by_tuple: Hash,
+        by_id: Hash,
+    ) -> Result<Row, InsertError> {
         let peer = usize::from(new.peer.0);
         if self.accepted.len() <= peer {
             self.accepted.resize(peer + 1, 0);
