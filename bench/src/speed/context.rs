@@ -157,7 +157,8 @@ impl<'a> Context<'a> {
         Spec {
             feed,
             sessions,
-            max_sessions: (sessions as usize).next_power_of_two().max(65_536),
+            // No more than there will be: memory per session is that of a full table.
+            max_sessions: (sessions as usize).max(65_536),
             workers: 1,
             lcore_cpus: vec![self.dut_cpu],
             helper_cpu: self.helper_cpu,

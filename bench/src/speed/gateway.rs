@@ -280,7 +280,7 @@ impl Maker<'_> {
         new: bool,
     ) -> Result<Device, String> {
         let cells = Arc::clone(self.cells);
-        let mut feed = Sessions::new(cells, self.spec.sessions, known_mpps, new)?;
+        let mut feed = Sessions::new(cells, self.spec.sessions, known_mpps, new, self.clock)?;
         self.probe(devargs, move |burst| feed.apply(burst))
     }
 

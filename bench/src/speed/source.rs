@@ -42,9 +42,9 @@ pub struct Cells {
 const INTERRUPTED: u64 = 50_000;
 
 impl Cells {
-    /// Runs `work` and counts its time. One writer: the lcore that receives.
+    /// Runs `work`, counts its time and says it. One writer: the lcore that receives.
     #[inline]
-    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> (T, u64) {
         let start = rdtsc();
         let result = work();
         let ticks = rdtsc().wrapping_sub(start);
@@ -53,7 +53,7 @@ impl Cells {
         if ticks < INTERRUPTED {
             self.ticks.store(self.ticks.load(Relaxed) + ticks, Relaxed);
         }
-        result
+        (result, ticks)
     }
 }
 
@@ -71,6 +71,57 @@ fn cpu_ns() -> f64 {
     // Cannot fail for the caller's own clock.
     let t = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or(TimeSpec::new(0, 0));
     t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64
+}
+
+/// Time that the gateway has had on this lcore, without that of making its packets, ns: what a packet
+/// that is due waits for. The machine's other programs take the CPU and give it back; so a pause too long
+/// for a round is looked up in the thread's CPU time. To ask for that in each round would take as
+/// long as five packets.
+struct OwnTime {
+    ns_per_tick: f64,
+    /// When the gateway was left to itself, ticks.
+    left: u64,
+    own_ns: f64,
+    /// CPU time at some moment, and what was counted since, own and not, ns.
+    anchor: f64,
+    counted_ns: f64,
+}
+
+impl OwnTime {
+    fn new(clock: Clock) -> Self {
+        let ns_per_tick = 1e9 / clock.hz().max(1) as f64;
+        Self { ns_per_tick, left: rdtsc(), own_ns: 0.0, anchor: cpu_ns(), counted_ns: 0.0 }
+    }
+
+    /// The gateway comes for packets. Returns how long it was away, ns.
+    #[inline]
+    fn comes(&mut self) -> f64 {
+        let ticks = rdtsc().wrapping_sub(self.left);
+        let round =
+            if ticks < INTERRUPTED { ticks as f64 * self.ns_per_tick } else { self.look_up() };
+        self.counted_ns += round;
+        self.own_ns += round;
+        round
+    }
+
+    #[cold]
+    fn look_up(&mut self) -> f64 {
+        let now = cpu_ns();
+        let round = (now - self.anchor - self.counted_ns).max(0.0);
+        (self.anchor, self.counted_ns) = (now, -round);
+        round
+    }
+
+    /// The gateway has its packets, which took `ticks` to make.
+    #[inline]
+    fn goes(&mut self, ticks: u64) {
+        self.left = rdtsc();
+        if ticks < INTERRUPTED {
+            self.counted_ns += ticks as f64 * self.ns_per_tick;
+        } else {
+            (self.anchor, self.counted_ns) = (cpu_ns(), 0.0);
+        }
+    }
 }
 
 fn fold(mut sum: u32) -> u16 {
@@ -143,12 +194,11 @@ pub struct Sessions {
     known: u32,
     begun: u32,
     rng: u64,
-    /// Nanoseconds of the lcore's CPU time between packets of known flows, if new ones are wanted beside
-    /// them. Wall time would count what other programs take of the CPU as the gateway's delay.
+    /// Nanoseconds of the gateway's time between packets of known flows, if they come at a rate.
     pace: Option<f64>,
+    time: OwnTime,
+    /// When the next one is due, in the gateway's time.
     due: f64,
-    /// When the last round began.
-    round: f64,
     going: bool,
     /// Whether the rest of the time is for new flows, or for nothing.
     new: bool,
@@ -157,7 +207,7 @@ pub struct Sessions {
 /// Packets of known flows behind their time from which on the gateway is too slow for them: what the
 /// queue of a NIC holds.
 const QUEUE: f64 = 4096.0;
-/// CPU time of one round from which on it was not spent on its 32 packets, ns. They take some 10,000.
+/// Time of one round from which on it was not spent on its 32 packets, ns. They take some 10,000.
 const STALL_NS: f64 = 200_000.0;
 
 impl Sessions {
@@ -172,6 +222,7 @@ impl Sessions {
         known: u32,
         known_mpps: Option<f64>,
         new: bool,
+        clock: Clock,
     ) -> Result<Self, String> {
         if known == 0 || known > place::MAX_FLOWS {
             return Err(format!("{known} flows; give 1 to {}", place::MAX_FLOWS));
@@ -185,8 +236,8 @@ impl Sessions {
             begun: 0,
             rng: 1,
             pace,
+            time: OwnTime::new(clock),
             due: 0.0,
-            round: 0.0,
             going: false,
             new,
         })
@@ -198,9 +249,10 @@ impl Sessions {
             return 0;
         }
         let cells = Arc::clone(&self.cells);
-        cells.timed(|| {
+        let round = self.time.comes();
+        let (keep, ticks) = cells.timed(|| {
             let opening = self.begun < self.known;
-            let known = if opening { 0 } else { self.due_now(burst.len()) };
+            let known = if opening { 0 } else { self.due_now(burst.len(), round) };
             let keep = if opening || self.new { burst.len() } else { known };
             for (i, mbuf) in burst.iter_mut().take(keep).enumerate() {
                 let flow = if i < known || (!self.new && self.begun >= self.known) {
@@ -213,24 +265,25 @@ impl Sessions {
                 self.frame.write(mbuf.data_mut(), flow);
             }
             keep
-        })
+        });
+        self.time.goes(ticks);
+        keep
     }
 
-    /// How many packets of a burst are of known flows.
-    fn due_now(&mut self, burst: usize) -> usize {
+    /// How many packets of a burst are of known flows; the gateway was away for `round` ns.
+    fn due_now(&mut self, burst: usize, round: f64) -> usize {
         let Some(pace) = self.pace.filter(|_| self.cells.go.load(Relaxed)) else {
             self.going = false;
             return burst;
         };
-        let now = cpu_ns();
+        let now = self.time.own_ns;
         if !std::mem::replace(&mut self.going, true) {
-            (self.due, self.round) = (now, now);
+            self.due = now;
         }
-        let took = now - std::mem::replace(&mut self.round, now);
-        self.cells.longest_ns.fetch_max(took as u64, Relaxed);
+        self.cells.longest_ns.fetch_max(round as u64, Relaxed);
         let behind = ((now - self.due) / pace).max(0.0);
         if behind > QUEUE {
-            let why = if took > STALL_NS { &self.cells.stalled } else { &self.cells.late };
+            let why = if round > STALL_NS { &self.cells.stalled } else { &self.cells.late };
             why.fetch_add(behind as u64, Relaxed);
             self.due = now;
             return burst;
@@ -362,7 +415,7 @@ impl Ingress {
     /// Writes the next numbers into a burst.
     pub fn apply(&mut self, burst: &mut [Mbuf]) -> usize {
         let cells = Arc::clone(&self.cells);
-        cells.timed(|| {
+        let (keep, _) = cells.timed(|| {
             let now = (self.clock.now() / 1000) as u32;
             let opener = !self.opening.is_empty();
             let mut open = self.numbering.opened.load(Relaxed);
@@ -382,7 +435,8 @@ impl Ingress {
                 }
             }
             keep
-        })
+        });
+        keep
     }
 
     #[inline]

@@ -33,6 +33,9 @@ const SESSIONS: u32 = 1000;
 const LOAD: f64 = 0.9;
 /// Packets a second while sessions are opened.
 const OPENING: f64 = 50_000.0;
+/// Most short trials until a device is taken as settled, and the longest latency in one that has, ns.
+const SETTLING: u32 = 20;
+const SETTLED_NS: u64 = 1_000_000;
 /// Where the search begins: below what anything here can do, above what the generator can.
 const RANGE: (f64, f64) = (2e5, 1.6e7);
 const HALVINGS: u32 = 8;
@@ -46,6 +49,8 @@ struct Devices {
     generator: LatencyArm,
     testpmd: Testpmd,
     gateway: GatewayArm,
+    /// The trial at the lowest rate of a search that found none.
+    slowest: Option<Trial>,
 }
 
 const ARMS: [&str; 2] = ["testpmd 5tswap", "mpip"];
@@ -58,9 +63,7 @@ impl Devices {
         } else {
             self.gateway.resume();
         }
-        // The caches are another process's.
-        signal::sleep(Duration::from_millis(10))?;
-        let trial = self.generator.trial(arm, pps, time);
+        let trial = self.settle(arm).and_then(|()| self.generator.trial(arm, pps, time));
         if arm == 0 {
             self.testpmd.pause()?;
         } else {
@@ -69,11 +72,24 @@ impl Devices {
         trial
     }
 
+    /// Waits until a device forwards at once what it is sent: testpmd takes tens of milliseconds to begin,
+    /// and the caches are another process's.
+    fn settle(&mut self, arm: usize) -> Result<()> {
+        for _ in 0..SETTLING {
+            signal::check()?;
+            let t = self.generator.trial(arm, OPENING, Duration::from_millis(5))?;
+            if t.sent > 0 && t.received == t.sent && t.max < SETTLED_NS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The highest rate at which at most `part` of the packets is lost, packets a second, and whether the
     /// generator was the limit. Nothing when there is none.
     fn drop_rate(&mut self, arm: usize, part: f64) -> Result<Option<(f64, bool)>> {
         let (mut low, mut high) = RANGE;
-        let mut generator = false;
+        let (mut generator, mut last) = (false, None);
         for _ in 0..HALVINGS {
             let pps = f64::midpoint(low, high);
             let (mut passed, mut offered) = (false, false);
@@ -83,6 +99,7 @@ impl Devices {
                 let enough = t.sent as f64 >= pps * SEARCH_TRIAL.as_secs_f64() * 0.99;
                 offered |= enough;
                 passed = t.received > 0 && enough && lost as f64 <= t.sent as f64 * part;
+                last = Some(t);
                 if passed {
                     break;
                 }
@@ -93,7 +110,11 @@ impl Devices {
                 (high, generator) = (pps, !offered);
             }
         }
-        Ok((low > RANGE.0).then_some((low, generator)))
+        let found = (low > RANGE.0).then_some((low, generator));
+        if found.is_none() {
+            self.slowest = last;
+        }
+        Ok(found)
     }
 
     /// The rates of both arms, and the part of the packets that may be lost: the smallest with which
@@ -112,7 +133,9 @@ impl Devices {
                 return Ok((part, [a, b]));
             }
         }
-        Err(LabError::unexpected("packets are lost at any rate: the CPUs are not ours"))
+        let seen = self.slowest.as_ref().map(|t| format!("; at the lowest: {t:?}"));
+        let seen = seen.unwrap_or_default();
+        Err(LabError::unexpected(format!("packets are lost at any rate{seen}")))
     }
 }
 
@@ -150,7 +173,7 @@ pub fn latency(ctx: &mut Context<'_>) -> Result<()> {
     ctx.detail("trials", json!({"testpmd 5tswap": all[0], "mpip": all[1]}));
     // First, so that they are there even if something does not end as it must.
     rows(ctx, &all, offered)?;
-    let Devices { generator, testpmd, gateway } = devices;
+    let Devices { generator, testpmd, gateway, slowest: _ } = devices;
     gateway.finish()?;
     drop(testpmd);
     generator.finish()
@@ -243,7 +266,7 @@ fn start(ctx: &mut Context<'_>) -> Result<Devices> {
         starting.join().map_err(|_| LabError::unexpected("a thread panicked"))?
     })?;
     ctx.detail("mpip", json!({"ready": gateway.ready}));
-    Ok(Devices { generator, testpmd, gateway })
+    Ok(Devices { generator, testpmd, gateway, slowest: None })
 }
 
 #[cfg(test)]
