@@ -10,13 +10,23 @@ pub struct RateParams {
     /// Shortest time a rate is taken over; shorter reports are added up. Reports that arrive in a
     /// bunch would otherwise look like a fast path.
     pub interval: Duration,
+    /// Least bytes a rate is taken over, unless that takes longer than `longest`: on a thin path one packet more
+    /// or less in a short time would look like another capacity, and the maximum would keep it.
+    pub bytes: u64,
+    /// Longest time a rate waits for that many bytes.
+    pub longest: Duration,
     /// Memory, in time during which the path was busy, divided into eight parts.
     pub window: Duration,
 }
 
 impl Default for RateParams {
     fn default() -> Self {
-        Self { interval: Duration::from_millis(20), window: Duration::from_secs(2) }
+        Self {
+            interval: Duration::from_millis(20),
+            bytes: 15_000,
+            longest: Duration::from_millis(400),
+            window: Duration::from_secs(2),
+        }
     }
 }
 
@@ -71,10 +81,12 @@ impl RateMeter {
         self.total = total_bytes;
         self.busy &= busy;
         let took = at.since(since);
-        if took < self.params.interval || took.is_zero() {
+        let bytes = total_bytes - base;
+        let few = bytes < self.params.bytes && took < self.params.longest;
+        if took < self.params.interval || took.is_zero() || few {
             return;
         }
-        let rate = u128::from(total_bytes - base) * 1_000_000_000 / took.as_nanos();
+        let rate = u128::from(bytes) * 1_000_000_000 / took.as_nanos();
         self.sample(u64::try_from(rate).unwrap_or(u64::MAX), took);
         self.from = Some((at, total_bytes));
         self.busy = true;
@@ -154,5 +166,19 @@ mod tests {
         m.on_total(Nanos::from_millis(200), 5, true);
         m.on_total(Nanos::from_millis(300), 50_005, true);
         assert_eq!(m.rate(), 1_000_000, "a restart counts from its own total");
+    }
+
+    #[test]
+    fn a_thin_path_is_not_taken_for_a_faster_one() {
+        // 1 Mbit/s in packets of 1,250 bytes, one each 10 ms; reports come when they come.
+        let mut m = RateMeter::default();
+        let mut highest = 0;
+        for n in 0..600 {
+            let ms = n * 21;
+            m.on_total(Nanos::from_millis(ms), ms / 10 * 1_250, true);
+            highest = highest.max(m.rate());
+        }
+        assert!((112_500..=137_500).contains(&m.rate()), "{}", m.rate());
+        assert!(highest <= 137_500, "{highest}: three packets in 21 ms are not 178 kB/s");
     }
 }
