@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use mpip_bench::agent::{self, Agent};
 use mpip_bench::lab::error::LabError;
 use mpip_bench::lab::sweep::{self, Sweep};
-use mpip_bench::lab::{self, Options, gateway, netns, scenarios};
+use mpip_bench::lab::{self, Options, gateway, netns, papers, scenarios};
 use mpip_bench::progress::Progress;
 use mpip_bench::result::{self, ResultFile};
 use mpip_bench::{demo, profile, report, sim, speed};
@@ -127,14 +127,17 @@ struct LabArgs {
 /// Of `lab sweep` and `lab papers`.
 #[derive(Args, Default, PartialEq, Eq)]
 struct SweepArgs {
-    /// sweep, papers: only this pair of paths; repeat for more.
+    /// sweep: only this pair of paths; repeat for more.
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
+    /// papers: only these rows, for example P5,R6; `lab papers --list` names them.
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    only: Vec<String>,
     /// sweep, papers: seconds measured of each transfer [default: 8].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: Option<u32>,
     /// sweep, papers: schedulers of the gateways, an arm each [default: adaptive; papers: paper too].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scheduler: Vec<String>,
     /// sweep, papers: write an HTML report here; needs --json.
     #[arg(long, value_name = "FILE", requires = "json")]
@@ -180,6 +183,10 @@ fn main() -> ExitCode {
 }
 
 fn run_lab(args: &LabArgs) -> Result<bool, String> {
+    if args.list && args.scenario.as_deref() == Some("papers") {
+        result::say(&papers::list());
+        return Ok(true);
+    }
     if args.list {
         for s in scenarios::ALL {
             let demo = if s.demo { "demo" } else { "" };
@@ -207,12 +214,14 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         return Ok(true);
     }
     let name = args.scenario.as_deref().unwrap_or_default();
-    if SWEEPS.iter().any(|s| s.0 == name) {
-        return run_sweep(name, args);
+    match name {
+        "sweep" => return run_sweep(args),
+        "papers" => return run_papers(args),
+        _ => {}
     }
     if args.sweep != SweepArgs::default() {
         return Err(format!(
-            "--profile, --seconds, --scheduler and --report are for sweep and papers, not {name}"
+            "--profile, --only, --seconds, --scheduler and --report are for sweep and papers, not {name}"
         ));
     }
     let list = scenarios::find(name);
@@ -220,13 +229,9 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
         return Err(LabError::NoScenario(name.to_owned()).to_string());
     }
     let seconds: u64 = list.iter().map(|s| s.seconds).sum();
-    let progress = Progress::new(Duration::from_secs(seconds * u64::from(args.repeats)));
+    let progress = progress(args, seconds);
     let mut result = ResultFile::new(name);
-    let options = Options {
-        repeats: args.repeats,
-        keep: args.keep,
-        mpip: args.mpip.iter().cloned().collect(),
-    };
+    let options = options(args);
     let outcome = match list.as_slice() {
         [scenario] => lab::run(scenario, &options, &progress, &mut result),
         several => lab::run_all(several, &options, &progress, &mut result),
@@ -235,18 +240,23 @@ fn run_lab(args: &LabArgs) -> Result<bool, String> {
     conclude(args, &result, outcome)
 }
 
-/// What runs one flow over many pairs of paths.
+/// What has options of its own.
 const SWEEPS: &[(&str, &str)] = &[
     (
         "sweep",
         "one TCP flow over 16 pairs of paths of a published sweep: alone, kernel MPTCP, MPIP",
     ),
-    ("papers", "the TCP rows of the MPIP papers: alone, kernel MPTCP, MPIP, MPTCP over MPIP"),
+    (
+        "papers",
+        "the experiments of the MPIP papers, published numbers beside; papers --list names its rows",
+    ),
 ];
 
-fn run_sweep(name: &str, args: &LabArgs) -> Result<bool, String> {
-    let papers = name == "papers";
-    let list = if papers { profile::PAPERS } else { profile::SWEEP };
+fn run_sweep(args: &LabArgs) -> Result<bool, String> {
+    if !args.sweep.only.is_empty() {
+        return Err("--only is for papers; sweep has --profile".to_owned());
+    }
+    let list = profile::SWEEP;
     if let Some(unknown) =
         args.sweep.profile.iter().find(|n| !list.iter().any(|p| p.name == n.as_str()))
     {
@@ -256,30 +266,57 @@ fn run_sweep(name: &str, args: &LabArgs) -> Result<bool, String> {
     let asked = |p: &&profile::Profile| {
         args.sweep.profile.is_empty() || args.sweep.profile.iter().any(|n| n == p.name)
     };
-    let schedulers = match (args.sweep.scheduler.as_slice(), papers) {
-        ([], false) => vec!["adaptive".to_owned()],
-        ([], true) => vec!["paper".to_owned(), "adaptive".to_owned()],
-        (some, _) => some.to_vec(),
-    };
     let sweep = Sweep {
-        id: if papers { "papers" } else { "sweep" },
         profiles: list.iter().filter(asked).collect(),
         seconds: args.sweep.seconds.unwrap_or(8),
         omit: 3,
-        schedulers,
-        mptcp_over_mpip: papers,
+        schedulers: schedulers(args, &["adaptive"]),
     };
-    let expected = sweep.expected_seconds() * u64::from(args.repeats);
-    let progress = Progress::new(Duration::from_secs(expected));
-    let mut result = ResultFile::new(sweep.id);
-    let options = Options {
-        repeats: args.repeats,
-        keep: args.keep,
-        mpip: args.mpip.iter().cloned().collect(),
-    };
-    let outcome = sweep::run(&sweep, &options, &progress, &mut result);
+    let progress = progress(args, sweep.expected_seconds());
+    let mut result = ResultFile::new("sweep");
+    let outcome = sweep::run(&sweep, &options(args), &progress, &mut result);
     drop(progress);
-    let outcome = conclude(args, &result, outcome);
+    conclude_with_report(args, &result, outcome)
+}
+
+fn run_papers(args: &LabArgs) -> Result<bool, String> {
+    if !args.sweep.profile.is_empty() {
+        return Err("--profile is for sweep; papers has --only".to_owned());
+    }
+    let list = papers::select(&args.sweep.only)?;
+    let plan = papers::Plan {
+        id: "papers",
+        schedulers: schedulers(args, &["paper", "adaptive"]),
+        seconds: args.sweep.seconds.unwrap_or(8),
+    };
+    let progress = progress(args, list.iter().map(|e| e.seconds).sum());
+    let mut result = ResultFile::new("papers");
+    let outcome = papers::run(&list, &plan, &options(args), &progress, &mut result);
+    drop(progress);
+    conclude_with_report(args, &result, outcome)
+}
+
+fn schedulers(args: &LabArgs, default: &[&str]) -> Vec<String> {
+    match args.sweep.scheduler.as_slice() {
+        [] => default.iter().map(|&s| s.to_owned()).collect(),
+        some => some.to_vec(),
+    }
+}
+
+fn progress(args: &LabArgs, seconds: u64) -> Progress {
+    Progress::new(Duration::from_secs(seconds * u64::from(args.repeats)))
+}
+
+fn options(args: &LabArgs) -> Options {
+    Options { repeats: args.repeats, keep: args.keep, mpip: args.mpip.iter().cloned().collect() }
+}
+
+fn conclude_with_report(
+    args: &LabArgs,
+    result: &ResultFile,
+    outcome: Result<(), LabError>,
+) -> Result<bool, String> {
+    let outcome = conclude(args, result, outcome);
     if let (Some(json), Some(html)) = (&args.json, &args.sweep.report)
         && !result.rows.is_empty()
     {

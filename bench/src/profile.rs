@@ -27,7 +27,9 @@ impl Path {
         Self { kbit_s, rtt_us, jitter_us: 0, loss_ppm: 0 }
     }
 
-    const fn jitter(self, ms: u32) -> Self {
+    /// The same with a delay that varies: standard deviation of the round trip, ms.
+    #[must_use]
+    pub const fn jitter(self, ms: u32) -> Self {
         Self { jitter_us: ms * 1_000, ..self }
     }
 
@@ -65,17 +67,11 @@ pub struct Profile {
     pub name: &'static str,
     /// The paths.
     pub paths: [Path; 2],
-    /// What was published for it: contender, Mbit/s of one TCP flow.
-    pub published: &'static [(&'static str, f64)],
 }
 
 impl Profile {
     const fn of(name: &'static str, a: Path, b: Path) -> Self {
-        Self { name, paths: [a, b], published: &[] }
-    }
-
-    const fn published(self, published: &'static [(&'static str, f64)]) -> Self {
-        Self { published, ..self }
+        Self { name, paths: [a, b] }
     }
 
     /// Whether nothing is lost, no delay varies and round trips differ by 20 ms at most.
@@ -135,30 +131,20 @@ pub const SWEEP: &[Profile] = &[
     ),
 ];
 
-/// Pairs of the papers' TCP experiments. Where they give no round trip: 10 ms. `R9…` had four paths between
-/// two pairs of NICs, of the same sum; here they are two.
-pub const PAPERS: &[Profile] =
-    &[
-        Profile::of("P1", Path::of(40 * MBIT, 10_000), Path::of(20 * MBIT, 10_000)),
-        Profile::of("P3", Path::of(40 * MBIT, 20_000), Path::of(40 * MBIT, 4_000)),
-        Profile::of("P4a", Path::of(40 * MBIT, 10_000), Path::of(40 * MBIT, 10_000)),
-        Profile::of("P4b", Path::of(40 * MBIT, 30_000), Path::of(40 * MBIT, 10_000)),
-        Profile::of("P10", Path::of(4_500, 76_200), Path::of(4_300, 155_900))
-            .published(&[("mpip", 7.5)]),
-        Profile::of("P11", Path::of(4_300, 155_900), Path::of(1_520, 349_200)),
-        Profile::of("R9a", Path::of(100 * MBIT, 1_000), Path::of(100 * MBIT, 1_000)).published(&[
-            ("mptcp", 129.5),
-            ("mpip", 171.2),
-            ("mptcp over mpip", 164.6),
-        ]),
-        Profile::of("R9b", Path::of(100 * MBIT, 1_000), Path::of(40 * MBIT, 1_000)).published(&[
-            ("mptcp", 112.6),
-            ("mpip", 113.4),
-            ("mptcp over mpip", 125.6),
-        ]),
-        Profile::of("R9d", Path::of(100 * MBIT, 11_000), Path::of(100 * MBIT, 11_000))
-            .published(&[("mptcp", 129.7), ("mpip", 182.0), ("mptcp over mpip", 165.0)]),
-    ];
+/// Pairs of the papers' TCP experiments, for the simulator; the lab has them whole
+/// ([`crate::lab::papers`]). Where they give no round trip: 10 ms. `R9…` had four paths between two pairs of
+/// NICs, of the same sum; here they are two.
+pub const PAPERS: &[Profile] = &[
+    Profile::of("P1", Path::of(40 * MBIT, 10_000), Path::of(20 * MBIT, 10_000)),
+    Profile::of("P3", Path::of(40 * MBIT, 20_000), Path::of(40 * MBIT, 4_000)),
+    Profile::of("P4a", Path::of(40 * MBIT, 10_000), Path::of(40 * MBIT, 10_000)),
+    Profile::of("P4b", Path::of(40 * MBIT, 30_000), Path::of(40 * MBIT, 10_000)),
+    Profile::of("P10", Path::of(4_500, 76_200), Path::of(4_300, 155_900)),
+    Profile::of("P11", Path::of(4_300, 155_900), Path::of(1_520, 349_200)),
+    Profile::of("R9a", Path::of(100 * MBIT, 1_000), Path::of(100 * MBIT, 1_000)),
+    Profile::of("R9b", Path::of(100 * MBIT, 1_000), Path::of(40 * MBIT, 1_000)),
+    Profile::of("R9d", Path::of(100 * MBIT, 11_000), Path::of(100 * MBIT, 11_000)),
+];
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,13 @@
 //!
 //! Each does one thing a distribution tool does not: numbered datagrams with duplicate and order
 //! accounting, many short connections that each must get their own answer, sessions opened from both
-//! sides at once. Each prints one JSON object on standard output when it ends.
+//! sides at once, calls, video in segments. Each prints one JSON object on standard output when it ends.
 
+pub mod call;
 pub mod cross;
 pub mod short;
 pub mod udp;
+pub mod video;
 
 use std::io;
 use std::net::SocketAddr;
@@ -86,6 +88,54 @@ pub enum Agent {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// One end of a two-way call: audio, and video whose rate follows what the other end reports.
+    Call {
+        /// Own address.
+        #[arg(long)]
+        bind: SocketAddr,
+        /// The other end's address.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Own address of a second pair, taken when the first one is silent.
+        #[arg(long, requires = "second_to")]
+        second_bind: Option<SocketAddr>,
+        /// The other end's address of the second pair.
+        #[arg(long, requires = "second_bind")]
+        second_to: Option<SocketAddr>,
+        /// Payload of an audio packet, bytes; 50 a second.
+        #[arg(long, default_value_t = 120)]
+        audio_payload: usize,
+        /// Most video, bit/s; 0 for none.
+        #[arg(long, default_value_t = 2_500_000)]
+        video: u32,
+        /// Duration, seconds.
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Watch segmented video over HTTP: fetch `/video-<kbit/s>`, buffer, choose the quality.
+    Video {
+        /// Server.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Qualities, kbit/s.
+        #[arg(long, value_delimiter = ',')]
+        levels: Vec<u32>,
+        /// The quality to begin with, kbit/s.
+        #[arg(long)]
+        first: u32,
+        /// Length of a segment, seconds.
+        #[arg(long, default_value_t = 2.0)]
+        segment: f64,
+        /// Buffer at which fetching pauses, seconds.
+        #[arg(long, default_value_t = 40.0)]
+        most: f64,
+        /// When to seek, seconds.
+        #[arg(long)]
+        seek: Option<f64>,
+        /// Duration, seconds.
+        #[arg(long)]
+        seconds: f64,
+    },
     /// Open sessions towards a host that opens the same ones towards us at the same moment.
     Cross {
         /// Protocol.
@@ -114,19 +164,38 @@ pub enum Agent {
 /// # Errors
 /// A socket cannot be made or used; numbers of the traffic are never an error.
 pub fn run(agent: &Agent) -> Result<(), AgentError> {
+    let time = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0));
     match *agent {
-        Agent::UdpSend { to, rate, payload, seconds } => print(&udp::send(
-            to,
-            rate,
-            payload,
-            Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)),
-        )?),
+        Agent::Video { to, ref levels, first, segment, most, seek, seconds } => {
+            print(&video::run(&video::Viewer {
+                to,
+                levels: levels.clone(),
+                first,
+                segment_s: segment,
+                most_s: most,
+                seek_s: seek,
+                time: time(seconds),
+            })?)
+        }
+        Agent::UdpSend { to, rate, payload, seconds } => {
+            print(&udp::send(to, rate, payload, time(seconds))?)
+        }
         Agent::UdpRecv { bind, idle_ms } => {
             print(&udp::receive(bind, idle_ms.map(Duration::from_millis))?)
         }
         Agent::ShortServer { bind } => short::serve(bind),
         Agent::ShortClient { to, count, seconds } => {
             print(&short::run_clients(to, count, Duration::from_secs(seconds))?)
+        }
+        Agent::Call { bind, to, second_bind, second_to, audio_payload, video, seconds } => {
+            print(&call::run(&call::Call {
+                own: bind,
+                other: to,
+                second: second_bind.zip(second_to),
+                time: time(seconds),
+                audio_payload,
+                video_bps: f64::from(video),
+            })?)
         }
         Agent::Cross { protocol, bind, to, count, at_ms, seconds } => print(&cross::run(
             protocol,

@@ -1,9 +1,9 @@
-//! The link emulator (`mpip-pktgen link`) of one lab: two paths, both directions, changed and read over
-//! its control socket (one JSON object per line each way).
+//! The link emulator (`mpip-pktgen link`) of one lab: two paths, or four links where paths share them, both
+//! directions, changed and read over its control socket (one JSON object per line each way).
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use super::error::{LabError, Result};
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
-use super::topology::PATHS;
+use super::topology::Wiring;
+use crate::profile::Path;
 
 /// One emulated path, both directions alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +33,19 @@ impl PathSpec {
     pub fn text(&self) -> String {
         format!("rate={}Mbit/s,delay={}ms,queue={}ms", self.mbit_s, self.delay_ms, self.queue_ms)
     }
+}
+
+/// A path of an experiment as the emulator takes it; what the path does not have is set to nothing, for the link may
+/// have had it.
+#[must_use]
+pub fn link_text(path: &Path, queue_ms: u32) -> String {
+    format!(
+        "rate={}kbit/s,delay={}us,jitter={}us,jitter-shape=normal,loss={}%,queue={queue_ms}ms",
+        path.kbit_s,
+        path.delay().as_micros(),
+        path.jitter_one_way().as_micros(),
+        f64::from(path.loss_ppm) / 1e4
+    )
 }
 
 /// Direction of a path.
@@ -56,13 +70,13 @@ pub struct Counters {
     pub dropped_down: u64,
 }
 
-/// Counters of both paths in both directions at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Counters of all links in both directions at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Seconds since the emulator's start, by its own clock.
     pub at_s: f64,
     /// `[path − 1][way]`
-    pub paths: [[Counters; 2]; 2],
+    pub paths: Vec<[Counters; 2]>,
 }
 
 /// A connection to the emulator's control socket.
@@ -71,7 +85,7 @@ pub struct Control {
 }
 
 impl Control {
-    fn connect(socket: &Path) -> Result<Self> {
+    fn connect(socket: &std::path::Path) -> Result<Self> {
         let what = || LabError::io(format!("control socket {}", socket.display()));
         let stream = UnixStream::connect(socket).map_err(what())?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(what())?;
@@ -107,15 +121,17 @@ impl Control {
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let report = self.ask(&json!({ "cmd": "show" }))?;
         let mut all = Snapshot { at_s: report.uptime_s, ..Snapshot::default() };
-        for (slot, path) in all.paths.iter_mut().zip(PATHS) {
-            let name = link_name(path);
+        for number in 1..=report.links.len() {
+            let name = link_name(number);
             let link = report.links.iter().find(|l| l.name == name);
-            for (slot, way) in slot.iter_mut().zip(["ab", "ba"]) {
+            let mut both = [Counters::default(); 2];
+            for (slot, way) in both.iter_mut().zip(["ab", "ba"]) {
                 *slot = link
                     .and_then(|l| l.directions.iter().find(|d| d.direction == way))
                     .map(|d| d.counters)
                     .ok_or_else(|| LabError::unexpected(format!("emulator: no {name}:{way}")))?;
             }
+            all.paths.push(both);
         }
         Ok(all)
     }
@@ -125,7 +141,23 @@ impl Control {
     /// # Errors
     /// The emulator refuses or is gone.
     pub fn set(&mut self, path: u8, change: &str) -> Result<()> {
-        let change = format!("{}:both:{change}", link_name(path));
+        self.change(path, "both", change)
+    }
+
+    /// Changes one direction of a path.
+    ///
+    /// # Errors
+    /// The emulator refuses or is gone.
+    pub fn set_way(&mut self, path: u8, way: Way, change: &str) -> Result<()> {
+        let way = match way {
+            Way::Ab => "ab",
+            Way::Ba => "ba",
+        };
+        self.change(path, way, change)
+    }
+
+    fn change(&mut self, path: u8, ways: &str, change: &str) -> Result<()> {
+        let change = format!("{}:{ways}:{change}", link_name(path));
         self.ask(&json!({ "cmd": "set", "changes": [change] })).map(|_| ())
     }
 }
@@ -148,7 +180,7 @@ struct Direction {
     counters: Counters,
 }
 
-fn link_name(path: u8) -> String {
+fn link_name(path: impl std::fmt::Display) -> String {
     format!("path{path}")
 }
 
@@ -160,20 +192,21 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts it between the bridges of both sides.
+    /// Starts it between the bridges of both sides, or between them and a router. Links beyond the second are
+    /// as the first ones.
     ///
     /// # Errors
     /// `mpip-pktgen` is missing, or does not come up within 60 s.
-    pub fn start(ns: &Namespaces, specs: &[PathSpec; 2]) -> Result<Self> {
+    pub fn start(ns: &Namespaces, wiring: Wiring, specs: &[PathSpec; 2]) -> Result<Self> {
         let program = super::tools::sibling("mpip-pktgen")?;
         let socket = ns.dir().join("emulator.sock");
         let mut cmd = Cmd::new(&program, &["link", "--socket", &socket.display().to_string()]);
-        for (index, (spec, path)) in specs.iter().zip(PATHS).enumerate() {
-            let name = link_name(path);
-            let (a, b) = (2 * index, 2 * index + 1);
+        for (index, (spec, ends)) in specs.iter().cycle().zip(wiring.links()).enumerate() {
+            let name = link_name(index + 1);
+            let ([end_a, end_b], a, b) = (ends, 2 * index, 2 * index + 1);
             cmd = cmd
                 .arg("--link")
-                .arg(format!("{name}:net_af_xdp{a},iface=a{path}:net_af_xdp{b},iface=b{path}"))
+                .arg(format!("{name}:net_af_xdp{a},iface={end_a}:net_af_xdp{b},iface={end_b}"))
                 .arg("--set")
                 .arg(format!("{name}:both:{}", spec.text()));
         }

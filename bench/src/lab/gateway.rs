@@ -15,8 +15,9 @@ use super::error::{LabError, Result};
 use super::nat;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
+use super::shared;
 use super::signal;
-use super::topology::{LAN_A, LAN_B, PATHS, Side, lan_v6, wan, wan_v6};
+use super::topology::{LAN_A, LAN_B, PATHS, Side, Wiring, lan_v6, wan, wan_v6};
 
 /// UDP port of lane 0 on both gateways.
 const BASE_PORT: u16 = 7000;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub wan_ipv6: bool,
     /// Encapsulations in the order they are tried, on both sides. Empty: the product's default.
     pub encapsulation: Vec<&'static str>,
+    /// What is between the gateways.
+    pub wiring: Wiring,
 }
 
 impl Default for Settings {
@@ -82,6 +85,7 @@ impl Default for Settings {
             lan_ipv6: false,
             wan_ipv6: false,
             encapsulation: Vec::new(),
+            wiring: Wiring::Disjoint,
         }
     }
 }
@@ -215,6 +219,9 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
             Side::B if settings.hub_behind_nat => {
                 behind(nat::hub_inside(path), nat::hub_router(path))
             }
+            _ if settings.wiring == Wiring::Shared => {
+                (shared::wan(side, path), Some(shared::router(side, path).to_string()))
+            }
             _ => (wan(side, path), None),
         };
         let mut port = Port { gateway, ..port(name, "wan", address, usize::from(path)) };
@@ -230,6 +237,8 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
     let called = |p: u8| {
         let address = if settings.wan_ipv6 {
             wan_v6(peer, p).into()
+        } else if settings.wiring == Wiring::Shared {
+            shared::wan(peer, p).into()
         } else {
             std::net::IpAddr::from(wan(peer, p))
         };
@@ -331,6 +340,17 @@ impl Gateway {
             .map_err(|e| LabError::unexpected(format!("mpipctl show {what}: {e}")))
     }
 
+    /// Runs `mpipctl rules <words>`: changes the routing table while it is in use.
+    ///
+    /// # Errors
+    /// `mpipctl` or the daemon refuses.
+    pub fn rules(&self, words: &[&str]) -> Result<()> {
+        let socket = self.socket.display().to_string();
+        let mut all = vec!["--socket", &socket, "rules"];
+        all.extend(words);
+        Cmd::new(&self.mpipctl, &all).run().map(|_| ())
+    }
+
     /// Its rows of `mpipctl show paths` whose state is `live`.
     ///
     /// # Errors
@@ -415,7 +435,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both and waits for both paths on both.
+    /// Starts both and waits for all paths on both.
     ///
     /// # Errors
     /// As [`Gateway::start`] and [`Gateway::wait_live`].
@@ -424,9 +444,18 @@ impl Pair {
             a: Gateway::start(ns, Side::A, settings)?,
             b: Gateway::start(ns, Side::B, settings)?,
         };
-        pair.a.wait_live(PATHS.len())?;
-        pair.b.wait_live(PATHS.len())?;
+        pair.a.wait_live(settings.wiring.paths())?;
+        pair.b.wait_live(settings.wiring.paths())?;
         Ok(pair)
+    }
+
+    /// Runs `mpipctl rules <words>` on both.
+    ///
+    /// # Errors
+    /// As [`Gateway::rules`].
+    pub fn rules(&self, words: &[&str]) -> Result<()> {
+        self.a.rules(words)?;
+        self.b.rules(words)
     }
 }
 
@@ -478,6 +507,7 @@ mod tests {
             Settings { behind_nat: true, hub_behind_nat: true, ..Settings::default() },
             Settings { dynamic_wan1: true, ..Settings::default() },
             Settings { lan_ipv6: true, wan_ipv6: true, ..Settings::default() },
+            Settings { wiring: Wiring::Shared, ..Settings::default() },
         ];
         let machine = mpip_conf::Machine::detect();
         for settings in all {

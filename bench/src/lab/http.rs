@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use super::capture::Frame;
 use super::error::{LabError, Result};
+use super::mptcp;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 
 /// Port of the servers.
 pub const HTTP_PORT: u16 = 80;
+/// Another port of theirs, for flows that a rule is to tell apart.
+pub const OTHER_PORT: u16 = 81;
 /// Longest a transfer may take.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -39,6 +42,19 @@ impl Server {
     /// # Errors
     /// nginx refuses or does not listen.
     pub fn start(ns: &Namespaces, namespace: &str, address: Ipv4Addr) -> Result<Self> {
+        Self::start_as(ns, namespace, address, false)
+    }
+
+    /// The same, over kernel MPTCP if asked for.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_as(
+        ns: &Namespaces,
+        namespace: &str,
+        address: Ipv4Addr,
+        over_mptcp: bool,
+    ) -> Result<Self> {
         let base = ns.dir().join(format!("nginx-{namespace}"));
         let root = base.join("root");
         fs::create_dir_all(&root).map_err(LabError::io(root.display().to_string()))?;
@@ -49,14 +65,15 @@ impl Server {
              http {{ access_log off; sendfile on; client_max_body_size 0;\n\
                client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;\n\
                fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
-               server {{ listen {address}:{HTTP_PORT}; root {dir}/root; location / {{ dav_methods PUT; }} }} }}\n"
+               server {{ listen {address}:{HTTP_PORT}; listen {address}:{OTHER_PORT}; root {dir}/root; location / {{ dav_methods PUT; }} }} }}\n"
         );
         let path = base.join("nginx.conf");
         fs::write(&path, conf).map_err(LabError::io(path.display().to_string()))?;
-        let mut process =
-            Cmd::line(&format!("nginx -p {dir} -e {dir}/error.log -c {}", path.display()))
-                .in_namespace(&ns.name(namespace))
-                .start(ns.dir(), &format!("nginx-{namespace}"))?;
+        let nginx = Cmd::line(&format!("nginx -p {dir} -e {dir}/error.log -c {}", path.display()));
+        let nginx = if over_mptcp { mptcp::wrap(&nginx) } else { nginx };
+        let mut process = nginx
+            .in_namespace(&ns.name(namespace))
+            .start(ns.dir(), &format!("nginx-{namespace}"))?;
         super::tools::wait_for_listener(ns, namespace, HTTP_PORT, &mut process)?;
         Ok(Self { _process: process, root, address })
     }

@@ -1,4 +1,4 @@
-//! The lab: real Linux hosts in network namespaces, two emulated paths, two gateways.
+//! The lab: real Linux hosts in network namespaces, two emulated paths or more, two gateways.
 //!
 //! A scenario builds the wiring, runs its arms and fills rows. Everything it makes belongs to values
 //! that remove it when dropped, so an error or a signal leaves nothing behind.
@@ -11,9 +11,11 @@ pub mod http;
 pub mod mptcp;
 pub mod nat;
 pub mod netns;
+pub mod papers;
 pub mod process;
 pub mod sampler;
 pub mod scenarios;
+pub mod shared;
 pub mod signal;
 pub mod ssh;
 pub mod sweep;
@@ -31,6 +33,7 @@ use error::{LabError, Result};
 use gateway::{Gateway, Overrides, Pair, Settings};
 use netns::Namespaces;
 use scenarios::Scenario;
+use topology::Wiring;
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub struct Lab<'a> {
     pub progress: &'a Progress,
     /// Repeats of each arm.
     pub repeats: u32,
+    /// What is between the sides.
+    pub wiring: Wiring,
     mpip: Overrides,
     rows: Vec<Row>,
     series: Vec<Series>,
@@ -65,6 +70,11 @@ impl Lab<'_> {
     /// Adds a row.
     pub fn row(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    /// Rows so far, to be put in another order.
+    pub fn rows_mut(&mut self) -> &mut Vec<Row> {
+        &mut self.rows
     }
 
     /// Adds curves.
@@ -96,6 +106,7 @@ impl Lab<'_> {
     pub fn settings(&self, scenario: &Settings) -> Settings {
         let mut all = scenario.clone();
         all.mpip.extend(self.mpip.iter().map(|(k, v)| (k.clone(), v.clone())));
+        all.wiring = self.wiring;
         all
     }
 
@@ -155,7 +166,8 @@ pub fn run(
     progress: &Progress,
     result: &mut ResultFile,
 ) -> Result<()> {
-    run_with(scenario.name, &scenario.paths, options, progress, result, scenario.run)
+    let wiring = Wiring::Disjoint;
+    run_with(scenario.name, wiring, &scenario.paths, options, progress, result, scenario.run)
 }
 
 /// Builds the lab, runs `body` in it, and adds what it found to `result`.
@@ -164,6 +176,7 @@ pub fn run(
 /// As [`run`].
 pub fn run_with(
     name: &'static str,
+    wiring: Wiring,
     specs: &[PathSpec; 2],
     options: &Options,
     progress: &Progress,
@@ -174,13 +187,17 @@ pub fn run_with(
     let mut ns = Namespaces::new(options.keep, progress)?;
     progress.step(&format!("{name}: building the lab"));
     topology::build(&mut ns)?;
-    let emulator = Emulator::start(&ns, specs)?;
+    if wiring == Wiring::Shared {
+        shared::add(&mut ns)?;
+    }
+    let emulator = Emulator::start(&ns, wiring, specs)?;
     let mut lab = Lab {
         scenario: name,
         emulator,
         ns,
         progress,
         repeats: options.repeats.max(1),
+        wiring,
         mpip: options.mpip.clone(),
         rows: Vec::new(),
         series: Vec::new(),

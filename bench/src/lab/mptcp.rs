@@ -10,8 +10,9 @@ use std::net::IpAddr;
 use super::error::{LabError, Result};
 use super::netns::Namespaces;
 use super::process::Cmd;
+use super::shared;
 use super::tools::kernel_counter;
-use super::topology::{Side, plain};
+use super::topology::{PATHS, Side, Wiring, plain};
 
 /// Most subflows of a connection, and most addresses believed: the kernel's own limit is 8.
 const LIMIT: u32 = 8;
@@ -41,11 +42,28 @@ pub fn allow(ns: &Namespaces, client: &str, server: &str, further: &[Further<'_>
     Ok(())
 }
 
-/// Lets the comparison hosts, `pA` the client and `pB` the server, use both paths.
+/// Whether this kernel has MPTCP, switched on.
+#[must_use]
+pub fn available() -> bool {
+    std::fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|v| v.trim() == "1")
+}
+
+/// Lets the comparison hosts, `pA` the client and `pB` the server, use all paths.
 ///
 /// # Errors
 /// As [`allow`].
-pub fn allow_comparison_hosts(ns: &Namespaces) -> Result<()> {
+pub fn allow_comparison_hosts(ns: &Namespaces, wiring: Wiring) -> Result<()> {
+    if wiring == Wiring::Shared {
+        let address = shared::plain(Side::B, 2).into();
+        allow(ns, Side::A.plain(), Side::B.plain(), &[Further { address, interface: "wan2" }])?;
+        // A subflow from each of the client's addresses to each of the server's.
+        for link in PATHS {
+            let own = shared::plain(Side::A, link);
+            let line = format!("mptcp endpoint add {own} dev wan{link} subflow fullmesh");
+            ns.ip(Side::A.plain(), &line)?;
+        }
+        return Ok(());
+    }
     let second = Further { address: plain(Side::B, 2).into(), interface: "wan2" };
     allow(ns, Side::A.plain(), Side::B.plain(), &[second])
 }

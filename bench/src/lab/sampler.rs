@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::emulator::{Control, Counters, Emulator, Snapshot, Way};
 use super::error::{LabError, Result};
-use super::topology::PATHS;
 use crate::result::{Event, Series};
 
 /// Time between two samples.
@@ -117,16 +116,29 @@ impl Samples {
         at(self.points.last()).saturating_sub(at(self.points.first()))
     }
 
+    /// What all of `paths` carried together: the end of each interval, s, and Mbit/s of frames in it.
+    #[must_use]
+    pub fn total(&self, paths: &[u8], way: Way) -> Vec<(f64, f64)> {
+        let sum =
+            |p: &(f64, Snapshot)| paths.iter().filter_map(|&path| bytes(p, path, way)).sum::<u64>();
+        let pairs = self.points.iter().zip(self.points.iter().skip(1));
+        pairs
+            .filter(|(a, b)| b.0 - a.0 >= EVERY.as_secs_f64() / 2.0)
+            .map(|(a, b)| (b.0, rate(sum(a), sum(b), b.0 - a.0)))
+            .collect()
+    }
+
     /// One curve per path.
     #[must_use]
     pub fn series(&self, scenario: &str, arm: &str, way: Way, events: &[Event]) -> Vec<Series> {
-        PATHS
-            .iter()
-            .map(|&path| {
+        let links = self.points.first().map_or(0, |p| p.1.paths.len());
+        let kind = if links > 2 { "link" } else { "path" };
+        (1..=u8::try_from(links).unwrap_or(u8::MAX))
+            .map(|path| {
                 let mut series = Series {
                     scenario: scenario.to_owned(),
                     arm: arm.to_owned(),
-                    name: format!("path {path}"),
+                    name: format!("{kind} {path}"),
                     unit: "Mbit/s".to_owned(),
                     t_s: Vec::new(),
                     value: Vec::new(),
@@ -175,7 +187,7 @@ mod tests {
 
     fn at(t: f64, path1: u64, path2: u64) -> (f64, Snapshot) {
         let c = |bytes_out| Counters { bytes_out, ..Counters::default() };
-        (t, Snapshot { at_s: t, paths: [[c(path1), c(0)], [c(path2), c(0)]] })
+        (t, Snapshot { at_s: t, paths: vec![[c(path1), c(0)], [c(path2), c(0)]] })
     }
 
     #[test]
@@ -185,6 +197,7 @@ mod tests {
         assert_eq!(s.mean_mbit_s(1, Way::Ab, 0.5, 2.0), Some(2.0));
         assert_eq!(s.mean_mbit_s(1, Way::Ab, 1.5, 2.0), None);
         assert_eq!(s.carried(2, Way::Ab), 9);
+        assert_eq!(s.total(&[1], Way::Ab), [(1.0, 1.0), (2.0, 2.0)]);
         let curves = s.series("x", "mpip", Way::Ab, &[]);
         assert_eq!(curves[0].value, [1.0, 2.0]);
         assert_eq!((curves[1].name.as_str(), curves[1].t_s.len()), ("path 2", 2));

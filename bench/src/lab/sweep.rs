@@ -1,30 +1,29 @@
-//! `mpip-bench lab sweep` and `lab papers`: one TCP flow over many pairs of paths.
+//! `mpip-bench lab sweep`: one TCP flow over many pairs of paths.
 //!
 //! For each pair of [`crate::profile`] the links are changed, then run, in turn: plain TCP on each path
 //! alone, kernel MPTCP over both, and TCP through the gateways with one configuration for all pairs.
-//! `papers` adds MPTCP through the gateways and puts the published numbers beside. Everything is
-//! compared within one repeat, so that what else the machine does touches all arms alike.
+//! Everything is compared within one repeat, so that what else the machine does touches all arms alike.
 
 use std::net::Ipv4Addr;
 
 use serde_json::json;
 
-use super::emulator::Snapshot;
+use super::emulator::{Snapshot, link_text};
 use super::error::{LabError, Result};
 use super::gateway::Settings;
 use super::mptcp;
 use super::tools::{Iperf, IperfRun};
-use super::topology::{HOST_B, PATHS, Side, plain};
+use super::topology::{HOST_B, PATHS, Side, Wiring, plain};
 use super::{Lab, Options};
-use crate::profile::{Path, Profile};
+use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::result::{Goal, ResultFile, Row, median};
+
+const ID: &str = "sweep";
 
 /// What is run over the pairs.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// `sweep` or `papers`: the id of the rows.
-    pub id: &'static str,
     /// The pairs.
     pub profiles: Vec<&'static Profile>,
     /// Seconds measured.
@@ -33,30 +32,16 @@ pub struct Sweep {
     pub omit: u32,
     /// Schedulers of the gateways, an arm each.
     pub schedulers: Vec<String>,
-    /// MPTCP between the hosts behind the gateways, too.
-    pub mptcp_over_mpip: bool,
 }
 
 impl Sweep {
     /// About how long one repeat takes, seconds.
     #[must_use]
     pub fn expected_seconds(&self) -> u64 {
-        let through = if self.mptcp_over_mpip { 2 } else { 1 };
-        let transfers = 3 + through * self.schedulers.len() as u64;
+        let transfers = 3 + self.schedulers.len() as u64;
         let each = u64::from(self.seconds + self.omit) + 1;
         self.profiles.len() as u64 * (transfers * each + 4 * self.schedulers.len() as u64)
     }
-}
-
-/// As the link emulator takes it; what a path does not have is set to nothing, for it may have had it.
-fn link(path: &Path) -> String {
-    format!(
-        "rate={}kbit/s,delay={}us,jitter={}us,jitter-shape=normal,loss={}%,queue=50ms",
-        path.kbit_s,
-        path.delay().as_micros(),
-        path.jitter_one_way().as_micros(),
-        f64::from(path.loss_ppm) / 1e4
-    )
 }
 
 /// One transfer.
@@ -140,8 +125,7 @@ fn transfer(lab: &Lab<'_>, sweep: &Sweep, t: Transfer) -> Result<(Iperf, f64)> {
         omit: sweep.omit,
         mptcp: t.mptcp,
     };
-    // Behind the gateways there is one address, and one subflow.
-    let iperf = if t.mptcp && t.from == Side::A.plain() {
+    let iperf = if t.mptcp {
         mptcp::proven(&lab.ns, t.from, || run.run(&lab.ns))?
     } else {
         run.run(&lab.ns)?
@@ -171,18 +155,17 @@ pub fn run(
     result: &mut ResultFile,
 ) -> Result<()> {
     let start = super::emulator::PathSpec { mbit_s: 50, delay_ms: 5, queue_ms: 50 };
-    super::run_with(sweep.id, &[start; 2], options, progress, result, |lab| {
-        mptcp::allow_comparison_hosts(&lab.ns)?;
+    super::run_with(ID, Wiring::Disjoint, &[start; 2], options, progress, result, |lab| {
+        mptcp::allow_comparison_hosts(&lab.ns, lab.wiring)?;
         let mut ratios = vec![Vec::new(); sweep.schedulers.len()];
         for profile in &sweep.profiles {
             pair(lab, sweep, profile, &mut ratios)?;
         }
         for (scheduler, ratios) in sweep.schedulers.iter().zip(ratios) {
-            let goal =
-                (sweep.id == "sweep" && scheduler == "adaptive").then(|| Goal::at_least(1.2));
+            let goal = (scheduler == "adaptive").then(|| Goal::at_least(1.2));
             let what = "geometric mean of the pairs' ratios to kernel MPTCP";
             let mean: Vec<f64> = geometric_mean(&ratios).into_iter().collect();
-            lab.row(Row::new(sweep.id, what, &format!("mpip {scheduler}"), "×", goal, &mean));
+            lab.row(Row::new(ID, what, &format!("mpip {scheduler}"), "×", goal, &mean));
         }
         Ok(())
     })
@@ -204,7 +187,7 @@ fn pair(
     let name = profile.name;
     let mut emulator = lab.emulator.control()?;
     for (number, path) in PATHS.iter().zip(&profile.paths) {
-        emulator.set(*number, &link(path))?;
+        emulator.set(*number, &link_text(path, 50))?;
     }
     drop(emulator);
     let mut alone = PATHS.map(|p| Arm::new(format!("plain, path {p}")));
@@ -216,52 +199,34 @@ fn pair(
         kernel.take(lab, sweep, direct(1, true))?;
     }
     for arm in alone.iter().chain([&kernel]) {
-        arm.rows(lab, sweep.id, name);
-    }
-    for (arm, value) in profile.published {
-        let what = format!("{name}: goodput");
-        lab.row(Row::new(sweep.id, what, &format!("{arm}, published"), "Mbit/s", None, &[*value]));
+        arm.rows(lab, ID, name);
     }
     let [a, b] = &alone;
     let of = |arm: &Arm, i: usize| arm.mbit_s.get(i).copied().unwrap_or(f64::NAN);
     let sum = |i| of(a, i) + of(b, i);
     let best = |i| of(a, i).max(of(b, i));
     let what_sum = format!("{name}: goodput against the sum of both paths alone");
-    lab.row(Row::new(sweep.id, &what_sum, "mptcp", "%", None, &kernel.percent_of(sum)));
+    lab.row(Row::new(ID, &what_sum, "mptcp", "%", None, &kernel.percent_of(sum)));
     for (scheduler, ratios) in sweep.schedulers.iter().zip(ratios) {
         let mut mpip = Arm::new(format!("mpip {scheduler}"));
-        let mut both = Arm::new(format!("mptcp over mpip {scheduler}"));
         let mut settings = Settings::default();
         settings.mpip.insert("scheduler".to_owned(), scheduler.clone().into());
         let gateways = lab.gateways(&settings)?;
         for _ in 0..lab.repeats {
             mpip.take(lab, sweep, BEHIND)?;
-            if sweep.mptcp_over_mpip {
-                both.take(lab, sweep, Transfer { mptcp: true, ..BEHIND })?;
-            }
         }
         lab.end_gateways(&format!("{name} {scheduler}"), gateways)?;
-        mpip.rows(lab, sweep.id, name);
-        if sweep.mptcp_over_mpip {
-            both.rows(lab, sweep.id, name);
-        }
+        mpip.rows(lab, ID, name);
         let ours = scheduler == "adaptive";
         let near = ours && profile.is_clean_and_near();
         let goal = |when: bool| when.then(|| Goal::at_least(95.0));
         let (arm, of_sum) = (&mpip.name, mpip.percent_of(sum));
-        lab.row(Row::new(sweep.id, &what_sum, arm, "%", goal(near), &of_sum));
+        lab.row(Row::new(ID, &what_sum, arm, "%", goal(near), &of_sum));
         let what = format!("{name}: goodput against the best path alone");
-        lab.row(Row::new(sweep.id, what, arm, "%", goal(ours), &mpip.percent_of(best)));
+        lab.row(Row::new(ID, what, arm, "%", goal(ours), &mpip.percent_of(best)));
         let of_mptcp = mpip.percent_of(|i| of(&kernel, i));
         let ratio: Vec<f64> = of_mptcp.iter().map(|p| p / 100.0).collect();
-        lab.row(Row::new(
-            sweep.id,
-            format!("{name}: ratio to kernel MPTCP"),
-            arm,
-            "×",
-            None,
-            &ratio,
-        ));
+        lab.row(Row::new(ID, format!("{name}: ratio to kernel MPTCP"), arm, "×", None, &ratio));
         let known: Vec<f64> = ratio.into_iter().filter(|r| r.is_finite()).collect();
         ratios.extend(median(&known));
     }
@@ -278,7 +243,7 @@ mod tests {
         use mpip_pktgen::link::model::LinkParams;
         use mpip_pktgen::link::spec::Change;
         for p in SWEEP.iter().chain(PAPERS).flat_map(|p| &p.paths) {
-            let text = link(p);
+            let text = link_text(p, 50);
             let made = Change::parse(&text).and_then(|c| c.apply(&LinkParams::default()));
             let made = made.unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(made.rate_bps, u64::from(p.kbit_s) * 1_000);

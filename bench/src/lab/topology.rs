@@ -85,6 +85,36 @@ impl Side {
     }
 }
 
+/// How the two sides are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wiring {
+    /// Two paths that share nothing.
+    #[default]
+    Disjoint,
+    /// A router between the sides: four paths over two links of each side, see [`super::shared`].
+    Shared,
+}
+
+impl Wiring {
+    /// Interfaces at both ends of each emulated link, in namespace `link`; the first is nearer to side A.
+    #[must_use]
+    pub const fn links(self) -> &'static [[&'static str; 2]] {
+        match self {
+            Self::Disjoint => &[["a1", "b1"], ["a2", "b2"]],
+            Self::Shared => &[["a1", "ra1"], ["a2", "ra2"], ["rb1", "b1"], ["rb2", "b2"]],
+        }
+    }
+
+    /// Paths between the gateways.
+    #[must_use]
+    pub const fn paths(self) -> usize {
+        match self {
+            Self::Disjoint => PATHS.len(),
+            Self::Shared => PATHS.len() * PATHS.len(),
+        }
+    }
+}
+
 /// The two paths.
 pub const PATHS: [u8; 2] = [1, 2];
 

@@ -27,7 +27,7 @@ const LIGHT: Duration = Duration::from_secs(2);
 /// Before the first cut, so that both paths are in use.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Frames longer than this carry user data of the greedy flow: heartbeats, probes and reports are shorter.
-pub(super) const USER_DATA: u32 = 900;
+pub(crate) const USER_DATA: u32 = 900;
 
 /// One cut.
 pub(super) struct Cut {
@@ -35,7 +35,7 @@ pub(super) struct Cut {
     pub(super) up: WallNanos,
 }
 
-pub(super) fn wall() -> WallNanos {
+pub(crate) fn wall() -> WallNanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -148,12 +148,12 @@ impl Silence {
 }
 
 /// The first of `times` (ascending) that is not before `from`.
-pub(super) fn first_after(times: &[WallNanos], from: WallNanos) -> Option<WallNanos> {
+pub(crate) fn first_after(times: &[WallNanos], from: WallNanos) -> Option<WallNanos> {
     times.get(times.partition_point(|&t| t < from)).copied()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of a lab are far below 2^53 ns apart")]
-pub(super) fn ms_between(from: WallNanos, to: WallNanos) -> f64 {
+pub(crate) fn ms_between(from: WallNanos, to: WallNanos) -> f64 {
     to.saturating_sub(from) as f64 / 1e6
 }
 

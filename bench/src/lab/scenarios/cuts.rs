@@ -50,7 +50,7 @@ struct Seen {
 }
 
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
-    mptcp::allow_comparison_hosts(&lab.ns)?;
+    mptcp::allow_comparison_hosts(&lab.ns, lab.wiring)?;
     for (kind, name) in KINDS {
         let mut seen = Seen::default();
         for _ in 0..lab.repeats {

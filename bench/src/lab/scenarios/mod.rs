@@ -1,6 +1,6 @@
 //! The scenarios: each shows one claim of the product with real hosts.
 
-mod cut;
+pub(crate) mod cut;
 mod cuts;
 mod ipv6;
 mod latency;
@@ -14,7 +14,7 @@ mod restart;
 mod shares;
 mod sizes;
 mod tcp;
-mod udp;
+pub(crate) mod udp;
 mod web;
 
 use std::net::IpAddr;

@@ -76,7 +76,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let (mut mptcp, mut mpip) = (Arm::default(), Arm::default());
     let mut alone = [Vec::new(), Vec::new()];
     let mut sums = Vec::new();
-    mptcp::allow_comparison_hosts(&lab.ns)?;
+    mptcp::allow_comparison_hosts(&lab.ns, lab.wiring)?;
     for round in 0..lab.repeats {
         let mut sum = 0.0;
         for (path, samples) in PATHS.iter().zip(&mut alone) {

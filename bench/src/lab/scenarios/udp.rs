@@ -19,7 +19,7 @@ use crate::result::{Goal, Row};
 
 const ID: &str = "udp-aggregate";
 /// Port of the receivers.
-pub(super) const PORT: u16 = 9000;
+pub(crate) const PORT: u16 = 9000;
 const SECONDS: u32 = 6;
 
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
@@ -97,18 +97,25 @@ pub(super) fn count(n: u64) -> f64 {
     n as f64
 }
 
-/// Starts `mpip-bench agent <line>` inside a namespace.
-pub(super) fn agent(lab: &Lab<'_>, namespace: &str, name: &str, line: &str) -> Result<Proc> {
+/// `mpip-bench agent <line>`.
+pub(crate) fn agent_cmd(line: &str) -> Result<Cmd> {
     let own = std::env::current_exe().map_err(LabError::io("own path"))?;
     let mut cmd = Cmd::new(&own.display().to_string(), &["agent"]);
     for word in line.split_whitespace() {
         cmd = cmd.arg(word);
     }
-    cmd.in_namespace(&lab.ns.name(namespace)).start(lab.ns.dir(), &format!("{name}-{namespace}"))
+    Ok(cmd)
+}
+
+/// Starts `mpip-bench agent <line>` inside a namespace.
+pub(crate) fn agent(lab: &Lab<'_>, namespace: &str, name: &str, line: &str) -> Result<Proc> {
+    agent_cmd(line)?
+        .in_namespace(&lab.ns.name(namespace))
+        .start(lab.ns.dir(), &format!("{name}-{namespace}"))
 }
 
 /// Starts a receiver of numbered datagrams and waits until its socket is open.
-pub(super) fn receiver(lab: &Lab<'_>, namespace: &str, address: impl Into<IpAddr>) -> Result<Proc> {
+pub(crate) fn receiver(lab: &Lab<'_>, namespace: &str, address: impl Into<IpAddr>) -> Result<Proc> {
     let bind = SocketAddr::new(address.into(), PORT);
     let mut receiver = agent(lab, namespace, "udp-recv", &format!("udp-recv --bind {bind}"))?;
     signal::wait_for(
@@ -125,7 +132,7 @@ pub(super) fn receiver(lab: &Lab<'_>, namespace: &str, address: impl Into<IpAddr
 }
 
 /// Reads an agent's report.
-pub(super) fn report<T: DeserializeOwned>(text: &str) -> Result<T> {
+pub(crate) fn report<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text.trim())
         .map_err(|e| LabError::unexpected(format!("an agent's report: {e}: {text}")))
 }
