@@ -71,6 +71,8 @@ impl Congestion {
     const NEVER: Nanos = Nanos(u64::MAX);
     /// Samples older than this say nothing of a queue of now.
     const STALE: Duration = Duration::from_secs(1);
+    /// A large packet, bytes.
+    const PACKET: u64 = 1_500;
     /// Our own rate is taken over at least this.
     const RATE_NS: u64 = 100_000_000;
 
@@ -158,12 +160,15 @@ impl Congestion {
         self.next != Self::NEVER
     }
 
-    /// Queue of a path, without what its jitter alone looks like, µs.
+    /// Queue of a path, without what its jitter alone looks like and without two packets: its own time on the
+    /// link, which the least delay of a small packet does not have, and one before it (RFC 8289 §5.3 leaves a
+    /// queue of one packet alone). On a thin path that alone is more than the target. µs.
     fn standing_us(now: Nanos, path: &PathInput) -> u64 {
         if now.since(path.sampled_at) > Self::STALE {
             return 0;
         }
-        path.queueing_us.saturating_sub(path.jitter_us)
+        let packets_us = (2 * Self::PACKET * 1_000_000).checked_div(path.rate).unwrap_or(0);
+        path.queueing_us.saturating_sub(path.jitter_us).saturating_sub(packets_us)
     }
 
     fn note_rate(&mut self, now: Nanos) {
@@ -326,6 +331,29 @@ mod tests {
             assert!(mean < 12.0, "{flows} flows: {mean} ms");
             assert!(carried / (rate * 30.0) > 0.93, "{flows} flows: {}", carried / (rate * 30.0));
         }
+    }
+
+    #[test]
+    fn a_packet_under_way_on_a_thin_path_is_no_queue() {
+        // 2 Mbit/s: a packet of 1,500 bytes takes 6 ms, and waits for at most one before it.
+        let marked = |queueing_us: u64| {
+            let mut c = Congestion::new();
+            let mut n = 0;
+            for t in 0..3_000 {
+                let now = Nanos(t * MS);
+                let mut i = input(0, queueing_us, now);
+                i.rate = 250_000;
+                c.measured(now, &CongestionParams::DEFAULT, 1, &[i]);
+                c.sent(250);
+                if c.due(now) {
+                    c.marked(now);
+                    n += 1;
+                }
+            }
+            n
+        };
+        assert_eq!(marked(12_000), 0);
+        assert!(marked(30_000) > 20, "{}", marked(30_000));
     }
 
     proptest! {
