@@ -183,8 +183,9 @@ fn main() -> ExitCode {
 }
 
 fn run_lab(args: &LabArgs) -> Result<bool, String> {
-    if args.list && args.scenario.as_deref() == Some("papers") {
-        result::say(&papers::list());
+    if args.scenario.as_deref() == Some("papers") && (args.list || args.list_json) {
+        let text = if args.list { papers::list() } else { papers::list_json().to_string() };
+        result::say(&text);
         return Ok(true);
     }
     if args.list {
@@ -341,4 +342,40 @@ fn conclude(
     }
     outcome.map_err(|e| e.to_string())?;
     Ok(result.all_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lab(line: &str) -> Result<LabArgs, clap::Error> {
+        let words = format!("mpip-bench lab {line}");
+        match Cli::try_parse_from(words.split_whitespace())?.command {
+            Command::Lab(args) => Ok(args),
+            _ => panic!("{line} is for the lab"),
+        }
+    }
+
+    #[test]
+    fn rows_and_schedulers_are_lists() {
+        let args = lab("papers --only P5,R6 --only P8 --scheduler wrr,adaptive --repeats 5")
+            .expect("a good line");
+        assert_eq!(args.sweep.only, ["P5", "R6", "P8"]);
+        assert_eq!(schedulers(&args, &["paper"]), ["wrr", "adaptive"]);
+        assert_eq!(args.repeats, 5);
+        let args = lab("papers").expect("a good line");
+        assert_eq!((args.repeats, args.sweep.only.len()), (1, 0));
+        assert_eq!(schedulers(&args, &["paper", "adaptive"]), ["paper", "adaptive"]);
+        assert!(lab("papers --repeats 0").is_err());
+        assert!(lab("papers --report x.html").is_err(), "a report is made from a result file");
+    }
+
+    #[test]
+    fn options_of_others_are_refused() {
+        let refused = |line: &str| run_lab(&lab(line).expect("a good line")).expect_err(line);
+        assert!(refused("papers --only X9").contains("X9"));
+        assert!(refused("papers --profile baseline").contains("--only"));
+        assert!(refused("sweep --only P5").contains("--profile"));
+        assert!(refused("cut --only P5").contains("--only"));
+    }
 }

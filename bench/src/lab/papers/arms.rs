@@ -242,8 +242,8 @@ impl Table {
     }
 }
 
-/// Warm-up of a TCP transfer, seconds.
-pub const OMIT: u32 = 3;
+/// Warm-up of a TCP transfer, seconds: slow start, the loss that ends it, and CUBIC on its way back.
+pub const OMIT: u32 = 5;
 
 /// A finished TCP transfer from A to B.
 pub struct Transfer {

@@ -16,7 +16,7 @@ mod nics;
 mod tcp;
 mod video;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::emulator::{PathSpec, link_text};
 use super::error::{LabError, Result};
@@ -111,6 +111,22 @@ pub fn list() -> String {
         out += &format!("{:<8} {:>4} s  {:<18} {}\n", e.id, e.seconds, e.source, e.about);
     }
     out + "seconds are of one repeat with two schedulers; choose rows with --only P5,R6"
+}
+
+/// The same for programs.
+#[must_use]
+pub fn list_json() -> Value {
+    let published = |e: &Experiment| -> Vec<Value> {
+        let one =
+            |p: &Published| json!({"arm": p.arm, "what": p.what, "value": p.value, "unit": p.unit});
+        e.published.iter().map(one).collect()
+    };
+    all()
+        .map(|e| {
+            json!({"id": e.id, "source": e.source, "about": e.about, "note": e.note,
+                   "seconds": e.seconds, "published": published(e)})
+        })
+        .collect()
 }
 
 /// Runs experiments into one result. One that fails becomes a row that says so.
@@ -225,6 +241,7 @@ mod tests {
         let Err(e) = select(&ids(&["P5", "X1"])) else { panic!("X1 is no row") };
         assert!(e.contains("X1") && e.contains("P10"), "{e}");
         assert!(all().all(|e| list().contains(e.about)));
+        assert_eq!(list_json().as_array().map(Vec::len), Some(all().count()));
     }
 
     #[test]
