@@ -59,13 +59,15 @@ impl Server {
         let root = base.join("root");
         fs::create_dir_all(&root).map_err(LabError::io(root.display().to_string()))?;
         let dir = base.display();
+        // MPTCP joins arrive at the server's other addresses.
+        let listen = if over_mptcp { Ipv4Addr::UNSPECIFIED } else { address };
         let conf = format!(
             "daemon off; user root; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;\n\
              events {{ worker_connections 256; }}\n\
              http {{ access_log off; sendfile on; client_max_body_size 0;\n\
                client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;\n\
                fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
-               server {{ listen {address}:{HTTP_PORT}; listen {address}:{OTHER_PORT}; root {dir}/root; location / {{ dav_methods PUT; }} }} }}\n"
+               server {{ listen {listen}:{HTTP_PORT}; listen {listen}:{OTHER_PORT}; root {dir}/root; location / {{ dav_methods PUT; }} }} }}\n"
         );
         let path = base.join("nginx.conf");
         fs::write(&path, conf).map_err(LabError::io(path.display().to_string()))?;
