@@ -88,8 +88,6 @@ pub struct Set {
     pub plain: &'static [u8],
     /// Kernel MPTCP beside MPIP, and over it.
     pub mptcp: bool,
-    /// No MPIP: only the arms that need no gateways.
-    pub without_mpip: bool,
 }
 
 /// Runs `body` for each arm and repeat. The gateways of a scheduler run for all its repeats. An arm that fails
@@ -118,9 +116,6 @@ pub fn each(
             let done = body(lab, arm, None, round);
             failed(lab, plan, arm, done)?;
         }
-    }
-    if set.without_mpip {
-        return Ok(());
     }
     for scheduler in &plan.schedulers {
         let mut settings = settings.clone();

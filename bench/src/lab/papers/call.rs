@@ -72,7 +72,7 @@ pub(super) const ROWS: &[Experiment] = &[
             published("mpip", VIDEO, 1_200.0, "kbit/s"),
             published("mpip", RATIO, 2.0, "×"),
         ],
-        seconds: 125,
+        seconds: 100,
         run: thin,
     },
     Experiment {

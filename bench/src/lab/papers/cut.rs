@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Experiment] = &[Experiment {
 
 fn run(lab: &mut Lab<'_>, plan: &Plan) -> Result<()> {
     let mut table = Table::default();
-    let set = Set { mptcp: true, ..Set::default() };
+    let set = Set { plain: &[], mptcp: true };
     each(lab, plan, set, &Settings::default(), |lab, arm, _, round| {
         pull(lab, plan, arm, round, &mut table)
     })?;

@@ -58,7 +58,7 @@ fn appears(lab: &mut Lab<'_>, plan: &Plan) -> Result<()> {
     const BEFORE: u32 = 8;
     const AFTER: u32 = 14;
     let mut table = Table::default();
-    let set = Set { mptcp: true, ..Set::default() };
+    let set = Set { plain: &[], mptcp: true };
     each(lab, plan, set, &Settings::default(), |lab, arm, _, round| {
         let Route { from, to, address, .. } = arm.route(lab.wiring);
         let seconds = BEFORE + AFTER;

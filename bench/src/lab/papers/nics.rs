@@ -36,7 +36,7 @@ const fn table8(
         links,
         queue_ms: 50,
         published,
-        seconds: 90,
+        seconds: 100,
         run,
     }
 }
@@ -57,6 +57,7 @@ pub(super) const ROWS: &[Experiment] = &[
         note: "weights fixed equal: scheduler roundrobin. A wireless link is half-duplex, the emulated one is not, so \
                ACKs do not contend with data here",
         published: &[mbit("mpip, rule off", 24.2), mbit("mpip, rule on", 28.5)],
+        seconds: 40,
         ..table8("", "", &[WIRED, WIRELESS, WIRED, WIRED], &[], small)
     },
     table8(
@@ -105,7 +106,7 @@ pub(super) const ROWS: &[Experiment] = &[
 /// One TCP flow of each arm; the gateway has to reach what was published for it, Mbit/s.
 fn flow(lab: &mut Lab<'_>, plan: &Plan, reach: f64) -> Result<()> {
     let mut table = Table::default();
-    let set = Set { plain: &[1], mptcp: true, ..Set::default() };
+    let set = Set { plain: &[1], mptcp: true };
     each(lab, plan, set, &Settings::default(), |lab, arm, _, round| {
         let t = transfer(lab, plan, arm)?;
         note(lab, plan, &mut table, &arm.name(), &t, round);

@@ -162,7 +162,7 @@ pub(super) const ROWS: &[Experiment] = &[
 
 fn run(lab: &mut Lab<'_>, plan: &Plan, want: &Want) -> Result<()> {
     let mut table = Table::default();
-    let set = Set { plain: &[1, 2], mptcp: true, ..Set::default() };
+    let set = Set { plain: &[1, 2], mptcp: true };
     each(lab, plan, set, &Settings::default(), |lab, arm, _, round| {
         let t = transfer(lab, plan, arm)?;
         note(lab, plan, &mut table, &arm.name(), &t, round);
