@@ -32,8 +32,11 @@ pub(super) fn pick(
     (sent, len): (u64, usize),
     now: Nanos,
 ) -> Option<u8> {
-    let mask = state.chosen(plan.selector);
     let scheduler = plan.scheduler.unwrap_or(params.scheduler);
+    if plan.selector.is_none() && scheduler == Scheduler::Wrr {
+        return state.dispatcher.next_wrr();
+    }
+    let mask = state.chosen(plan.selector);
     pick_among(&mut state.dispatcher, scheduler, mask, (sent, len), now)
 }
 

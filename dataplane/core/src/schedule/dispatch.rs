@@ -72,6 +72,21 @@ pub struct Dispatcher {
     /// Index that the round robin came to last.
     turn: u8,
     adaptive: Adaptive,
+    ahead: Ahead,
+}
+
+/// Most choices made at once.
+const AHEAD: usize = 32;
+
+/// Choices of [`Dispatcher::next_wrr`] made in advance: the credits already stand as if they had been asked
+/// for.
+#[derive(Clone, Debug)]
+struct Ahead {
+    picks: ArrayVec<u8, AHEAD>,
+    /// Those that were asked for.
+    asked: u8,
+    /// How many to make next: more while nobody asks for anything else.
+    batch: u8,
 }
 
 impl Dispatcher {
@@ -90,12 +105,14 @@ impl Dispatcher {
             random: seed,
             turn: u8::MAX,
             adaptive: Adaptive::new(params),
+            ahead: Ahead { picks: ArrayVec::new_const(), asked: 0, batch: 1 },
         }
     }
 
     /// The paths and their weights, each index once; what is beyond [`MAX_PATHS`] is left out. The
     /// round robin goes on where it was for paths that stay.
     pub fn set_weights(&mut self, weights: &[(u8, u32)]) {
+        self.take_back();
         let total: u64 = weights.iter().take(MAX_PATHS).map(|&(_, w)| u64::from(w)).sum();
         let bound = total.cast_signed();
         let mut entries = ArrayVec::<Entry, MAX_PATHS>::new();
@@ -146,6 +163,44 @@ impl Dispatcher {
         by_input.or_else(|| self.pick_wrr(mask))
     }
 
+    /// [`Self::pick`] with [`Scheduler::Wrr`], for a burst's worth of packets at a time: the next choice is most
+    /// often made already. The same picks as one by one, whatever else is asked for in between.
+    #[inline]
+    pub fn next_wrr(&mut self) -> Option<u8> {
+        let ahead = &mut self.ahead;
+        if let Some(index) = ahead.picks.get(usize::from(ahead.asked)) {
+            ahead.asked += 1;
+            return Some(*index);
+        }
+        self.choose_ahead()
+    }
+
+    fn choose_ahead(&mut self) -> Option<u8> {
+        let Ahead { batch, .. } = self.ahead;
+        self.ahead.picks.clear();
+        for _ in 0..batch {
+            let index = self.one_wrr(u32::MAX)?;
+            self.ahead.picks.push(index);
+        }
+        (self.ahead.asked, self.ahead.batch) = (1, (batch * 2).min(AHEAD as u8));
+        self.ahead.picks.first().copied()
+    }
+
+    /// Undoes choices that nobody asked for.
+    fn take_back(&mut self) {
+        self.ahead.batch = 1;
+        let asked = usize::from(self.ahead.asked);
+        while self.ahead.picks.len() > asked {
+            let Some(index) = self.ahead.picks.pop() else { break };
+            for e in &mut self.entries {
+                e.credit -= i64::from(e.weight);
+                if e.index == index {
+                    e.credit += self.total.cast_signed();
+                }
+            }
+        }
+    }
+
     /// The path on which the packet arrives first: for handshakes and small flows. By weight while
     /// `adaptive` has been told of no path.
     pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
@@ -177,10 +232,16 @@ impl Dispatcher {
         None
     }
 
+    #[inline]
+    fn pick_wrr(&mut self, mask: u32) -> Option<u8> {
+        self.take_back();
+        self.one_wrr(mask)
+    }
+
     /// Smooth weighted round robin: every path earns its weight, the richest is picked and pays ΣW.
     /// Over ΣW picks each path gets exactly its weight, spread as evenly as can be.
     #[inline]
-    fn pick_wrr(&mut self, mask: u32) -> Option<u8> {
+    fn one_wrr(&mut self, mask: u32) -> Option<u8> {
         let (mut best, mut richest, mut total) = (usize::MAX, i64::MIN, 0);
         for (at, e) in self.entries.iter_mut().enumerate() {
             if e.weight == 0 || !e.is_in(mask) {
@@ -411,5 +472,34 @@ mod tests {
             c[usize::from(path)] += 1;
         }
         assert!((1_200..=2_500).contains(&c[1]), "{c:?}");
+    }
+
+    proptest::proptest! {
+        /// Choices made ahead are those made one by one, whatever comes between them.
+        #[test]
+        fn ahead_or_one_by_one_the_picks_are_the_same(
+            ops in proptest::collection::vec((0u8..12, proptest::collection::vec(0u32..50, 1..5)), 1..300)
+        ) {
+            let (mut ahead, mut single) = (Dispatcher::new(1), Dispatcher::new(1));
+            for (op, weights) in ops {
+                let weights: Vec<(u8, u32)> = (0u8..).zip(weights).collect();
+                let now = Nanos(0);
+                match op {
+                    0 => {
+                        ahead.set_weights(&weights);
+                        single.set_weights(&weights);
+                    }
+                    1 => {
+                        let mask = weights.iter().fold(0, |m, (i, w)| m | (w & 1) << i);
+                        let of = |d: &mut Dispatcher| d.pick_among(Scheduler::Wrr, mask, now, 9);
+                        proptest::prop_assert_eq!(of(&mut ahead), of(&mut single));
+                    }
+                    n => for _ in 0..n * 3 {
+                        let one = single.pick(Scheduler::Wrr, now, 9);
+                        proptest::prop_assert_eq!(ahead.next_wrr(), one);
+                    }
+                }
+            }
+        }
     }
 }
