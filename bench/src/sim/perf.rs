@@ -62,6 +62,9 @@ impl Scenario {
         Self { name, paths, recovery: Recovery::Auto, window_ms: 0, buffer, cut: false }
     }
 
+    /// 40 and 20 Mbit/s, the second cut at 11 s and back at 14 s.
+    pub const UNEQUAL_CUT: Self = Self { cut: true, ..UNEQUAL };
+
     /// One bulk flow over the paths of a published experiment, with the buffers of a Linux host.
     #[must_use]
     pub const fn of_profile(profile: &Profile) -> Self {

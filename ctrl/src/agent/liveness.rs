@@ -322,7 +322,7 @@ fn take_arrivals(now: Nanos, path: &mut Path, delays: u32, others: Option<Nanos>
     }
     if path.is_live() {
         let proved = others.map_or(Duration::ZERO, |o| o.since(before));
-        path.rhythm.on_gap(now, path.heard_at.since(before), proved);
+        path.rhythm.on_gap(now, path.heard_at.since(before), proved, path.promise);
     } else {
         let arrived = path.arrived();
         path.rhythm.on_sign_of_life(path.heard_at, arrived);
