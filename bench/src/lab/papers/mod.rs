@@ -108,7 +108,7 @@ pub fn select(ids: &[String]) -> std::result::Result<Vec<&'static Experiment>, S
 pub fn list() -> String {
     let mut out = String::new();
     for e in all() {
-        out += &format!("{:<8} {:>4} s  {:<18} {}\n", e.id, e.seconds, e.source, e.about);
+        out += &format!("{:<8} {:>4} s  {:<20} {}\n", e.id, e.seconds, e.source, e.about);
     }
     out + "seconds are of one repeat with two schedulers; choose rows with --only P5,R6"
 }
