@@ -4,6 +4,7 @@
 //! only change, and that side is always told where the other one is, so that one of the two can always
 //! find the other; and faults end, so that every connection can complete.
 
+pub mod mtu;
 pub mod nat;
 
 use super::clock::Clock;
@@ -13,7 +14,7 @@ use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
 use super::udp::UdpFlow;
 use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
-use mpip_core::snapshot::Encapsulation;
+use mpip_core::snapshot::{Encapsulation, Oversized};
 use mpip_pktgen::link::model::{Jitter, JitterShape, LinkParams, Probability, QueueLimit};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -85,6 +86,7 @@ pub fn plan(seed: u64) -> Plan {
             Encapsulation::Native,
         ])],
         nats: Vec::new(),
+        oversized: Oversized::Icmp,
         reorder_packets: d.pick(&[10, 100, 1024]),
         // Not drawn: every seed keeps its run.
         recovery: if seed.is_multiple_of(4) { Recovery::Off } else { Recovery::Auto },

@@ -11,7 +11,7 @@ use crate::profile::{Path, Profile};
 use mpip_core::cells::RecoveryReading;
 use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
-use mpip_core::snapshot::Encapsulation;
+use mpip_core::snapshot::{Encapsulation, Oversized};
 use mpip_core::time::Nanos;
 use mpip_ctrl::agent::{PathPhase, PathReport};
 use mpip_pktgen::link::model::{
@@ -238,6 +238,7 @@ impl Scenario {
             scheduler,
             encapsulation: vec![Encapsulation::Udp],
             nats: Vec::new(),
+            oversized: Oversized::Icmp,
             reorder_packets: 1024,
             recovery: self.recovery,
             configured_rate: false,

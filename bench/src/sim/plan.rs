@@ -7,7 +7,7 @@ use super::udp::UdpFlow;
 use mpip_core::recover::Recovery;
 use mpip_core::rules::Rule;
 use mpip_core::schedule::Scheduler;
-use mpip_core::snapshot::Encapsulation;
+use mpip_core::snapshot::{Encapsulation, Oversized};
 use mpip_pktgen::link::model::LinkParams;
 use std::net::IpAddr;
 
@@ -88,6 +88,8 @@ pub struct Plan {
     pub nats: Vec<Option<NatPlan>>,
     /// Most packets a session's reorder buffer holds.
     pub reorder_packets: usize,
+    /// What becomes of packets that are too large for their path and must not be cut.
+    pub oversized: Oversized,
     /// Whether both send again what the other misses.
     pub recovery: Recovery,
     /// Whether the link rates are configured on the gateways' ports.

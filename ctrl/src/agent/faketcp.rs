@@ -187,7 +187,7 @@ impl Agent {
         let Some(p) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else { return };
         let fresh = first_number(p, lane, random);
         let to = p.mapping.end(p.remote, lane);
-        let (port, local, hop, mtu) = (p.port, p.local, p.next_hop, p.mtu);
+        let (port, local, hop, mtu) = (p.port, p.local, p.next_hop, p.size.top());
         let Some(call) = p.calls.lanes.get_mut(usize::from(lane.0)) else { return };
         // The same number at every try: a middlebox may have seen the last one.
         let iss = *call.iss.get_or_insert(fresh);

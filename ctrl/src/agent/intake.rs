@@ -62,7 +62,7 @@ impl Agent {
         self.learn(now, i, slot, &cm, &tlvs);
         self.heard_from(now, i, slot, from);
         for t in &tlvs {
-            self.take_tlv(now, i, slot, from, cm.timestamp, t);
+            self.take_tlv(now, i, slot, (from, p.l3_len()), cm.timestamp, t);
         }
         if cm.flags.contains(Flags::IP_CHANGE) {
             self.take_addresses(now, i, slot, &cm, p.sport);
@@ -192,7 +192,7 @@ impl Agent {
         now: Nanos,
         i: usize,
         slot: u8,
-        from: (Lane, SocketAddr),
+        (from, length): ((Lane, SocketAddr), usize),
         sent: u32,
         t: &Tlv,
     ) {
@@ -255,6 +255,12 @@ impl Agent {
                     self.path_died(now, i, s, "peer hears nothing");
                 }
             }
+            Tlv::SizeProbe { number, size } => {
+                self.take_size_probe(now, i, slot, (from, length), (*number, *size));
+            }
+            Tlv::SizeAnswer { number, size } => {
+                self.take_size_answer(now, i, slot, (*number, *size));
+            }
             Tlv::AddressConfirm { ipv6, hash } => {
                 if let Some(peer) = self.peers.get_mut(i) {
                     peer.announcements.retain(|a| a.ipv6 != *ipv6 || a.hash != *hash);
@@ -284,6 +290,11 @@ impl Agent {
         let busy = path.delay.queueing_us() > 2_000;
         path.rate.on_total(clock, r.bytes, busy);
         path.report_clock = Some((sent, clock));
+        // A third of what was sent: it may be the larger third.
+        let (lost, came) = (r.lost.wrapping_sub(path.loss.0), r.packets.wrapping_sub(path.loss.1));
+        if path.is_live() && lost.cast_signed() >= 3 && lost >= came / 2 {
+            path.size.suspect(now, path.reading.tx_bytes, true);
+        }
         path.loss = (r.lost, r.packets);
     }
 

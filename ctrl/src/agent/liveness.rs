@@ -151,6 +151,7 @@ impl Agent {
         path.probes = 0;
         path.probe_at = now + first_probe / 2;
         path.unanswered_since = None;
+        path.size.pause();
         path.tell_silent = if why == "peer hears nothing" { 0 } else { SILENT_REPEATS };
         path.told_silent_at = now - Duration::from_secs(1);
         peer.changed = true;
@@ -209,6 +210,7 @@ impl Agent {
         if let Some(rtt) = path.rtt.smoothed() {
             path.promise = self.cfg.timers.heartbeat * 10 + rtt;
         }
+        path.size.begin(now);
         path.why = "works both ways";
         path.nonce = nonce;
         // A newcomer gets the mean share, so that it is used at once. The sum stays that of 1000/N

@@ -154,7 +154,7 @@ impl Agent {
         };
         let encapsulations =
             capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::ENCAP_FAKETCP;
-        encapsulations | capability::SLICES | recovery
+        encapsulations | capability::SLICES | capability::SIZE_PROBES | recovery
     }
 
     /// A probe: who we are, what we know of the path, and a challenge.

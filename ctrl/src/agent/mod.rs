@@ -14,6 +14,7 @@
 //! * `faketcp`: handshakes of TCP-shaped connections
 //! * `mapping`: the peer's lanes behind a NAT, and ours
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
+//! * `path_size`, `mtu`: how large packets may be on a path
 //! * `rhythm`: how evenly the peer's packets arrive, which silence is judged by
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
@@ -27,6 +28,7 @@ mod message;
 mod mtu;
 mod pairs;
 mod path;
+mod path_size;
 mod peer;
 mod publish;
 mod rhythm;
@@ -400,7 +402,7 @@ impl Agent {
             self.climb(now, i);
             self.send_due(now, i);
             self.keep_lanes(now, i);
-            self.widen_paths(now, i);
+            self.size_paths(now, i);
         }
         if now.since(self.pairs_at) >= PAIR_TURN {
             self.pairs_at = now;

@@ -2,6 +2,7 @@
 
 use super::faketcp::Calls;
 use super::mapping::Mapping;
+use super::path_size::PathSize;
 use super::rhythm::{Arrived, Rhythm};
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
@@ -64,9 +65,9 @@ pub(super) struct Path {
     pub retry_at: Nanos,
     pub retry_pause: Duration,
     pub next_hop: Option<[u8; 6]>,
-    /// The port's MTU; see [`Self::carries`].
-    pub mtu: u16,
-    /// Less, where a router said so, and when.
+    /// How large packets may be, see [`Self::carries`]; and less, where a router said so to an end whose peer does
+    /// not answer probes, and when.
+    pub size: PathSize,
     pub narrow: Option<(u16, Nanos)>,
     /// Configured capacity, bytes per second; 0 = not given.
     pub configured_rate: u64,
@@ -219,7 +220,7 @@ impl Path {
             retry_at: Nanos(0),
             retry_pause: Duration::from_secs(20),
             next_hop: None,
-            mtu,
+            size: PathSize::new(mtu, local.is_ipv6()),
             narrow: None,
             configured_rate,
             phase: PathPhase::Probing,

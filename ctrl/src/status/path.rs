@@ -66,7 +66,7 @@ pub struct PathStatus {
     pub state: PathState,
     /// Grows each time the path is made anew.
     pub generation: u32,
-    /// Largest IP packet the path carries, bytes: the port's MTU, or less if a router said so.
+    /// Largest IP packet the path carries, bytes: the port's MTU, or less if no larger one arrives.
     pub mtu_bytes: u32,
     /// First hop; `None` when there is no route through the port.
     pub next_hop: Option<NextHop>,

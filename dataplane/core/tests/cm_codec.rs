@@ -430,6 +430,8 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
             .prop_map(|(p, generation)| Tlv::Generation { path: PathId(p), generation }),
         any::<u16>().prop_map(|interval_ms| Tlv::Promise { interval_ms }),
         any::<u16>().prop_map(Tlv::BasePort),
+        any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeProbe { number, size }),
+        any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeAnswer { number, size }),
         (8u8..=10).prop_map(Tlv::Encapsulation),
         any::<(std::net::Ipv4Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
         any::<(std::net::Ipv6Addr, u16)>().prop_map(|e| Tlv::OwnEnd(e.into())),
@@ -462,6 +464,7 @@ proptest! {
             if junk {
                 // Unknown types, one empty, are skipped.
                 out.extend_from_slice(&[0, 0, 99, 0, 255, 3, 1, 2, 3]);
+                Tlv::Padding(7).encode(&mut out);
             }
         }
         let back: Vec<_> = tlv::parse(&out).collect::<Result<_, _>>().expect("our own list");
@@ -471,7 +474,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=21).contains(&out[at]));
+                whole += usize::from((1..=23).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();

@@ -62,7 +62,8 @@ fn run_help() -> String {
         "Keys of --set and link-set: {}\n\n\
          Values: rate 40Mbit/s or unlimited; queue 50ms (at the rate) or 64KiB; delay, jitter and \
          reorder-delay 5ms; loss, reorder and duplicate 0.5%; jitter-shape uniform or normal; \
-         jitter-reorders and down true or false. The rate counts Ethernet frame bytes without \
+         jitter-reorders and down true or false; mtu 1400B or unlimited, where larger IP \
+         packets vanish and nobody is told. The rate counts Ethernet frame bytes without \
          preamble, gap and FCS.\n\n\
          Prints \"ready\" when packets flow and the socket is there.\n\n\
          Example:\n  \

@@ -110,6 +110,8 @@ pub struct ParamsReport {
     pub reorder_delay_us: f64,
     /// Probability of a second copy, 0 to 1.
     pub duplicate: f64,
+    /// Largest IP packet, bytes; 0 is unlimited.
+    pub mtu_bytes: u16,
     /// Whether the cable is cut.
     pub down: bool,
     /// All of it, as `link-set` takes it.
@@ -128,6 +130,7 @@ impl From<&LinkParams> for ParamsReport {
             reorder: p.reorder.get(),
             reorder_delay_us: micros(p.reorder_delay),
             duplicate: p.duplicate.get(),
+            mtu_bytes: p.mtu,
             down: p.down,
             spec: spec::show(p),
         }
@@ -149,6 +152,7 @@ impl Report {
             "full",
             "lost",
             "down",
+            "big",
             "other",
             "dup",
             "reord",
@@ -175,6 +179,7 @@ impl Report {
                 c.dropped_queue.to_string(),
                 c.dropped_loss.to_string(),
                 c.dropped_down.to_string(),
+                c.dropped_size.to_string(),
                 (c.dropped_capacity + d.dropped_tx).to_string(),
                 c.duplicated.to_string(),
                 c.reordered.to_string(),

@@ -10,7 +10,7 @@ use super::units::{self, UnitError};
 
 /// The keys, as they are listed in errors and help.
 pub const KEYS: &str = "rate, queue, delay, jitter, jitter-shape, jitter-reorders, loss, reorder, \
-                        reorder-delay, duplicate, down";
+                        reorder-delay, duplicate, mtu, down";
 
 /// Why a change was not understood.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -63,6 +63,7 @@ pub struct Change {
     reorder: Option<Probability>,
     reorder_delay: Option<Duration>,
     duplicate: Option<Probability>,
+    mtu: Option<u16>,
     down: Option<bool>,
 }
 
@@ -103,6 +104,7 @@ impl Change {
             "duplicate" => {
                 put("duplicate", &mut self.duplicate, unit("duplicate", units::probability(value))?)
             }
+            "mtu" => put("mtu", &mut self.mtu, unit("mtu", units::packet_bytes(value))?),
             "down" => put("down", &mut self.down, flag("down", value)?),
             _ => Err(SpecError::Key(key.into())),
         }
@@ -125,6 +127,7 @@ impl Change {
         replace(&mut new.reorder, self.reorder);
         replace(&mut new.reorder_delay, self.reorder_delay);
         replace(&mut new.duplicate, self.duplicate);
+        replace(&mut new.mtu, self.mtu);
         replace(&mut new.down, self.down);
         if new.reorder > Probability::NEVER && new.reorder_delay.is_zero() {
             return Err(SpecError::ReorderWithoutDelay);
@@ -146,7 +149,7 @@ pub fn show(params: &LinkParams) -> String {
     };
     format!(
         "rate={},queue={},delay={},jitter={},jitter-shape={shape},jitter-reorders={},loss={},\
-         reorder={},reorder-delay={},duplicate={},down={}",
+         reorder={},reorder-delay={},duplicate={},mtu={},down={}",
         units::show_rate(params.rate_bps),
         units::show_queue(params.queue),
         units::show_duration(params.delay),
@@ -156,6 +159,7 @@ pub fn show(params: &LinkParams) -> String {
         units::show_probability(params.reorder),
         units::show_duration(params.reorder_delay),
         units::show_probability(params.duplicate),
+        units::show_packet_bytes(params.mtu),
         params.down,
     )
 }
@@ -209,7 +213,7 @@ mod tests {
     fn every_key_takes_effect() {
         let params = made(
             "rate=40Mbit/s,queue=64KiB,delay=5ms,jitter=1ms,jitter-shape=normal,\
-             jitter-reorders=true,loss=0.5%,reorder=1%,reorder-delay=2ms,duplicate=0.1%,down=true",
+             jitter-reorders=true,loss=0.5%,reorder=1%,reorder-delay=2ms,duplicate=0.1%,mtu=1400B,down=true",
         )
         .unwrap();
         assert_eq!(params.rate_bps, 40_000_000);
@@ -218,6 +222,7 @@ mod tests {
         assert_eq!(params.jitter.amount, Duration::from_millis(1));
         assert_eq!(params.jitter.shape, JitterShape::Normal);
         assert!(params.jitter.reorders && params.down);
+        assert_eq!(params.mtu, 1_400);
         assert_eq!(params.loss.get(), 0.005);
         assert_eq!(params.reorder.get(), 0.01);
         assert_eq!(params.reorder_delay, Duration::from_millis(2));
@@ -242,6 +247,7 @@ mod tests {
             ("rate=fast", "rate: \"fast\""),
             ("queue=50", "queue: \"50\" needs a unit"),
             ("loss=200%", "loss: \"200%\""),
+            ("mtu=1400", "mtu: \"1400\" needs a unit"),
             ("down=maybe", "down: \"maybe\""),
             ("jitter-shape=pareto", "uniform, normal"),
             ("reorder=1%", "reorder-delay"),

@@ -109,6 +109,17 @@ pub fn bytes(text: &str) -> Result<u64, UnitError> {
     number.times(per_unit).ok_or_else(|| UnitError::TooLarge(text.into()))
 }
 
+/// The length of a packet; `unlimited` and 0 are 0.
+///
+/// # Errors
+/// Names the value and the units that would do.
+pub fn packet_bytes(text: &str) -> Result<u16, UnitError> {
+    if text == "unlimited" {
+        return Ok(0);
+    }
+    u16::try_from(bytes(text)?).map_err(|_| UnitError::TooLarge(text.into()))
+}
+
 /// A queue limit: bytes, or a time at the link's rate.
 ///
 /// # Errors
@@ -170,6 +181,12 @@ pub fn show_queue(limit: QueueLimit) -> String {
         QueueLimit::Bytes(n) => exact(n, &[(1 << 20, "MiB"), (1 << 10, "KiB")], "B"),
         QueueLimit::Time(time) => show_duration(time),
     }
+}
+
+/// The length of a packet.
+#[must_use]
+pub fn show_packet_bytes(n: u16) -> String {
+    if n == 0 { "unlimited".into() } else { format!("{n}B") }
 }
 
 /// A probability in percent.

@@ -206,6 +206,15 @@ pub static ALL: &[Scenario] = &[
         run: sizes::run,
     },
     Scenario {
+        name: "sizes-silent",
+        ids: &["sizes-silent"],
+        about: "the same with a link on path 1 that swallows what is larger than 1,400 bytes and tells nobody",
+        demo: false,
+        seconds: 86,
+        paths: [path(40, 5), path(20, 5)],
+        run: sizes::silent,
+    },
+    Scenario {
         name: "nat-both",
         ids: &["nat-both"],
         about: "a hub with two addresses behind one box, an edge with two links behind boxes of their own: four paths",

@@ -1,7 +1,8 @@
-//! [sizes] Packets of every size: UDP datagrams larger than a frame both ways, and files over HTTP while a
-//! router on path 1 passes 1,400 bytes only.
+//! [sizes] [sizes-silent] Packets of every size: UDP datagrams larger than a frame both ways, and files over HTTP
+//! while path 1 passes 1,400 bytes only.
 //!
-//! The router is the box of [`nat`] on that path, with a locked route MTU in both directions. It answers
+//! In `sizes-silent` the link of path 1 swallows what is larger, and nobody is told. In `sizes` a router
+//! stands there: the box of [`nat`] on that path, with a locked route MTU in both directions. It answers
 //! what is larger and must not be fragmented with ICMP "fragmentation needed"; the rest it fragments.
 
 use std::time::Duration;
@@ -19,7 +20,6 @@ use crate::lab::signal;
 use crate::lab::topology::{HOST_A, HOST_B, Side};
 use crate::result::{Goal, Row};
 
-const ID: &str = "sizes";
 /// UDP payloads, bytes: one that fits everywhere, one that only the other path carries whole, those that
 /// neither does, two frames, many.
 const PAYLOADS: [usize; 7] = [1_200, 1_340, 1_440, 1_472, 2_000, 4_000, 8_000];
@@ -29,6 +29,12 @@ const SECONDS: u32 = 2;
 /// MTU behind the router of path 1, bytes.
 const NARROW: u16 = 1_400;
 const FILE_BYTES: u64 = 50_000_000;
+
+pub(super) fn silent(lab: &mut Lab<'_>) -> Result<()> {
+    lab.emulator.control()?.set(1, &format!("mtu={NARROW}B"))?;
+    let pair = lab.gateways(&Settings::default())?;
+    measure(lab, "sizes-silent", pair)
+}
 
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     nat::add(&mut lab.ns)?;
@@ -41,6 +47,10 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         lab.ns.ip(nat::name(1), &route)?;
     }
     let pair = lab.gateways(&Settings { behind_nat: true, ..Settings::default() })?;
+    measure(lab, "sizes", pair)
+}
+
+fn measure(lab: &mut Lab<'_>, id: &'static str, pair: Pair) -> Result<()> {
     let directions = [
         (Side::A, Side::B, HOST_B, "towards the hub"),
         (Side::B, Side::A, HOST_A, "towards the edge"),
@@ -92,26 +102,26 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         let goal = Some(Goal::exactly(2.0));
         let text =
             format!("50 MB files with equal SHA-256, one each way, path MTU discovery {what}");
-        lab.row(Row::new(ID, text, "mpip", "files", goal, &intact[n]).judged_by_worst());
+        lab.row(Row::new(id, text, "mpip", "files", goal, &intact[n]).judged_by_worst());
         // Without a stall: not slower than the faster path alone.
         let text = format!("goodput of the slower of the two, path MTU discovery {what}");
         let goal = Some(Goal::at_least(f64::from(lab.emulator.specs()[0].mbit_s) * 0.9));
-        lab.row(Row::new(ID, text, "mpip", "Mbit/s", goal, &rates[n]));
+        lab.row(Row::new(id, text, "mpip", "Mbit/s", goal, &rates[n]));
     }
     for (d, (.., way)) in directions.into_iter().enumerate() {
         for (k, payload) in PAYLOADS.into_iter().enumerate() {
             let text = format!("datagrams of {payload} bytes {way}, delivered");
             let got = delivered.get(d * PAYLOADS.len() + k).map_or(&[][..], Vec::as_slice);
-            lab.row(Row::new(ID, text, "mpip", "%", Some(Goal::at_least(99.0)), got));
+            lab.row(Row::new(id, text, "mpip", "%", Some(Goal::at_least(99.0)), got));
         }
     }
     let none = Some(Goal::exactly(0.0));
     let what = "datagrams delivered twice or with wrong content";
-    lab.row(Row::new(ID, what, "mpip", "datagrams", none, &spoiled).judged_by_worst());
+    lab.row(Row::new(id, what, "mpip", "datagrams", none, &spoiled).judged_by_worst());
     for (gateway, side) in [(&pair.a, Side::A), (&pair.b, Side::B)] {
         let what = format!("paths of {} that carry {NARROW} bytes", side.gateway());
         let narrow = [count(narrow_paths(&gateway.show("paths")?))];
-        lab.row(Row::new(ID, what, "mpip", "paths", Some(Goal::exactly(1.0)), &narrow));
+        lab.row(Row::new(id, what, "mpip", "paths", Some(Goal::exactly(1.0)), &narrow));
     }
     details_of_drops(lab, &pair)?;
     lab.end_gateways("mpip", pair)

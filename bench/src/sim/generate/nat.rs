@@ -7,7 +7,7 @@ use crate::sim::nat::{Blocks, Mode, NatPlan};
 use crate::sim::plan::{Fault, GatewayPlan, Plan, WirePlan};
 use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
-use mpip_core::snapshot::Encapsulation;
+use mpip_core::snapshot::{Encapsulation, Oversized};
 use std::net::IpAddr;
 
 /// The plan of `seed`.
@@ -99,6 +99,7 @@ pub fn plan(seed: u64) -> Plan {
         scheduler: d.pick(&[Scheduler::Wrr, Scheduler::Adaptive]),
         encapsulation: encapsulation.to_vec(),
         nats,
+        oversized: Oversized::Icmp,
         reorder_packets: 1024,
         recovery: Recovery::Auto,
         configured_rate: d.chance(0.5),

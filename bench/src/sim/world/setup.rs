@@ -69,6 +69,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             scheduler: plan.scheduler,
             reorder_packets: plan.reorder_packets,
             recovery: plan.recovery,
+            oversized: plan.oversized,
             base_port: me.base_port,
             ..Params::default()
         },

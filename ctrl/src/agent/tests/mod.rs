@@ -85,6 +85,8 @@ struct Pair {
     /// Frames seen from each side, newest last.
     seen: [Vec<Vec<u8>>; 2],
     cut: [bool; 2],
+    /// Largest packet that passes on each path, bytes.
+    limit: [usize; 2],
 }
 
 impl Pair {
@@ -99,6 +101,7 @@ impl Pair {
             forgotten: [Vec::new(), Vec::new()],
             seen: [Vec::new(), Vec::new()],
             cut: [false; 2],
+            limit: [9_000; 2],
         };
         for side in 0..2 {
             let mut routes = PrefixTable::default();
@@ -131,7 +134,8 @@ impl Pair {
                         }
                         Output::Transmit { port, frame } => {
                             self.seen[side].push(frame.clone());
-                            if !self.cut[usize::from(port.0) - 1] {
+                            let path = usize::from(port.0) - 1;
+                            if !self.cut[path] && frame.len() <= self.limit[path] + 14 {
                                 let event = Event::Frame { port, frame: &frame };
                                 self.agents[1 - side].handle(self.now, event);
                             }

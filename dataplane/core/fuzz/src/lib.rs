@@ -472,6 +472,9 @@ pub fn sample_tlvs() -> Vec<Tlv> {
         },
         Tlv::Generation { path: PathId(1), generation: 255 },
         Tlv::BasePort(4500),
+        Tlv::Padding(3),
+        Tlv::SizeProbe { number: 7, size: 1500 },
+        Tlv::SizeAnswer { number: 7, size: 1500 },
     ]
 }
 

@@ -90,6 +90,8 @@ pub mod capability {
     pub const SLICES: u32 = 1 << 0;
     /// Answers gaps with retransmissions (ALGORITHMS "Loss recovery").
     pub const RECOVERY: u32 = 1 << 1;
+    /// Answers size probes (WIRE "Size probes").
+    pub const SIZE_PROBES: u32 = 1 << 2;
     /// Speaks the `udp` encapsulation.
     pub const ENCAP_UDP: u32 = 1 << 8;
     /// Speaks the `faketcp` encapsulation.
@@ -101,6 +103,8 @@ pub mod capability {
 /// One element.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tlv {
+    /// 0: nothing, so many zero bytes of it. Skipped like any unknown type, so never read.
+    Padding(u8),
     /// 1: what was received on a path.
     ReceiverReport(ReceiverReport),
     /// 2: packets of a (path, lane) that did not arrive.
@@ -208,6 +212,20 @@ pub enum Tlv {
         /// 26 bits.
         highest26: u32,
     },
+    /// 22: this packet is as long as it says; tell whether it came.
+    SizeProbe {
+        /// Number of the probe.
+        number: u16,
+        /// Length of the IP packet it travels in, bytes; 0 = any.
+        size: u16,
+    },
+    /// 23: such a probe arrived whole.
+    SizeAnswer {
+        /// Number of the probe.
+        number: u16,
+        /// Its size, as it said.
+        size: u16,
+    },
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -237,6 +255,7 @@ impl Tlv {
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
+            Self::Padding(_) => 0,
             Self::ReceiverReport(_) => 1,
             Self::Gaps { .. } => 2,
             Self::UnknownSession { .. } => 3,
@@ -258,6 +277,8 @@ impl Tlv {
             Self::SeenEnd(_) => 19,
             Self::Encapsulation(_) => 20,
             Self::Received { .. } => 21,
+            Self::SizeProbe { .. } => 22,
+            Self::SizeAnswer { .. } => 23,
         }
     }
 
@@ -274,8 +295,8 @@ impl Tlv {
         Some(b.len())
     }
 
-    /// The element on the stack. No variant reaches 255 value bytes: the longest, lane counters of
-    /// all 33 lanes, has 166.
+    /// The element on the stack. No variant exceeds 255 value bytes: the longest but padding, lane
+    /// counters of all 33 lanes, has 166.
     fn bytes(&self) -> ArrayVec<u8, MAX_TLV_LEN> {
         let mut w = Writer(ArrayVec::new());
         w.put(&[self.kind(), 0]);
@@ -295,6 +316,11 @@ impl Tlv {
                     w.put(&(g.first26 & COUNTER_MASK).to_be_bytes());
                     w.put(&g.count.to_be_bytes());
                 }
+            }
+            Self::Padding(n) => w.zeros(usize::from(*n)),
+            Self::SizeProbe { number, size } | Self::SizeAnswer { number, size } => {
+                w.put(&number.to_be_bytes());
+                w.put(&size.to_be_bytes());
             }
             Self::UnknownSession { session } => w.put(&session.0.to_be_bytes()),
             Self::AddressConfirm { ipv6, hash } => {
@@ -350,6 +376,10 @@ impl Tlv {
 struct Writer(ArrayVec<u8, MAX_TLV_LEN>);
 
 impl Writer {
+    fn zeros(&mut self, n: usize) {
+        self.0.extend(std::iter::repeat_n(0, n.min(self.0.remaining_capacity())));
+    }
+
     fn put(&mut self, b: &[u8]) {
         // The capacity is beyond what any variant writes.
         let fits = self.0.try_extend_from_slice(b).is_ok();
@@ -479,6 +509,8 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
             }
             Tlv::Received { path, lane, highest26 }
         }
+        22 => Tlv::SizeProbe { number: r.u16()?, size: r.u16()? },
+        23 => Tlv::SizeAnswer { number: r.u16()?, size: r.u16()? },
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

@@ -11,6 +11,8 @@ pub enum DropReason {
     Loss,
     /// The cable is cut.
     Down,
+    /// Larger than the link's MTU.
+    Size,
     /// The direction holds as many packets as it was given memory for.
     Capacity,
 }
@@ -32,6 +34,8 @@ pub struct Counters {
     pub dropped_loss: u64,
     /// Packets that met a cut cable, or were on it when it was cut.
     pub dropped_down: u64,
+    /// Packets larger than the link's MTU.
+    pub dropped_size: u64,
     /// Packets dropped because the direction's memory was full.
     pub dropped_capacity: u64,
     /// Copies that took their place behind their original.
@@ -48,7 +52,11 @@ impl Counters {
     /// All drops together.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
-        self.dropped_queue + self.dropped_loss + self.dropped_down + self.dropped_capacity
+        self.dropped_queue
+            + self.dropped_loss
+            + self.dropped_down
+            + self.dropped_size
+            + self.dropped_capacity
     }
 
     pub(super) const fn drop_one(&mut self, reason: DropReason) {
@@ -56,6 +64,7 @@ impl Counters {
             DropReason::Queue => self.dropped_queue += 1,
             DropReason::Loss => self.dropped_loss += 1,
             DropReason::Down => self.dropped_down += 1,
+            DropReason::Size => self.dropped_size += 1,
             DropReason::Capacity => self.dropped_capacity += 1,
         }
     }

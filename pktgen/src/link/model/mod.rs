@@ -286,6 +286,8 @@ impl<T> Direction<T> {
     fn refusal(&self, bytes: u32) -> Option<DropReason> {
         if self.params.down {
             Some(DropReason::Down)
+        } else if self.params.refuses(bytes) {
+            Some(DropReason::Size)
         } else if self.entries() >= self.capacity {
             Some(DropReason::Capacity)
         } else if self.sending.is_some()

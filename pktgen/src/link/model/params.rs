@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::link::random::{NORMAL_CUT, normal, unit};
 
+/// Bytes of a frame before its IP packet.
+const ETHERNET_HEADER: u32 = 14;
+
 /// Parameters of one direction. Any value of this type is legal.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct LinkParams {
@@ -25,6 +28,8 @@ pub struct LinkParams {
     pub reorder_delay: Duration,
     /// Share of packets sent twice. The copy takes its turn on the wire right behind the original.
     pub duplicate: Probability,
+    /// Largest IP packet that passes, bytes: what is longer vanishes, and nobody is told; 0 is unlimited.
+    pub mtu: u16,
     /// The cable is cut.
     pub down: bool,
 }
@@ -32,6 +37,12 @@ pub struct LinkParams {
 impl LinkParams {
     /// Queue of a link nobody set one for.
     pub const DEFAULT_QUEUE: QueueLimit = QueueLimit::Time(Duration::from_millis(50));
+
+    /// Whether a frame of `bytes` is too large for the link.
+    #[must_use]
+    pub fn refuses(&self, bytes: u32) -> bool {
+        self.mtu > 0 && bytes > u32::from(self.mtu) + ETHERNET_HEADER
+    }
 
     /// Bytes that may wait for the wire at this rate; `u64::MAX` where nothing ever waits.
     #[must_use]
@@ -86,6 +97,7 @@ impl Default for LinkParams {
             reorder: Probability::NEVER,
             reorder_delay: Duration::ZERO,
             duplicate: Probability::NEVER,
+            mtu: 0,
             down: false,
         }
     }

@@ -46,9 +46,16 @@ fn jitter() -> impl Strategy<Value = Jitter> {
 }
 
 fn params() -> impl Strategy<Value = LinkParams> {
-    let faults = (probability(), probability(), time(), probability(), prop::bool::weighted(0.1));
+    let faults =
+        (probability(), probability(), time(), probability(), (mtu(), prop::bool::weighted(0.1)));
     (rate(), queue(), time(), jitter(), faults).prop_map(
-        |(rate_bps, queue, delay, jitter, (loss, reorder, reorder_delay, duplicate, down))| {
+        |(
+            rate_bps,
+            queue,
+            delay,
+            jitter,
+            (loss, reorder, reorder_delay, duplicate, (mtu, down)),
+        )| {
             LinkParams {
                 rate_bps,
                 queue,
@@ -58,10 +65,15 @@ fn params() -> impl Strategy<Value = LinkParams> {
                 reorder,
                 reorder_delay,
                 duplicate,
+                mtu,
                 down,
             }
         },
     )
+}
+
+fn mtu() -> impl Strategy<Value = u16> {
+    prop_oneof![4 => Just(0), 1 => any::<u16>()]
 }
 
 fn steps(len: usize) -> impl Strategy<Value = Vec<(u64, Step)>> {

@@ -124,6 +124,15 @@ fn a_packet_larger_than_the_queue_passes_an_idle_wire() {
 }
 
 #[test]
+fn what_is_larger_than_the_mtu_vanishes() {
+    let (mut d, mut rng) = link(LinkParams { mtu: 1_400, ..LinkParams::default() });
+    let mut push = |bytes, n| d.push(Nanos(0), bytes, (n, 0), &mut rng, copy);
+    assert_eq!(push(1_414, 0), Outcome::Queued, "the Ethernet header does not count");
+    assert_eq!(push(1_415, 1), Outcome::Dropped(DropReason::Size));
+    assert_eq!((d.counters().dropped_size, d.counters().dropped()), (1, 1));
+}
+
+#[test]
 fn shares_of_loss_duplicates_and_reordering() {
     let params = LinkParams {
         delay: Duration::from_millis(1),

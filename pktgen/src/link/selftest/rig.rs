@@ -301,6 +301,7 @@ fn difference(now: &Counters, before: &Counters) -> Counters {
         dropped_queue: now.dropped_queue - before.dropped_queue,
         dropped_loss: now.dropped_loss - before.dropped_loss,
         dropped_down: now.dropped_down - before.dropped_down,
+        dropped_size: now.dropped_size - before.dropped_size,
         dropped_capacity: now.dropped_capacity - before.dropped_capacity,
         duplicated: now.duplicated - before.duplicated,
         copies_refused: now.copies_refused - before.copies_refused,

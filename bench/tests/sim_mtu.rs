@@ -1,0 +1,94 @@
+//! Seeded runs with links that swallow large packets: every end finds to the byte what each of its paths carries,
+//! whatever else happens, and everything the hosts send arrives.
+//!
+//! `MPIP_MTU_SEEDS` is the number of runs (60), `MPIP_MTU_FROM` the first seed (1). A single run tells what
+//! happens.
+
+use mpip_bench::sim::generate::mtu;
+use mpip_bench::sim::plan::{Fault, SECOND};
+use mpip_bench::sim::world::{Trace, World};
+use mpip_ctrl::agent::PathPhase;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// What is wrong with the run of `seed`; how many links are narrow in the end.
+fn play(seed: u64, trace: Trace) -> (Vec<String>, usize) {
+    let plan = mtu::plan(seed);
+    let last = |wire: usize| {
+        let mut params = plan.wires[wire].params;
+        let mut faults = plan.faults.clone();
+        faults.sort_by_key(|f| f.0);
+        for (_, f) in &faults {
+            if let Fault::Quality(w, p) = f
+                && *w == wire
+            {
+                params = *p;
+            }
+        }
+        params.map(|p| p.mtu)
+    };
+    let limits: Vec<_> = (0..plan.wires.len()).map(last).collect();
+    let tops = plan.gateways[0].mtu.clone();
+    let mut world = World::new(plan, trace);
+    world.play();
+    let mut wrong = world.violations.clone();
+    if wrong.is_empty() {
+        // A wider path is found by itself, within what doubles from 10 s on.
+        let now = world.now();
+        world.run_until(now + 45 * SECOND);
+        for side in 0..2 {
+            let paths = world.gateways[side].paths(world.now());
+            for p in paths.iter().filter(|p| p.phase == PathPhase::Live) {
+                let wire = usize::from(p.port.0) - 1;
+                let limit = limits[wire][side];
+                let wanted = if limit == 0 { tops[wire] } else { limit.min(tops[wire]) };
+                if p.mtu != wanted {
+                    wrong.push(format!(
+                        "gateway {side} believes {} of path {wire}, which carries {wanted}",
+                        p.mtu
+                    ));
+                }
+            }
+        }
+    }
+    let narrow = limits.iter().flatten().filter(|l| **l > 0).count();
+    (wrong, narrow)
+}
+
+#[test]
+fn what_each_path_carries_is_found_to_the_byte() {
+    let (seeds, from) = (number("MPIP_MTU_SEEDS", 60), number("MPIP_MTU_FROM", 1));
+    let trace = if seeds == 1 { Trace::Events } else { Trace::Off };
+    let next = AtomicU64::new(from);
+    let all = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        break;
+                    }
+                    let (wrong, narrow) = play(seed, trace);
+                    for w in &wrong {
+                        eprintln!("seed {seed}: {w}");
+                    }
+                    all.lock().expect("no panic").push((seed, wrong.is_empty(), narrow));
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("no panic");
+    let broken: Vec<u64> = all.iter().filter(|(_, ok, _)| !ok).map(|(seed, ..)| *seed).collect();
+    assert!(broken.is_empty(), "{} of {seeds} runs went wrong: {broken:?}", broken.len());
+    let narrow: usize = all.iter().map(|(.., n)| n).sum();
+    assert!(seeds < 20 || narrow as u64 > seeds / 2, "{narrow} narrow links");
+}
