@@ -43,8 +43,8 @@ fn play(seed: u64, trace: Trace) -> (Vec<String>, usize) {
         // A wider path is found by itself, within what doubles from 10 s on.
         let now = world.now();
         world.run_until(now + 45 * SECOND);
-        for side in 0..2 {
-            let paths = world.gateways[side].paths(world.now());
+        for (side, gateway) in world.gateways.iter().enumerate() {
+            let paths = gateway.paths(world.now());
             for p in paths.iter().filter(|p| p.phase == PathPhase::Live) {
                 let wire = usize::from(p.port.0) - 1;
                 let limit = limits[wire][side];

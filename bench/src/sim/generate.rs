@@ -4,6 +4,7 @@
 //! only change, and that side is always told where the other one is, so that one of the two can always
 //! find the other; and faults end, so that every connection can complete.
 
+pub mod middlebox;
 pub mod mtu;
 pub mod nat;
 
@@ -68,7 +69,11 @@ pub fn plan(seed: u64) -> Plan {
     for a in 0..shape.0 as usize {
         for b in 0..shape.1 as usize {
             if full || a == b {
-                wires.push(WirePlan { ends: [a, b], params: wire_params(&mut d) });
+                wires.push(WirePlan {
+                    ends: [a, b],
+                    params: wire_params(&mut d),
+                    boxes: [None; 2],
+                });
             }
         }
     }

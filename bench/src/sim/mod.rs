@@ -28,6 +28,7 @@ pub mod gateway;
 pub mod generate;
 pub mod host;
 pub mod ledger;
+pub mod middlebox;
 pub mod nat;
 pub mod outcome;
 pub mod pattern;

@@ -245,7 +245,9 @@ impl Scenario {
             max_paths: 8,
             paper_minimum: scheduler == Scheduler::Paper,
             gateways: [gateway(0), gateway(1)],
-            wires: (0..2).map(|i| WirePlan { ends: [i, i], params: [self.link(i); 2] }).collect(),
+            wires: (0..2)
+                .map(|i| WirePlan { ends: [i, i], params: [self.link(i); 2], boxes: [None; 2] })
+                .collect(),
             udp: if bulk { Vec::new() } else { vec![udp] },
             tcp: if bulk { vec![self.flow()] } else { Vec::new() },
             faults,

@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::host::TcpFlow;
+use super::middlebox::Meddling;
 use super::nat::NatPlan;
 use super::udp::UdpFlow;
 use mpip_core::recover::Recovery;
@@ -46,6 +47,8 @@ pub struct WirePlan {
     pub ends: [usize; 2],
     /// From gateway 0, from gateway 1.
     pub params: [LinkParams; 2],
+    /// What stands at the beginning of each way.
+    pub boxes: [Option<Meddling>; 2],
 }
 
 /// Something that goes wrong, or ends.

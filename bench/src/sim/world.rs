@@ -12,6 +12,7 @@ use super::draw::Draw;
 use super::gateway::{Gateway, GatewayConfig, router_mac};
 use super::host::{Host, host_address, host_mac};
 use super::ledger::Ledger;
+use super::middlebox::Middlebox;
 use super::nat::Nat;
 use super::plan::{Fault, MS, Plan, SECOND};
 use super::udp::{UdpSender, read_ip};
@@ -50,6 +51,7 @@ struct Wire {
     ways: [Direction<Vec<u8>>; 2],
     draws: [Draw; 2],
     cut: [bool; 2],
+    boxes: [Option<Middlebox>; 2],
 }
 
 /// The world.
@@ -124,6 +126,7 @@ impl World {
                 ways: w.params.map(|p| Direction::new(p, 100_000)),
                 draws: [0, 1].map(|d| Draw::new(plan.seed, 100 + 2 * i as u64 + d)),
                 cut: [false; 2],
+                boxes: w.boxes.map(|b| b.map(Middlebox::new)),
             })
             .collect();
         let mut faults = plan.faults.clone();
@@ -402,18 +405,19 @@ impl World {
                 None => return,
             }
         }
-        let wire = &mut self.wires[i];
-        let now = Nanos(self.now);
-        let outcome = wire.ways[side].push(
-            now,
-            frame.len() as u32,
-            frame.to_vec(),
-            &mut wire.draws[side],
-            |f| Some(f.clone()),
-        );
-        if self.trace == Trace::Frames {
-            let text = describe(&frame);
-            self.say(&format!("gw{side} port {} > {text} {outcome:?}", port.0));
+        let frames = match &mut self.wires[i].boxes[side] {
+            Some(b) => b.pass(frame.into_owned()),
+            None => vec![frame.into_owned()],
+        };
+        for frame in frames {
+            let text = (self.trace == Trace::Frames).then(|| describe(&frame));
+            let wire = &mut self.wires[i];
+            let (now, draws) = (Nanos(self.now), &mut wire.draws[side]);
+            let len = frame.len() as u32;
+            let outcome = wire.ways[side].push(now, len, frame, draws, |f| Some(f.clone()));
+            if let Some(text) = text {
+                self.say(&format!("gw{side} port {} > {text} {outcome:?}", port.0));
+            }
         }
     }
 

@@ -148,7 +148,7 @@ impl Agent {
                 }
             }
             let may = first || now.since(p.calls.since) >= WAIT_FOR_CALL;
-            if !p.called || !may || p.next_hop.is_none() || p.retry_at > now {
+            if !p.called || !may || p.next_hop.is_none() || p.retry_at.max(p.barred_until) > now {
                 continue;
             }
             let longest = if alive { SYN_PAUSE.0 * 2 } else { SYN_PAUSE.1 };

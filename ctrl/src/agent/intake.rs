@@ -237,6 +237,10 @@ impl Agent {
             Tlv::EchoReply { timestamp, hold_us } => {
                 if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
                     path.rtt.on_echo(now, *timestamp, *hold_us);
+                    let age = now.wire_timestamp().wrapping_sub(*timestamp);
+                    if age.cast_signed() >= 0 {
+                        path.delivery.on_echo(now - Duration::from_micros(age.into()));
+                    }
                 }
             }
             Tlv::Promise { interval_ms } => {
@@ -253,6 +257,16 @@ impl Agent {
                     .map(|p| p.slot);
                 if let Some(s) = silent {
                     self.path_died(now, i, s, "peer hears nothing");
+                }
+            }
+            Tlv::Arrived { path, packets, damaged, bare_tcp } => {
+                let peer = self.peers.get_mut(i);
+                let path = peer.and_then(|p| p.each_path_mut().find(|p| p.id == *path));
+                if let Some(path) = path.filter(|p| p.is_live()) {
+                    let sent = path.data_sent();
+                    if path.delivery.on_arrived(sent, [*packets, *bare_tcp], *damaged) {
+                        path.size.disturb(now);
+                    }
                 }
             }
             Tlv::SizeProbe { number, size } => {
@@ -295,6 +309,7 @@ impl Agent {
         if path.is_live() && lost.cast_signed() >= 3 && lost >= came / 2 {
             path.size.suspect(now, path.reading.tx_bytes, true);
         }
+        path.delivery.on_loss(r.lost, r.packets);
         path.loss = (r.lost, r.packets);
     }
 

@@ -8,8 +8,10 @@
 //! "closed"), and those above are tried now and then.
 
 use super::Agent;
-use super::path::{Path, PathPhase};
+use super::delivery::{Delivery, Fault};
+use super::path::{BAR, BAR_BESIDE, Path, PathPhase};
 use super::peer::Peer;
+use mpip_core::cm::tlv::capability;
 use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
 use std::time::Duration;
@@ -47,6 +49,58 @@ pub(super) fn choose(peer: &mut Peer) -> bool {
 }
 
 impl Agent {
+    /// Leaves paths that do not deliver what is sent on them: for the next rung of their pair, or for other paths.
+    pub(super) fn check_delivery(&mut self, now: Nanos, i: usize) {
+        let pause = self.cfg.timers.heartbeat * 10;
+        let Some(peer) = self.peers.get_mut(i) else { return };
+        let order = peer.cfg.encapsulation.clone();
+        let probes = peer.capabilities & capability::SIZE_PROBES != 0;
+        let live = peer.paths().filter(|p| p.is_live()).count();
+        let (mut bad, mut ask) = (Vec::new(), Vec::new());
+        for p in peer.each_path_mut().filter(|p| p.phase != PathPhase::Probing) {
+            if p.is_barred(now) {
+                continue;
+            }
+            let sent = p.data_sent();
+            if p.delivery.look(now, sent) {
+                p.size.suspect(now, p.reading.tx_bytes, true);
+            }
+            let patience = p.rtt.smoothed().map_or(pause, |rtt| (rtt * 3 / 2).max(pause / 2));
+            let doubt = p.is_live() && p.delivery.is_in_doubt(now, patience);
+            if doubt && now.since(p.asked_at) >= pause {
+                p.asked_at = now;
+                ask.push(p.slot);
+            }
+            if probes && p.size.is_asking() {
+                continue;
+            }
+            let more = place(&order, p.encapsulation).saturating_add(1) < order.len();
+            let Some(fault) = p.delivery.take_fault(more) else {
+                if now.since(p.live_since) >= BAR.0 {
+                    p.bar_pause = BAR.0;
+                }
+                continue;
+            };
+            let leave = match fault {
+                Fault::Nothing => more || live > usize::from(p.is_live()),
+                Fault::Damaged => more,
+                Fault::Lossy => more && p.encapsulation != Encapsulation::Udp,
+            };
+            if leave {
+                p.delivery = Delivery::default();
+                p.barred_until = now + p.bar_pause * if more { BAR_BESIDE } else { 1 };
+                p.bar_pause = (p.bar_pause * 2).min(BAR.1);
+                bad.push((p.slot, fault.why()));
+            }
+        }
+        for slot in ask {
+            self.send_probe(now, i, slot);
+        }
+        for (slot, why) in bad {
+            self.path_died(now, i, slot, why);
+        }
+    }
+
     /// Takes steps down and up that are due.
     pub(super) fn climb(&mut self, now: Nanos, i: usize) {
         let Some(peer) = self.peers.get_mut(i) else { return };
@@ -89,7 +143,7 @@ impl Agent {
                     continue;
                 };
                 let since = *p.tried_since.get_or_insert(now);
-                if now.since(since) >= STEP
+                if (now.since(since) >= STEP || p.is_barred(now))
                     && let Some(next) = order.get(lowest + 1)
                 {
                     if p.phase == PathPhase::Probing && p.why == "being probed" {
@@ -110,10 +164,11 @@ impl Agent {
                     true => p.peer_closing,
                     false => quiet >= SETTLE,
                 };
-                let stale = !p.called && !p.is_live() && quiet >= FORGET;
+                let barred = p.is_barred(now);
+                let stale = !p.called && !p.is_live() && quiet >= FORGET && !barred;
                 if (p.closing && over) || (settled && stale) {
                     end.push(slot);
-                } else if o < at && !p.is_live() && now >= p.retry_at {
+                } else if o < at && !p.is_live() && !barred && now >= p.retry_at {
                     // A try lasts a step, then there is a pause.
                     if p.retry_since.is_none() {
                         p.probe_now(now);
@@ -155,7 +210,7 @@ pub(super) fn explain(peer: &Peer, path: &Path, now: Nanos) -> String {
         .paths()
         .filter(|p| p.pair() == path.pair() && place(order, p.encapsulation) < own)
         .map(|p| {
-            let again = match p.retry_at.0.checked_sub(now.0) {
+            let again = match p.retry_at.max(p.barred_until).0.checked_sub(now.0) {
                 Some(ns) if ns > 0 => format!(", tried again in {} s", ns.div_ceil(1_000_000_000)),
                 _ => String::new(),
             };

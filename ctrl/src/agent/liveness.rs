@@ -195,7 +195,7 @@ impl Agent {
         let generation = peer.new_generation();
         peer.drift.remove(usize::from(slot));
         let Some(path) = peer.path_mut(slot) else { return };
-        if path.is_live() || path.remote_id == PathId::NONE {
+        if path.is_live() || path.remote_id == PathId::NONE || path.is_barred(now) {
             return;
         }
         path.live_since = now;
@@ -239,7 +239,10 @@ impl Agent {
         let peer_alive = peer.paths().any(Path::is_live);
         for p in peer.paths() {
             if !p.is_live() {
-                if now >= p.probe_at && now >= p.retry_at && p.next_hop.is_some() {
+                if now >= p.probe_at
+                    && now >= p.retry_at.max(p.barred_until)
+                    && p.next_hop.is_some()
+                {
                     probes.push(p.slot);
                 }
                 continue;
@@ -402,6 +405,11 @@ fn merge(a: PathReading, b: PathReading) -> PathReading {
         rx_delay: sample(a.rx_delay, b.rx_delay),
         rx_latest_timestamp: later(a.rx_latest_timestamp, b.rx_latest_timestamp),
         feedback: sample(a.feedback, b.feedback),
+        tx_messages: a.tx_messages + b.tx_messages,
+        rx_messages: a.rx_messages + b.rx_messages,
+        damaged: a.damaged + b.damaged,
+        tx_bare_tcp: a.tx_bare_tcp + b.tx_bare_tcp,
+        rx_bare_tcp: a.rx_bare_tcp + b.rx_bare_tcp,
     }
 }
 

@@ -136,6 +136,12 @@ impl Agent {
             Tlv::Generation { path: path.id, generation: path.generation as u8 },
             Tlv::OwnEnd(SocketAddr::new(path.local, self.cfg.params.base_port)),
             encapsulation_tlv(path),
+            Tlv::Arrived {
+                path: path.remote_id,
+                packets: path.data_received() as u32,
+                damaged: (path.reading.damaged - path.base.damaged) as u32,
+                bare_tcp: (path.reading.rx_bare_tcp - path.base.rx_bare_tcp) as u32,
+            },
         ]
     }
 
@@ -177,6 +183,10 @@ impl Agent {
         nonce: u64,
     ) {
         let Some(path) = self.peers.get(i).and_then(|p| p.path(slot)) else { return };
+        if path.is_barred(now) {
+            // The peer is not to use it either.
+            return;
+        }
         let mut tlvs = self.path_info(path);
         // First: what the response starts depends on the round trip.
         tlvs.extend(Self::echo(path, now));

@@ -15,9 +15,11 @@
 //! * `mapping`: the peer's lanes behind a NAT, and ours
 //! * `liveness`: heartbeats, silence, probing (ALGORITHMS "Liveness")
 //! * `path_size`, `mtu`: how large packets may be on a path
+//! * `delivery`: whether data arrives as it was sent
 //! * `rhythm`: how evenly the peer's packets arrive, which silence is judged by
 //! * `publish`: weights (P Algorithm 1) and snapshots
 
+mod delivery;
 mod discovery;
 mod faketcp;
 mod intake;
@@ -398,6 +400,7 @@ impl Agent {
         for i in 0..self.peers.len() {
             self.read_cells(now, i, cells);
             self.check_paths(now, i);
+            self.check_delivery(now, i);
             self.shake_hands(now, i);
             self.climb(now, i);
             self.send_due(now, i);

@@ -121,7 +121,11 @@ impl Agent {
                 rtt * 3 / 2 + path.rtt.deviation().unwrap_or_default() * 4 + PATIENCE
             });
             let (list, found) = path.size.step(now, patience);
-            changed |= found;
+            if found {
+                changed = true;
+                let sent = path.data_sent();
+                path.delivery.excuse(sent);
+            }
             due.extend(list.into_iter().map(|p| (path.slot, p)));
         }
         if changed {
@@ -167,7 +171,11 @@ impl Agent {
         (number, size): Probe,
     ) {
         let Some(peer) = self.peers.get_mut(i) else { return };
-        if peer.path_mut(slot).is_some_and(|p| p.size.on_answer(now, number, size)) {
+        if let Some(p) = peer.path_mut(slot)
+            && p.size.on_answer(now, number, size)
+        {
+            let sent = p.data_sent();
+            p.delivery.excuse(sent);
             peer.changed = true;
             self.dirty = true;
         }

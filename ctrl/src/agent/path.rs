@@ -1,5 +1,6 @@
 //! One path as the control thread keeps it (P Table 5): identity, estimators, liveness.
 
+use super::delivery::Delivery;
 use super::faketcp::Calls;
 use super::mapping::Mapping;
 use super::path_size::PathSize;
@@ -23,6 +24,11 @@ pub enum PathPhase {
     /// Worked, fell silent; probed on.
     Dead,
 }
+
+/// How long a path that does not deliver is left alone, where there is nothing better to try: first and longest.
+/// Otherwise ten times as long, for who tries in vain loses data.
+pub(super) const BAR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
+pub(super) const BAR_BESIDE: u32 = 10;
 
 /// What tells paths between the same addresses apart, and who began.
 #[derive(Clone, Copy)]
@@ -64,6 +70,12 @@ pub(super) struct Path {
     pub retry_since: Option<Nanos>,
     pub retry_at: Nanos,
     pub retry_pause: Duration,
+    /// Not used before then, for it did not deliver; and how long the next time.
+    pub barred_until: Nanos,
+    pub bar_pause: Duration,
+    /// When it was last asked what arrived.
+    pub asked_at: Nanos,
+    pub delivery: Delivery,
     pub next_hop: Option<[u8; 6]>,
     /// How large packets may be, see [`Self::carries`]; and less, where a router said so to an end whose peer does
     /// not answer probes, and when.
@@ -219,6 +231,10 @@ impl Path {
             retry_since: None,
             retry_at: Nanos(0),
             retry_pause: Duration::from_secs(20),
+            barred_until: Nanos(0),
+            bar_pause: BAR.0,
+            asked_at: now,
+            delivery: Delivery::default(),
             next_hop: None,
             size: PathSize::new(mtu, local.is_ipv6()),
             narrow: None,
@@ -283,6 +299,7 @@ impl Path {
         self.echo = None;
         self.least_delay = None;
         self.loss = (0, 0);
+        self.delivery.renew();
         self.data_at = None;
         self.mapping.renew();
     }
@@ -290,6 +307,23 @@ impl Path {
     /// The pair of addresses it is between.
     pub fn pair(&self) -> (PortIx, IpAddr, IpAddr) {
         (self.port, self.local, self.pair)
+    }
+
+    /// Whether it did not deliver just now.
+    pub fn is_barred(&self, now: Nanos) -> bool {
+        now < self.barred_until
+    }
+
+    /// Data packets sent, and of them TCP segments without wrapper.
+    pub fn data_sent(&self) -> [u64; 2] {
+        let r = &self.reading;
+        [r.tx_packets.saturating_sub(r.tx_messages), r.tx_bare_tcp]
+    }
+
+    /// Data packets received in this life.
+    pub fn data_received(&self) -> u64 {
+        let messages = self.reading.rx_messages.saturating_sub(self.base.rx_messages);
+        (self.reading.rx_packets - self.base.rx_packets).saturating_sub(messages)
     }
 
     pub fn is_live(&self) -> bool {

@@ -125,8 +125,7 @@ impl PathSize {
     }
 
     /// Whether it is looking for it.
-    #[cfg(test)]
-    pub const fn is_searching(&self) -> bool {
+    pub const fn is_asking(&self) -> bool {
         self.trial.is_some()
     }
 
@@ -151,6 +150,18 @@ impl PathSize {
             self.checked_bytes = sent;
             self.check(now);
         }
+    }
+
+    /// Packets were damaged, whatever their size: what is asked now says nothing.
+    pub fn disturb(&mut self, now: Nanos) {
+        if self.trial.take().is_some() {
+            self.try_again(now);
+        }
+    }
+
+    fn try_again(&mut self, now: Nanos) {
+        self.next_at = Some(now + self.again);
+        self.again = (self.again * 2).min(AGAIN.1);
     }
 
     /// A router says that no more than `mtu` passes. Anybody can say so: it is tried.
@@ -270,8 +281,7 @@ impl PathSize {
         let (size, next) = (failed.map_or(SHORT, at), failed.map_or(SHORT, |i| at(i + 1)));
         self.trial = None;
         if proved < proof || size == SHORT {
-            self.next_at = Some(now + self.again);
-            self.again = (self.again * 2).min(AGAIN.1);
+            self.try_again(now);
             return false;
         }
         self.again = AGAIN.0;

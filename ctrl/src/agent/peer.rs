@@ -1,6 +1,7 @@
 //! One peer: its paths, addresses, lanes and restarts.
 
 use super::AgentPeer;
+use super::delivery::Delivery;
 use super::ladder::explain;
 use super::path::{Kind, Path, PathReport};
 use mpip_core::cells::MAX_PATHS;
@@ -178,6 +179,8 @@ impl Peer {
             let generation = self.generations;
             let path = &mut self.paths[i];
             path.renew(now, generation, estimator);
+            // What it was sent before it knew us again was lost with its tables.
+            path.delivery = Delivery::default();
             path.id = id;
             path.remote_id = PathId::NONE;
             if path.phase != super::PathPhase::Probing {

@@ -196,6 +196,7 @@ const PATHS: &[Column<PathStatus>] = &[
     Column::right("QUEUE", |p| Cell::new(or_none(p.queueing_us, micros))),
     Column::detail("LONGEST QUEUE", |p| Cell::new(or_none(p.queueing_max_us, micros))),
     Column::detail("JITTER", |p| Cell::new(or_none(p.jitter_us, micros))),
+    Column::detail("CM LOST", |p| trouble(p.cm_lost_packets, Tone::Warn)),
     Column::right("LOSS", |p| {
         Cell::new(or_none(p.loss_percent, percent))
             .tone_if(p.loss_percent.is_some_and(|l| l >= 1.0), Tone::Warn)

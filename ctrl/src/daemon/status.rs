@@ -355,6 +355,7 @@ impl Sources<'_> {
             rx: self.rates.traffic(Meter::PathRx(peer, p.id), rx),
             tx: self.rates.traffic(Meter::PathTx(peer, p.id), tx),
             loss_percent: (total_loss > 0).then(|| f64::from(p.loss.0) * 100.0 / total_loss as f64),
+            cm_lost_packets: p.reading.damaged,
             recovery: RecoveryStatus {
                 kept_packets: p.reading.recovery.kept,
                 asked_packets: p.reading.recovery.asked,

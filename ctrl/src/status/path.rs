@@ -92,6 +92,8 @@ pub struct PathStatus {
     pub tx: Traffic,
     /// Of what we sent, lost by the peer's last report, percent.
     pub loss_percent: Option<f64>,
+    /// Packets that came without a sound control message, cut, or put together with others.
+    pub cm_lost_packets: u64,
     /// Loss recovery.
     pub recovery: RecoveryStatus,
     /// Time since anything valid came over the path, milliseconds.

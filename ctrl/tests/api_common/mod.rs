@@ -151,6 +151,7 @@ pub fn paths() -> Vec<PathStatus> {
         rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
         tx: traffic(900, 1_300_000, 18_200_000, 1_516),
         loss_percent: Some(0.04),
+        cm_lost_packets: 0,
         recovery: RecoveryStatus {
             kept_packets: 880,
             asked_packets: 4,
@@ -181,6 +182,7 @@ pub fn paths() -> Vec<PathStatus> {
         rx: Traffic::default(),
         tx: Traffic::default(),
         loss_percent: None,
+        cm_lost_packets: 0,
         recovery: RecoveryStatus::default(),
         last_heard_ms: None,
         died: 0,

@@ -31,6 +31,11 @@ pub struct PathCell {
     recovered: AtomicU64,
     too_late: AtomicU64,
     missed: AtomicU64,
+    tx_messages: AtomicU64,
+    rx_messages: AtomicU64,
+    damaged: AtomicU64,
+    tx_bare_tcp: AtomicU64,
+    rx_bare_tcp: AtomicU64,
 }
 
 /// What loss recovery counts for one path. Packets.
@@ -73,6 +78,16 @@ pub struct PathReading {
     pub feedback: Sample,
     /// Loss recovery.
     pub recovery: RecoveryReading,
+    /// Of the packets sent, messages of workers.
+    pub tx_messages: u64,
+    /// Of the packets received, messages of workers.
+    pub rx_messages: u64,
+    /// Packets that came without a sound control message, cut, or put together with others.
+    pub damaged: u64,
+    /// TCP segments sent without a wrapper, and received (`native`).
+    pub tx_bare_tcp: u64,
+    /// See there.
+    pub rx_bare_tcp: u64,
 }
 
 /// What loss recovery counted, see [`Recovered`]. Packets.
@@ -146,6 +161,31 @@ impl PathCell {
         self.heard(now_us);
     }
 
+    /// A packet that was counted as received is a message of a worker.
+    pub fn message_received(&self) {
+        bump(&self.rx_messages, 1);
+    }
+
+    /// A packet that was counted as sent is a message of a worker.
+    pub fn message_sent(&self) {
+        bump(&self.tx_messages, 1);
+    }
+
+    /// A packet that was counted as sent is a TCP segment without wrapper.
+    pub fn bare_tcp_sent(&self) {
+        bump(&self.tx_bare_tcp, 1);
+    }
+
+    /// A packet that was counted as received is a TCP segment without wrapper.
+    pub fn bare_tcp_received(&self) {
+        bump(&self.rx_bare_tcp, 1);
+    }
+
+    /// Counts a damaged packet.
+    pub fn damage(&self) {
+        bump(&self.damaged, 1);
+    }
+
     /// Notes that something arrived on the path at `now_us`.
     pub fn heard(&self, now_us: u64) {
         self.rx_last_us.store(now_us, Relaxed);
@@ -201,6 +241,11 @@ impl PathCell {
                 too_late: self.too_late.load(Relaxed),
                 missed: self.missed.load(Relaxed),
             },
+            tx_messages: self.tx_messages.load(Relaxed),
+            rx_messages: self.rx_messages.load(Relaxed),
+            damaged: self.damaged.load(Relaxed),
+            tx_bare_tcp: self.tx_bare_tcp.load(Relaxed),
+            rx_bare_tcp: self.rx_bare_tcp.load(Relaxed),
         }
     }
 }
@@ -305,11 +350,15 @@ mod tests {
         cell.delay(-5, 99);
         cell.delay(-6, 100);
         cell.feedback(i32::MIN);
+        cell.message_sent();
+        cell.message_received();
+        cell.damage();
         let r = cell.read();
         assert_eq!((r.tx_packets, r.tx_bytes, r.rx_packets, r.rx_bytes), (1, 100, 1, 60));
         assert_eq!((r.rx_last_us, r.rx_span), (7, 2));
         assert_eq!(r.rx_delay, Sample { count: 2, value: -6 });
         assert_eq!(r.rx_latest_timestamp, 100);
+        assert_eq!((r.tx_messages, r.rx_messages, r.damaged), (1, 1, 1));
         assert_eq!(r.feedback, Sample { count: 1, value: i32::MIN });
         assert_eq!(cells.path(PeerIx(0), 3).map(PathCell::read), Some(PathReading::default()));
         assert!(cells.path(PeerIx(2), 0).is_none() && cells.path(PeerIx(0), 32).is_none());

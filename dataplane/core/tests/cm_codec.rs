@@ -430,6 +430,12 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
             .prop_map(|(p, generation)| Tlv::Generation { path: PathId(p), generation }),
         any::<u16>().prop_map(|interval_ms| Tlv::Promise { interval_ms }),
         any::<u16>().prop_map(Tlv::BasePort),
+        any::<(u8, u32, u32, u32)>().prop_map(|(p, packets, damaged, bare_tcp)| Tlv::Arrived {
+            path: PathId(p),
+            packets,
+            damaged,
+            bare_tcp
+        }),
         any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeProbe { number, size }),
         any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeAnswer { number, size }),
         (8u8..=10).prop_map(Tlv::Encapsulation),
@@ -474,7 +480,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=23).contains(&out[at]));
+                whole += usize::from((1..=24).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();

@@ -61,7 +61,7 @@ pub fn plan(seed: u64) -> Plan {
             faults.push((d.between(500 * MS, calm_from - SECOND), Fault::Quality(p, bad)));
         }
         faults.push((d.between(calm_from - 500 * MS, calm_from), Fault::Quality(p, later)));
-        wires.push(WirePlan { ends: [p, p], params });
+        wires.push(WirePlan { ends: [p, p], params, boxes: [None; 2] });
     }
     let traffic_until = calm_from + 3 * SECOND;
     Plan {

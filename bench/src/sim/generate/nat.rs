@@ -43,7 +43,11 @@ pub fn plan(seed: u64) -> Plan {
     for a in 0..shape.0 {
         for b in 0..shape.1 {
             if full || a == b {
-                wires.push(WirePlan { ends: [a, b], params: wire_params(&mut d) });
+                wires.push(WirePlan {
+                    ends: [a, b],
+                    params: wire_params(&mut d),
+                    boxes: [None; 2],
+                });
             }
         }
     }

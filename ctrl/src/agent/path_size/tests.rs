@@ -85,7 +85,7 @@ fn a_narrow_path_is_found_within_two_seconds_and_no_larger_packet_is_sent_meanwh
     assert!(s.believed() <= 1_400, "{}", s.believed());
     way.run(&mut s, Duration::from_millis(1_700));
     assert_eq!(s.believed(), 1_400);
-    assert!(!s.is_searching());
+    assert!(!s.is_asking());
     assert!(way.bytes < 120_000, "{}", way.bytes);
     let sent = way.sent;
     way.run(&mut s, Duration::from_secs(3_600));
@@ -109,7 +109,7 @@ fn a_routers_word_is_tried_and_a_forged_one_changes_nothing() {
     way.run(&mut s, Duration::from_millis(400));
     assert_eq!(s.believed(), 1_423);
     assert!(way.sent - sent <= 18, "no search: {}", way.sent - sent);
-    assert!(!s.is_searching());
+    assert!(!s.is_asking());
 }
 
 #[test]

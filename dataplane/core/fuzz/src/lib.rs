@@ -473,6 +473,7 @@ pub fn sample_tlvs() -> Vec<Tlv> {
         Tlv::Generation { path: PathId(1), generation: 255 },
         Tlv::BasePort(4500),
         Tlv::Padding(3),
+        Tlv::Arrived { path: PathId(2), packets: 77, damaged: 1, bare_tcp: 5 },
         Tlv::SizeProbe { number: 7, size: 1500 },
         Tlv::SizeAnswer { number: 7, size: 1500 },
     ]

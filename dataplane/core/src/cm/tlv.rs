@@ -226,6 +226,17 @@ pub enum Tlv {
         /// Its size, as it said.
         size: u16,
     },
+    /// 24: data packets that came on a path, and damaged ones.
+    Arrived {
+        /// The path, by the number of the node that gets this.
+        path: PathId,
+        /// Data packets since its generation began, modulo 2^32.
+        packets: u32,
+        /// Packets without a sound control message, cut, or put together with others, modulo 2^32.
+        damaged: u32,
+        /// Of `packets`, TCP segments that were not wrapped, modulo 2^32.
+        bare_tcp: u32,
+    },
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -279,6 +290,7 @@ impl Tlv {
             Self::Received { .. } => 21,
             Self::SizeProbe { .. } => 22,
             Self::SizeAnswer { .. } => 23,
+            Self::Arrived { .. } => 24,
         }
     }
 
@@ -321,6 +333,12 @@ impl Tlv {
             Self::SizeProbe { number, size } | Self::SizeAnswer { number, size } => {
                 w.put(&number.to_be_bytes());
                 w.put(&size.to_be_bytes());
+            }
+            Self::Arrived { path, packets, damaged, bare_tcp } => {
+                w.put(&[path.0]);
+                w.put(&packets.to_be_bytes());
+                w.put(&damaged.to_be_bytes());
+                w.put(&bare_tcp.to_be_bytes());
             }
             Self::UnknownSession { session } => w.put(&session.0.to_be_bytes()),
             Self::AddressConfirm { ipv6, hash } => {
@@ -511,6 +529,12 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
         }
         22 => Tlv::SizeProbe { number: r.u16()?, size: r.u16()? },
         23 => Tlv::SizeAnswer { number: r.u16()?, size: r.u16()? },
+        24 => Tlv::Arrived {
+            path: PathId(r.u8()?),
+            packets: r.u32()?,
+            damaged: r.u32()?,
+            bare_tcp: r.u32()?,
+        },
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

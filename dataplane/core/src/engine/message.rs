@@ -219,6 +219,7 @@ impl<B: PacketBuf> Worker<B> {
         };
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(headers + len);
+            cell.message_sent();
         }
     }
 

@@ -24,6 +24,7 @@
 //! * `recover`: what paths lost is sent again
 //! * `encap`: the rewriting itself
 
+mod damage;
 mod deliver;
 mod discover;
 mod encap;

@@ -102,6 +102,10 @@ pub(super) struct PathState {
     pub lossy_until: Nanos,
     /// Bytes that may be sent again on it.
     pub credit: u32,
+    /// Until when packets from there are looked into, for some were damaged.
+    pub doubt_until: Nanos,
+    /// Lanes that a packet has come on, by bit.
+    pub begun: u32,
     tx: [u64; Lane::MAX],
     sent: [Sent; Lane::MAX],
     rx: [Gaps; Lane::MAX],
@@ -119,6 +123,8 @@ impl PathState {
             keep: Duration::ZERO,
             lossy_until: Nanos(0),
             credit: recover::MOST_CREDIT,
+            doubt_until: Nanos(0),
+            begun: 0,
             tx: [0; Lane::MAX],
             sent: std::array::from_fn(|_| Sent::default()),
             rx: std::array::from_fn(|_| Gaps::default()),

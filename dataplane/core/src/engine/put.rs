@@ -12,6 +12,7 @@ use crate::recover::Entry;
 use crate::session::Row;
 use crate::snapshot::{Encapsulation, PathView};
 use crate::tuple::FlowTuple;
+use crate::tuple::IPPROTO_TCP;
 use crate::verdict::DropReason;
 use crate::wire::{Parsed, tcp};
 
@@ -123,6 +124,9 @@ impl<B: PacketBuf> Worker<B> {
         state.congestion.sent(len);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(len);
+            if encapsulation == Encapsulation::Native && p.protocol == IPPROTO_TCP {
+                cell.bare_tcp_sent();
+            }
         }
         env.transmit(path.port, frame);
         Ok(())

@@ -4,7 +4,7 @@ use super::deliver::Arrived;
 use super::faketcp::Tcp;
 use super::lan::{clamp, mss_limit, track_tcp};
 use super::open::{is_host, lane_of, new_session};
-use super::{Ctx, Env, Worker, encap, fragments, slices};
+use super::{Ctx, Env, Worker, damage, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
@@ -80,16 +80,20 @@ impl<B: PacketBuf> Worker<B> {
             };
         }
         let Some(bytes) = payload(frame.data(), p) else {
+            self.note_damage(ctx, port, p);
             return Verdict::Drop(DropReason::BadL4);
         };
         let (cm, cm_len) = match Cm::parse_tail(bytes) {
             Ok(v) => v,
-            Err(e) => return Verdict::Drop(e.into()),
+            Err(e) => {
+                self.note_damage(ctx, port, p);
+                return Verdict::Drop(e.into());
+            }
         };
         if cm.node == ctx.snapshot.node {
             return Verdict::Drop(DropReason::OwnNodeId);
         }
-        if cm.flags.is_consumed() && !l4_checksum_ok(frame.data(), p) {
+        if cm.flags.is_consumed() && !damage::is_whole(frame.data(), p) {
             // The control message guards itself, but not the elements in front of it.
             return Verdict::Drop(DropReason::BadL4);
         }
@@ -113,6 +117,7 @@ impl<B: PacketBuf> Worker<B> {
                 // From one worker to another. Counted like any packet with a number of its lane.
                 if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
                     cell.received(p.l3_len(), ctx.now.as_micros());
+                    cell.message_received();
                 }
                 let tlvs = p.payload_off..p.end - cm_len;
                 let list = frame.data().get(tlvs).unwrap_or_default();
@@ -137,11 +142,21 @@ impl<B: PacketBuf> Worker<B> {
         if moved.is_some() {
             self.note_source(ctx, h, port, p, &cm, env);
         }
-        self.measure(ctx, h, &cm.base(), cm.seq, Some(p.l3_len()));
+        let covered = self.measure(ctx, h, &cm.base(), cm.seq, Some(p.l3_len()));
+        let doubtful = self.is_doubtful(ctx, h, cm.seq, covered);
         if cm.flags.is_consumed() {
+            if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
+                cell.message_received();
+            }
             let tlvs = p.payload_off..p.end - cm_len;
             let list = frame.data().get(tlvs).unwrap_or_default();
             return self.session_message(ctx, h, &cm, list, env);
+        }
+        if p.protocol == IPPROTO_TCP
+            && !cm.flags.contains(Flags::WRAP)
+            && let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot))
+        {
+            cell.bare_tcp_received();
         }
         let row = match self.session_of(ctx, h, &cm, env) {
             Ok(row) => row,
@@ -176,7 +191,10 @@ impl<B: PacketBuf> Worker<B> {
         };
         let len = match restored {
             Ok(len) => len,
-            Err(e) => return Verdict::Drop(e.into()),
+            Err(e) => {
+                self.damaged(ctx, h.peer, h.path.slot);
+                return Verdict::Drop(e.into());
+            }
         };
         if let Some(slice) = cm.slice {
             slices::restore_df(&mut frame, slice, &tuple);
@@ -187,11 +205,20 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(reason);
         }
         let Ok(inner) = crate::wire::parse_frame(frame.data()) else {
+            self.damaged(ctx, h.peer, h.path.slot);
             return Verdict::Drop(DropReason::BadL4);
         };
         if fragments::session_tuple(&inner) != tuple {
             // The ports inside are not the session's: not this session's packet.
+            self.damaged(ctx, h.peer, h.path.slot);
             return Verdict::Drop(DropReason::TupleMismatch);
+        }
+        let wrapped = h.path.encapsulation == Encapsulation::FakeTcp && cm.slice.is_none();
+        if (wrapped && !damage::is_of_its_length(frame.data(), &inner))
+            || (doubtful && !damage::is_whole(frame.data(), &inner))
+        {
+            self.damaged(ctx, h.peer, h.path.slot);
+            return Verdict::Drop(DropReason::BadL4);
         }
         let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
@@ -218,7 +245,8 @@ impl<B: PacketBuf> Worker<B> {
         lane.0 % ctx.snapshot.workers.max(1) == self.index
     }
 
-    /// One-way delay, path counter, and the delay the peer reports for one of our paths.
+    /// One-way delay, path counter, and the delay the peer reports for one of our paths. Returns by how much the
+    /// counter is ahead of the highest before.
     pub(super) fn measure(
         &mut self,
         ctx: &Ctx<'_>,
@@ -226,9 +254,9 @@ impl<B: PacketBuf> Worker<B> {
         cm: &Base,
         seq: Option<SeqBlock>,
         data: Option<usize>,
-    ) {
+    ) -> u64 {
         let raw = ctx.now.wire_timestamp().wrapping_sub(cm.timestamp).cast_signed();
-        let Some(state) = self.peers.get_mut(usize::from(h.peer.0)) else { return };
+        let Some(state) = self.peers.get_mut(usize::from(h.peer.0)) else { return 0 };
         state.feedback.record(cm.path, i64::from(raw), ctx.now);
         let mut covered = 0;
         if let Some(path) = state.path(h.path.slot) {
@@ -243,7 +271,7 @@ impl<B: PacketBuf> Worker<B> {
                 }
             }
         }
-        let Some(cells) = self.own_cells() else { return };
+        let Some(cells) = self.own_cells() else { return covered };
         if let Some(cell) = cells.path(h.peer, h.path.slot) {
             match data {
                 Some(bytes) => cell.received(bytes, ctx.now.as_micros()),
@@ -258,6 +286,7 @@ impl<B: PacketBuf> Worker<B> {
         {
             cell.feedback(delay);
         }
+        covered
     }
 
     /// The session of a data packet, made from its tuple block if need be.
@@ -413,16 +442,6 @@ fn is_sound(tuple: &FlowTuple, id: SessionId) -> bool {
         && is_host(tuple.dst)
         && (ports || (tuple.sport, tuple.dport) == (0, 0))
         && id.h() == tuple.lane_hash()
-}
-
-/// The outer L4 checksum, in full. UDP over IPv4 without one passes (RFC 768).
-fn l4_checksum_ok(frame: &[u8], p: &Parsed) -> bool {
-    let Some(segment) = frame.get(p.l4_off..p.end) else { return false };
-    if p.protocol == IPPROTO_UDP {
-        udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
-    } else {
-        crate::wire::tcp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! Packets whose control message a middlebox has stripped, or whose segment it has cut or put together with
+//! another (G-07).
+//!
+//! They are dropped, never delivered with the wrong addresses. What can be told of them is counted for the path
+//! they came over ([`crate::cells::PathCell::damaged`]): the control thread tells the peer, who leaves a path that
+//! does this to its packets. In `faketcp` a segment that was put together with the one before it ends with a sound
+//! control message, and only the checksum of what it carries shows it. So that is computed where the counter of
+//! the packet before is missing, for the first of a lane, and for a second after any damage.
+
+use super::wan::Heard;
+use super::{Ctx, Worker};
+use crate::buf::PacketBuf;
+use crate::cm::SeqBlock;
+use crate::ids::{PeerIx, PortIx};
+use crate::snapshot::Encapsulation;
+use crate::time::Nanos;
+use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
+use crate::wire::{Parsed, tcp, udp};
+use std::time::Duration;
+
+/// How long packets are looked into after one was damaged.
+const DOUBT: Duration = Duration::from_secs(1);
+
+impl<B: PacketBuf> Worker<B> {
+    /// Counts a packet without a sound control message for the path that it must have come over, if there is one.
+    ///
+    /// Addresses and ports are all there is to tell it by. Whoever can forge them can have a path left for
+    /// another encapsulation, by sending a quarter of what comes on it.
+    pub(super) fn note_damage(&mut self, ctx: &Ctx<'_>, port: PortIx, p: &Parsed) {
+        let on_lane = ctx.lane_port(p).is_some();
+        let found = ctx.snapshot.peers.iter().enumerate().find_map(|(i, view)| {
+            let path = view.paths.iter().find(|path| {
+                let native = path.encapsulation == Encapsulation::Native;
+                path.port == port
+                    && path.local == p.dst
+                    && (on_lane || native)
+                    && ctx.may_come_from(path, p)
+                    && ctx.is_mapped(path, p)
+            })?;
+            Some((PeerIx(i as u16), path.slot))
+        });
+        if let Some((peer, slot)) = found {
+            self.damaged(ctx, peer, slot);
+        }
+    }
+
+    /// Counts a packet that came over that path damaged.
+    pub(super) fn damaged(&mut self, ctx: &Ctx<'_>, peer: PeerIx, slot: u8) {
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
+            cell.damage();
+        }
+        let state = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
+        if let Some(state) = state {
+            state.doubt_until = ctx.now + DOUBT;
+        }
+    }
+
+    /// Whether a packet may be two, or a part of one. `covered`: by how much its path counter is ahead.
+    pub(super) fn is_doubtful(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        seq: Option<SeqBlock>,
+        covered: u64,
+    ) -> bool {
+        if h.path.encapsulation == Encapsulation::Udp {
+            return false;
+        }
+        let state = self.peers.get_mut(usize::from(h.peer.0)).and_then(|s| s.path(h.path.slot));
+        let (Some(state), Some(seq)) = (state, seq) else { return true };
+        let lane = 1 << (seq.lane.0 & 31);
+        let first = state.begun & lane == 0;
+        state.begun |= lane;
+        first || covered != 1 || (state.doubt_until > Nanos(0) && ctx.now < state.doubt_until)
+    }
+}
+
+/// Whether a restored datagram is as long as it says.
+pub(super) fn is_of_its_length(frame: &[u8], p: &Parsed) -> bool {
+    p.protocol != IPPROTO_UDP
+        || frame
+            .get(p.l4_off..p.end)
+            .and_then(udp::View::new)
+            .is_some_and(|v| usize::from(v.length()) == p.end - p.l4_off)
+}
+
+/// Whether the checksum of a restored packet says that it is whole; there may be none.
+pub(super) fn is_whole(frame: &[u8], p: &Parsed) -> bool {
+    let Some(segment) = frame.get(p.l4_off..p.end) else { return false };
+    match p.protocol {
+        IPPROTO_UDP => udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst)),
+        IPPROTO_TCP => tcp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst)),
+        _ => true,
+    }
+}
