@@ -230,6 +230,9 @@ impl Agent {
             Tlv::PathInfo { state, .. } => {
                 if let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) {
                     path.peer_closing = *state == PathState::Closed;
+                    let without = matches!(state, PathState::Dead | PathState::Probing);
+                    path.peer_without_since =
+                        (path.is_live() && without).then(|| path.peer_without_since.unwrap_or(now));
                 }
             }
             Tlv::OwnEnd(end) => self.take_own_end(i, slot, *end),

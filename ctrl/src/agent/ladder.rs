@@ -25,6 +25,12 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_sec
 /// How long the called end keeps a rung that nothing comes on, while another works.
 const FORGET: Duration = Duration::from_secs(10);
 
+/// A path that only we hold for working carries data one way, and does not keep the next rung from being tried:
+/// a box that joins every two messages keeps one end from ever hearing an answer.
+fn works_for_both(now: Nanos, p: &Path) -> bool {
+    p.is_live() && p.peer_without_since.is_none_or(|since| now.since(since) < STEP)
+}
+
 /// Place of an encapsulation in the order.
 fn place(order: &[Encapsulation], e: Encapsulation) -> usize {
     order.iter().position(|o| *o == e).unwrap_or(usize::MAX)
@@ -124,7 +130,7 @@ impl Agent {
                 .collect();
             let in_use = rungs
                 .iter()
-                .filter(|(s, _)| peer.path(*s).is_some_and(Path::is_live))
+                .filter(|(s, _)| peer.path(*s).is_some_and(|p| works_for_both(now, p)))
                 .min_by_key(|(_, o)| *o)
                 .copied();
             let Some((used, at)) = in_use else {

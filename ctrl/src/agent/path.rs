@@ -62,6 +62,8 @@ pub(super) struct Path {
     /// A better one of its pair has settled: we send no data on it any more; nor does the peer.
     pub closing: bool,
     pub peer_closing: bool,
+    /// Since when the peer says that the path does not work, while it does for us.
+    pub peer_without_since: Option<Nanos>,
     /// Since when it works.
     pub live_since: Nanos,
     /// Since when it is tried while nothing works; since when it is tried beside what works; not before then
@@ -226,6 +228,7 @@ impl Path {
             chosen: false,
             closing: false,
             peer_closing: false,
+            peer_without_since: None,
             live_since: now,
             tried_since: None,
             retry_since: None,
