@@ -91,5 +91,5 @@ fn the_published_tlv_table_is_the_code() {
         }
         rows += 1;
     }
-    assert_eq!(rows, 17);
+    assert_eq!(rows, 21);
 }
