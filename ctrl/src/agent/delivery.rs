@@ -55,7 +55,7 @@ const KINDS: usize = 2;
 /// Packets of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kind {
-    /// Those that the peer has in this life of the path, when last told.
+    /// Those that the peer has, when last told.
     arrived: Option<u32>,
     /// Those sent of which it is known whether any arrived.
     sent: u64,
@@ -105,9 +105,7 @@ impl Delivery {
     pub fn on_arrived(&mut self, sent: [u64; KINDS], arrived: [u32; KINDS], damaged: u32) -> bool {
         let more = self.damaged.replace(damaged).is_some_and(|before| before != damaged);
         for ((kind, sent), arrived) in self.kinds.iter_mut().zip(sent).zip(arrived) {
-            let before = kind.arrived.replace(arrived);
-            // None at all: the peer's count began anew.
-            if before.is_none() || (arrived > 0 && before != Some(arrived)) {
+            if kind.arrived.replace(arrived) != Some(arrived) {
                 kind.begin(sent);
             }
         }
@@ -177,10 +175,9 @@ impl Delivery {
         self.fault.take()
     }
 
-    /// The path begins a new life: counts of what arrived do too.
+    /// The path begins a new life.
     pub fn renew(&mut self) {
         (self.window, self.loss, self.lossy, self.fault) = (None, None, 0, None);
-        self.damaged = None;
     }
 
     /// The path's size has turned out to be another: what was sent in vain was too large.

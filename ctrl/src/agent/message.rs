@@ -139,8 +139,8 @@ impl Agent {
             Tlv::Arrived {
                 path: path.remote_id,
                 packets: path.data_received() as u32,
-                damaged: (path.reading.damaged - path.base.damaged) as u32,
-                bare_tcp: (path.reading.rx_bare_tcp - path.base.rx_bare_tcp) as u32,
+                damaged: path.reading.damaged as u32,
+                bare_tcp: path.reading.rx_bare_tcp as u32,
             },
         ]
     }

@@ -323,10 +323,9 @@ impl Path {
         [r.tx_packets.saturating_sub(r.tx_messages), r.tx_bare_tcp]
     }
 
-    /// Data packets received in this life.
+    /// Data packets received, in all lives: what came just before a new one came too.
     pub fn data_received(&self) -> u64 {
-        let messages = self.reading.rx_messages.saturating_sub(self.base.rx_messages);
-        (self.reading.rx_packets - self.base.rx_packets).saturating_sub(messages)
+        self.reading.rx_packets.saturating_sub(self.reading.rx_messages)
     }
 
     pub fn is_live(&self) -> bool {

@@ -31,6 +31,8 @@ const RAISE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_sec
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Shortest time between looks at what was found.
 const CHECK: Duration = Duration::from_millis(500);
+/// Time after which a size in use that failed is asked about again before that is believed.
+const DOUBT: Duration = Duration::from_millis(700);
 /// Bytes sent on the path after which what was found is looked at again: probes are less than one per cent.
 const CHECK_BYTES: u64 = 500_000;
 /// Longest time without a look at it.
@@ -81,6 +83,8 @@ pub(super) struct PathSize {
     settled: Option<u16>,
     raise: Duration,
     again: Duration,
+    /// The size in use has failed once: a full queue drops large packets first.
+    doubted: bool,
     checked_at: Nanos,
     checked_bytes: u64,
     number: u16,
@@ -108,6 +112,7 @@ impl PathSize {
             settled: None,
             raise: RAISE.0,
             again: AGAIN.0,
+            doubted: false,
             checked_at: Nanos(0),
             checked_bytes: 0,
             number: 0,
@@ -256,6 +261,7 @@ impl PathSize {
     fn passed(&mut self, now: Nanos, size: u16) -> bool {
         self.trial = None;
         self.again = AGAIN.0;
+        self.doubted &= size != self.believed;
         let hinted = self.hint.take() == Some(size);
         self.low = self.low.max(size);
         self.high =
@@ -285,6 +291,12 @@ impl PathSize {
             return false;
         }
         self.again = AGAIN.0;
+        let in_use = self.settled.is_some() && size <= self.believed;
+        if in_use && self.hint.is_none() && !std::mem::replace(&mut self.doubted, true) {
+            self.next_at = Some(now + DOUBT);
+            return false;
+        }
+        self.doubted = false;
         self.high = size;
         // A short message passing says nothing about how large one may be.
         self.low = match next {

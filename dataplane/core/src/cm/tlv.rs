@@ -230,7 +230,7 @@ pub enum Tlv {
     Arrived {
         /// The path, by the number of the node that gets this.
         path: PathId,
-        /// Data packets since its generation began, modulo 2^32.
+        /// Data packets, modulo 2^32.
         packets: u32,
         /// Packets without a sound control message, cut, or put together with others, modulo 2^32.
         damaged: u32,
