@@ -5,16 +5,8 @@
 //! happens, with `MPIP_BOX_FRAMES=1` of every frame.
 
 use mpip_bench::sim::generate::middlebox;
+use mpip_bench::sim::seeds::Seeds;
 use mpip_bench::sim::world::{Trace, World};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
-        Err(_) => default,
-    }
-}
 
 /// What is wrong with the run of `seed`; why paths were left.
 fn play(seed: u64, trace: Trace) -> (Vec<String>, Vec<String>) {
@@ -39,40 +31,21 @@ fn play(seed: u64, trace: Trace) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn paths_that_middleboxes_meddle_with_are_left() {
-    let (seeds, from) = (number("MPIP_BOX_SEEDS", 60), number("MPIP_BOX_FROM", 1));
-    let trace = match (seeds, number("MPIP_BOX_FRAMES", 0)) {
-        (1, 0) => Trace::Events,
-        (1, _) => Trace::Frames,
-        _ => Trace::Off,
-    };
-    let next = AtomicU64::new(from);
-    let all = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        break;
-                    }
-                    let (wrong, reasons) = play(seed, trace);
-                    for w in &wrong {
-                        eprintln!("seed {seed}: {w}");
-                    }
-                    all.lock().expect("no panic").push((seed, wrong.is_empty(), reasons));
-                }
-            });
+    let seeds = Seeds::of("MPIP_BOX", 60);
+    let all = seeds.play(|seed, trace| {
+        let (wrong, reasons) = play(seed, trace);
+        for w in &wrong {
+            eprintln!("seed {seed}: {w}");
         }
+        (seed, wrong.is_empty(), reasons)
     });
-    let all = all.into_inner().expect("no panic");
     let broken: Vec<u64> = all.iter().filter(|(_, ok, _)| !ok).map(|(seed, ..)| *seed).collect();
-    assert!(broken.is_empty(), "{} of {seeds} runs went wrong: {broken:?}", broken.len());
+    assert!(broken.is_empty(), "{} of {} runs went wrong: {broken:?}", broken.len(), seeds.count);
     let mut reasons: Vec<&String> = all.iter().flat_map(|(.., r)| r).collect();
     reasons.sort();
     let mut kinds = reasons.clone();
     kinds.dedup();
     let count = |k: &String| reasons.iter().filter(|r| **r == k).count();
     eprintln!("{:?}", kinds.iter().map(|k| (k, count(k))).collect::<Vec<_>>());
-    assert!(seeds < 50 || kinds.len() >= 2, "{kinds:?}");
+    assert!(seeds.count < 50 || kinds.len() >= 2, "{kinds:?}");
 }

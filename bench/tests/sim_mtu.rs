@@ -6,17 +6,9 @@
 
 use mpip_bench::sim::generate::mtu;
 use mpip_bench::sim::plan::{Fault, SECOND};
+use mpip_bench::sim::seeds::Seeds;
 use mpip_bench::sim::world::{Trace, World};
 use mpip_ctrl::agent::PathPhase;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
-        Err(_) => default,
-    }
-}
 
 /// What is wrong with the run of `seed`; how many links are narrow in the end.
 fn play(seed: u64, trace: Trace) -> (Vec<String>, usize) {
@@ -64,31 +56,16 @@ fn play(seed: u64, trace: Trace) -> (Vec<String>, usize) {
 
 #[test]
 fn what_each_path_carries_is_found_to_the_byte() {
-    let (seeds, from) = (number("MPIP_MTU_SEEDS", 60), number("MPIP_MTU_FROM", 1));
-    let trace = if seeds == 1 { Trace::Events } else { Trace::Off };
-    let next = AtomicU64::new(from);
-    let all = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        break;
-                    }
-                    let (wrong, narrow) = play(seed, trace);
-                    for w in &wrong {
-                        eprintln!("seed {seed}: {w}");
-                    }
-                    all.lock().expect("no panic").push((seed, wrong.is_empty(), narrow));
-                }
-            });
+    let seeds = Seeds::of("MPIP_MTU", 60);
+    let all = seeds.play(|seed, trace| {
+        let (wrong, narrow) = play(seed, trace);
+        for w in &wrong {
+            eprintln!("seed {seed}: {w}");
         }
+        (seed, wrong.is_empty(), narrow)
     });
-    let all = all.into_inner().expect("no panic");
     let broken: Vec<u64> = all.iter().filter(|(_, ok, _)| !ok).map(|(seed, ..)| *seed).collect();
-    assert!(broken.is_empty(), "{} of {seeds} runs went wrong: {broken:?}", broken.len());
+    assert!(broken.is_empty(), "{} of {} runs went wrong: {broken:?}", broken.len(), seeds.count);
     let narrow: usize = all.iter().map(|(.., n)| n).sum();
-    assert!(seeds < 20 || narrow as u64 > seeds / 2, "{narrow} narrow links");
+    assert!(seeds.count < 20 || narrow as u64 > seeds.count / 2, "{narrow} narrow links");
 }

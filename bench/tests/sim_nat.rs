@@ -6,48 +6,26 @@
 
 use mpip_bench::sim::generate::nat;
 use mpip_bench::sim::outcome::{Outcome, play};
+use mpip_bench::sim::seeds::Seeds;
 use mpip_bench::sim::world::Trace;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
-        Err(_) => default,
-    }
-}
 
 #[test]
 fn every_invariant_holds_behind_nats() {
-    let (seeds, from) = (number("MPIP_NAT_SEEDS", 200), number("MPIP_NAT_FROM", 1));
-    let trace = match (seeds, number("MPIP_NAT_FRAMES", 0)) {
-        (1, 0) => Trace::Events,
-        (1, _) => Trace::Frames,
-        _ => Trace::Off,
-    };
-    let next = AtomicU64::new(from);
-    let all: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        break;
-                    }
-                    let outcome = play(nat::plan(seed), trace);
-                    for b in &outcome.broken {
-                        eprintln!("seed {seed} ({}): {b}", outcome.class);
-                    }
-                    all.lock().expect("no panic").push(outcome);
-                }
-            });
+    let seeds = Seeds::of("MPIP_NAT", 200);
+    let all: Vec<Outcome> = seeds.play(|seed, trace| {
+        let outcome = play(nat::plan(seed), trace);
+        for b in &outcome.broken {
+            eprintln!("seed {seed} ({}): {b}", outcome.class);
         }
+        outcome
     });
-    let all = all.into_inner().expect("no panic");
     let broken: Vec<u64> = all.iter().filter(|o| !o.broken.is_empty()).map(|o| o.seed).collect();
-    assert!(broken.is_empty(), "{} of {seeds} runs broke an invariant: {broken:?}", broken.len());
+    assert!(
+        broken.is_empty(),
+        "{} of {} runs broke an invariant: {broken:?}",
+        broken.len(),
+        seeds.count
+    );
     let sum = |f: fn(&Outcome) -> u64| all.iter().map(f).sum::<u64>();
     let (sent, came) = (sum(|o| o.datagrams), sum(|o| o.delivered));
     assert!(sent > 0 && came * 10 > sent * 6, "{came} of {sent} datagrams");

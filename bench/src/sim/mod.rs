@@ -34,5 +34,6 @@ pub mod outcome;
 pub mod pattern;
 pub mod perf;
 pub mod plan;
+pub mod seeds;
 pub mod udp;
 pub mod world;
