@@ -23,15 +23,21 @@ use super::source::FarFrame;
 pub enum Way {
     /// LAN to WAN.
     Egress,
+    /// LAN to WAN, each the first of a flow.
+    Opening,
     /// WAN to LAN, in order.
     Ingress,
     /// LAN to nowhere: the frames are made, the engine is not called.
     Nothing,
+    /// First packets to nowhere.
+    NothingOpening,
     /// WAN to nowhere.
     NothingFromFar,
 }
 
 const SESSIONS: u32 = 1000;
+/// Sessions beside [`SESSIONS`] that there is room for.
+const NEW_SESSIONS: usize = 65_536;
 const INNER: usize = 60;
 /// Time between two bursts.
 const STEP: Nanos = Nanos(2_000);
@@ -119,7 +125,13 @@ struct Run {
 
 impl Run {
     fn new(answers: bool) -> Self {
-        let shape = Shape { workers: 1, max_sessions: 4096, live: PATHS, answers, more_lans: 0 };
+        let shape = Shape {
+            workers: 1,
+            max_sessions: SESSIONS as usize + NEW_SESSIONS,
+            live: PATHS,
+            answers,
+            more_lans: 0,
+        };
         let now = Nanos(5_000_000_000);
         let cells = vec![Arc::new(WorkerCells::new(1))];
         let snapshot = Arc::new(place::snapshot(&shape));
@@ -162,6 +174,17 @@ impl Run {
                 self.flush(LAN, engine);
             }
         }
+    }
+
+    fn open(&mut self, packets: u32, engine: bool) -> Result<(), String> {
+        self.egress(0, engine)?;
+        for n in 1..=packets {
+            self.add(&place::lan_frame(SESSIONS + n, INNER)?);
+            if self.burst.is_full() || n == packets {
+                self.flush(LAN, engine);
+            }
+        }
+        Ok(())
     }
 
     fn confirm(&mut self) -> Result<(), String> {
@@ -222,12 +245,12 @@ impl Run {
 /// A packet was lost: nothing that is worth counting.
 pub fn run(way: Way, packets: u32) -> Result<bool, String> {
     let from_far = matches!(way, Way::Ingress | Way::NothingFromFar);
-    let engine = matches!(way, Way::Egress | Way::Ingress);
+    let engine = matches!(way, Way::Egress | Way::Opening | Way::Ingress);
     let mut run = Run::new(!from_far);
-    if from_far {
-        run.ingress(packets, engine)?;
-    } else {
-        run.egress(packets, engine)?;
+    match way {
+        Way::Ingress | Way::NothingFromFar => run.ingress(packets, engine)?,
+        Way::Opening | Way::NothingOpening => run.open(packets, engine)?,
+        Way::Egress | Way::Nothing => run.egress(packets, engine)?,
     }
     let counts = run.engine.counts();
     let wanted = u64::from(SESSIONS) + if engine { u64::from(packets) } else { 0 };
@@ -244,7 +267,14 @@ mod tests {
 
     #[test]
     fn every_packet_of_every_way_goes_through() {
-        for way in [Way::Egress, Way::Ingress, Way::Nothing, Way::NothingFromFar] {
+        for way in [
+            Way::Egress,
+            Way::Opening,
+            Way::Ingress,
+            Way::Nothing,
+            Way::NothingOpening,
+            Way::NothingFromFar,
+        ] {
             assert_eq!(run(way, 3333), Ok(true), "{way:?}");
         }
     }

@@ -1,13 +1,13 @@
 //! The CM codec against the published page, a spelled-out table of legal combinations, and any
 //! bytes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
 use mpip_core::checksum::Sum;
 use mpip_core::cm::tlv::{self, Tlv, TlvError};
 use mpip_core::cm::{
-    self, Base, BaseView, Cm, CmError, CmView, DATA_LEN, Flags, MAX_LEN, SeqBlock, Slice,
+    self, Base, BaseView, Cm, CmError, CmView, DATA_LEN, Flags, MAX_LEN, OPEN_LEN, SeqBlock, Slice,
 };
 use mpip_core::ids::{Lane, NodeId, PathId, SessionId};
 use mpip_core::tuple::FlowTuple;
@@ -376,6 +376,27 @@ proptest! {
         prop_assert_eq!(out, expected);
         prop_assert_eq!(sum.fold(), slow_sum.fold());
         prop_assert_eq!(BaseView::at_tail(&out).expect("base").base(), base);
+    }
+
+    #[test]
+    fn the_fast_path_opens_with_the_same_bytes(
+        cm in cms(),
+        seq in seqs(false),
+        wrap in any::<bool>(),
+        (protocol, src, sport, dst, dport) in any::<(u8, Ipv4Addr, u16, Ipv4Addr, u16)>(),
+    ) {
+        let flags = if wrap { Flags::WRAP } else { Flags::NONE };
+        let session = if cm.session.is_path_level() { SessionId(1) } else { cm.session };
+        let base = Base { flags, session, ..cm.base() };
+        let tuple = FlowTuple { protocol, src: src.into(), sport, dst: dst.into(), dport };
+        let slow = Cm { tuple: Some(tuple), seq: Some(seq), ..Cm::new(base) };
+        let mut expected = [0; OPEN_LEN];
+        let slow_sum = slow.encode_into(&mut expected).expect("legal");
+        let mut out = [0xaa; OPEN_LEN];
+        let ends = (SocketAddrV4::new(src, sport), SocketAddrV4::new(dst, dport));
+        let sum = cm::encode_open(&mut out, (protocol, ends), &base, &seq);
+        prop_assert_eq!(out, expected);
+        prop_assert_eq!(sum.fold(), slow_sum.fold());
     }
 }
 

@@ -9,6 +9,7 @@ use mpip_core::engine::Origin;
 use mpip_core::ids::PortIx;
 use mpip_core::rules::{Action, By, Direction, Match, Mode, Range, Ranking, Rule, Select};
 use mpip_core::schedule::Scheduler;
+use mpip_core::session::State;
 use mpip_core::snapshot::{Encapsulation, Params};
 use mpip_core::wire::tcp;
 use proptest::prelude::*;
@@ -314,4 +315,30 @@ fn a_burst_between_bursts_keeps_its_order() {
     let out = w.take_wan(A);
     let content: Vec<u8> = out.iter().map(|(_, f)| f[50]).collect();
     assert_eq!(content, [10, 11, 12, 13]);
+}
+
+/// Ports that are used again: a SYN takes back the FIN that one end has sent.
+#[test]
+fn a_syn_on_the_express_lane_begins_the_connection_anew() {
+    let one = |side, flags: tcp::Flags| {
+        let packet = Packet { flow: 0, tcp: true, bytes: 0, flags: flags.0, oddity: Oddity::None };
+        Step::Burst(side, vec![packet])
+    };
+    let steps = [
+        one(A, tcp::Flags::SYN),
+        one(B, ACK),
+        one(A, tcp::Flags::FIN),
+        one(A, tcp::Flags::SYN),
+        one(B, tcp::Flags::FIN),
+    ];
+    let setup = Setup::default();
+    let states = [false, true].map(|general| {
+        let mut w = world(&setup, general);
+        for step in &steps {
+            play(&mut w, step);
+        }
+        [A, B].map(|side| w.list(side).iter().map(|s| s.state).collect::<Vec<_>>())
+    });
+    let confirmed = || [vec![State::Confirmed], vec![State::Confirmed]];
+    assert_eq!(states, [confirmed(), confirmed()]);
 }

@@ -20,9 +20,11 @@ const TOLERANCE: f64 = 1.03;
 /// valgrind is missing, or fails.
 pub fn count(ctx: &mut Context<'_>) -> Result<()> {
     let last = last_results(&ResultFile::new("speed"));
-    for (arm, way, without) in
-        [("egress", "egress", "nothing"), ("ingress", "ingress", "nothing-from-far")]
-    {
+    for (arm, way, without) in [
+        ("egress", "egress", "nothing"),
+        ("ingress", "ingress", "nothing-from-far"),
+        ("first packets", "opening", "nothing-opening"),
+    ] {
         ctx.step(&format!("callgrind: {arm}"));
         let per_packet = per_packet(way)? - per_packet(without)?;
         let same = |r: &&Row| r.id == "instructions" && r.arm == arm;

@@ -9,14 +9,14 @@
 //!
 //! Three ways in, by cost: [`BaseView::at_tail`] (length, magic, version: three loads),
 //! [`CmView::parse_tail`] (everything checked, nothing copied), [`Cm::parse_tail`] (a value). Two
-//! ways out: [`Cm::encode_into`] and, for data in steady state, [`encode_data`]. What parses is
+//! ways out: [`Cm::encode_into`] and, for data, [`encode_data`] in steady state and [`encode_open`] before. What parses is
 //! legal: see [`Flags`] for the combinations. Stateless; TLVs of consumed packets are in [`tlv`].
 
 mod flags;
 pub mod tlv;
 mod view;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
 
@@ -41,6 +41,8 @@ pub const TUPLE_V6_LEN: usize = 38;
 pub const MAX_ADDRESSES: usize = 7;
 /// Length of a data CM in steady state: sequence block and base, bytes.
 pub const DATA_LEN: usize = SEQ_LEN + BASE_LEN;
+/// Length of a data CM that opens an IPv4 session: tuple block, sequence block and base, bytes.
+pub const OPEN_LEN: usize = TUPLE_V4_LEN + DATA_LEN;
 /// The longest CM, bytes.
 pub const MAX_LEN: usize = BASE_LEN + SEQ_LEN + SLICE_LEN + TUPLE_V6_LEN + MAX_ADDRESSES * 16;
 
@@ -408,6 +410,41 @@ fn seal(sum: Sum) -> (u16, Sum) {
 #[must_use]
 pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum {
     debug_assert!(base.flags.is_data() && !base.flags.intersects(Flags::OPEN | Flags::IP_CHANGE));
+    encode_behind(Sum::ZERO, out, base, seq)
+}
+
+/// The CM of a data packet that opens an IPv4 session (tuple block, sequence block and base), written into
+/// `out` with its checksum; returns the sum of all 55 bytes for the outer checksum. `tuple` is the
+/// protocol, source and destination. The caller vouches for the flags: data only, no [`Flags::IP_CHANGE`];
+/// [`Flags::OPEN`] is set here.
+#[inline]
+#[must_use]
+pub fn encode_open(
+    out: &mut [u8; OPEN_LEN],
+    (protocol, (src, dst)): (u8, (SocketAddrV4, SocketAddrV4)),
+    base: &Base,
+    seq: &SeqBlock,
+) -> Sum {
+    debug_assert!(base.flags.is_data() && !base.flags.intersects(Flags::IP_CHANGE));
+    let ([s0, s1, s2, s3], [sp0, sp1]) = (src.ip().octets(), src.port().to_be_bytes());
+    let ([d0, d1, d2, d3], [dp0, dp1]) = (dst.ip().octets(), dst.port().to_be_bytes());
+    let tuple: [u8; TUPLE_V4_LEN] =
+        [protocol, s0, s1, s2, s3, sp0, sp1, d0, d1, d2, d3, dp0, dp1, 4];
+    if let Some(block) = out.first_chunk_mut() {
+        *block = tuple;
+    }
+    let base = Base { flags: base.flags | Flags::OPEN, ..*base };
+    match out.last_chunk_mut() {
+        Some(tail) => encode_behind(Sum::of(&tuple), tail, &base, seq),
+        // It is longer than that.
+        None => Sum::ZERO,
+    }
+}
+
+/// Sequence block and base with the checksum of these and of what lies before, which sums to `before` and
+/// has an even length. Returns the sum of it all.
+#[inline(always)]
+fn encode_behind(before: Sum, out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum {
     const SHAPE: u8 = VERSION << shape::VERSION_SHIFT | shape::SEQ;
     let [n0, n1, n2, n3, n4, n5] = base.node.to_bytes();
     let node = u64::from_be_bytes([0, 0, n0, n1, n2, n3, n4, n5]);
@@ -429,7 +466,7 @@ pub fn encode_data(out: &mut [u8; DATA_LEN], base: &Base, seq: &SeqBlock) -> Sum
             | u64::from(SHAPE) << 16
             | u64::from(MAGIC) << 8,
     ];
-    let (c, sum) = seal(Sum::quads(words));
+    let (c, sum) = seal(before.plus(Sum::quads(words)));
     let [c0, c1] = c.to_be_bytes();
     words[4] |= u64::from(c0);
     let (chunks, end) = out.as_chunks_mut::<8>();

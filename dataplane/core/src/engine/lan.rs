@@ -75,7 +75,7 @@ impl<B: PacketBuf> Worker<B> {
                         _ => DropReason::Fragment,
                     });
                 }
-                let (class, plan) = self.plan_of_new(&tuple, p);
+                let (class, plan) = self.plan_of_new(&tuple, p.l3_len(), || p.tos >> 2);
                 match plan.way {
                     Way::One | Way::Every(_) => {}
                     Way::Plain => return self.plain(ctx, port, origin, frame, p, env),

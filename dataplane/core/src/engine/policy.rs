@@ -77,9 +77,14 @@ pub(super) fn is_ordered(
 
 impl<B: PacketBuf> Worker<B> {
     /// The class of a flow of our LAN, and the plan for its first packet.
-    pub(super) fn plan_of_new(&mut self, flow: &FlowTuple, p: &Parsed) -> (u16, Plan) {
+    pub(super) fn plan_of_new(
+        &mut self,
+        flow: &FlowTuple,
+        len: usize,
+        dscp: impl FnOnce() -> u8,
+    ) -> (u16, Plan) {
         let class = self.class_of(flow, Direction::Out);
-        let rule = self.classes.get(class).map(|c| c.rule(p.l3_len(), || p.tos >> 2));
+        let rule = self.classes.get(class).map(|c| c.rule(len, dscp));
         let table = self.classes.table();
         (class, table.plan(rule.unwrap_or_else(|| table.default_rule())))
     }

@@ -105,6 +105,8 @@ pub struct Classes {
     classes: Vec<Class>,
     known: HashMap<Vec<u16>, u16>,
     found: Vec<u16>,
+    /// The class found last, and its rules: most flows are of few classes.
+    last: (Vec<u16>, Option<u16>),
     /// When the bucket of each rule's copies is empty, ns.
     spent: Vec<u64>,
 }
@@ -124,6 +126,7 @@ impl Classes {
             classes: Vec::new(),
             known: HashMap::new(),
             found: Vec::new(),
+            last: (Vec::new(), None),
             spent: vec![0; table.rules().len() + 1],
         }
     }
@@ -139,6 +142,7 @@ impl Classes {
         self.base = self.base.saturating_add(self.classes.len() as u16);
         self.classes.clear();
         self.known.clear();
+        self.last.1 = None;
     }
 
     /// The rules.
@@ -157,9 +161,20 @@ impl Classes {
     /// The number of a flow's class; nothing when all numbers are used up.
     pub fn of_flow(&mut self, flow: &FlowTuple, direction: Direction) -> Option<u16> {
         self.table.of_flow(flow, direction, &mut self.found);
-        if let Some(class) = self.known.get(self.found.as_slice()) {
-            return Some(*class);
+        if self.last.1.is_some() && self.last.0 == self.found {
+            return self.last.1;
         }
+        let class = match self.known.get(self.found.as_slice()) {
+            Some(class) => *class,
+            None => self.add_found()?,
+        };
+        self.last.0.clone_from(&self.found);
+        self.last.1 = Some(class);
+        Some(class)
+    }
+
+    /// A class for what was found.
+    fn add_found(&mut self) -> Option<u16> {
         let number = usize::from(self.base) + self.classes.len();
         let number = u16::try_from(number).ok().filter(|n| *n < u16::MAX)?;
         self.classes.push(Class::new(&self.table, &self.found));
@@ -172,6 +187,7 @@ impl Classes {
         self.base = 1;
         self.classes.clear();
         self.known.clear();
+        self.last.1 = None;
     }
 
     /// Whether a further copy of so many bytes is within `budget` bytes a second; if so, it is counted.

@@ -207,6 +207,10 @@ impl RuleTable {
     /// the default; into `found`, which is emptied first.
     pub fn of_flow(&self, flow: &FlowTuple, direction: Direction, found: &mut Vec<u16>) {
         found.clear();
+        if self.rules.is_empty() {
+            found.push(self.default_rule());
+            return;
+        }
         let (destination, source) = match (flow.dst, flow.src) {
             (IpAddr::V4(d), IpAddr::V4(s)) => {
                 (self.destination.0.at(d.to_bits()), self.source.0.at(s.to_bits()))

@@ -3,7 +3,7 @@
 use crate::ids::{PeerIx, SessionId};
 use crate::random::splitmix;
 use crate::tuple::FlowTuple;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 /// A key's hash. Made once per packet, for
 /// [`SessionTable::prefetch_tuple`](super::SessionTable::prefetch_tuple) and what follows.
@@ -63,6 +63,14 @@ impl Key {
     #[must_use]
     pub const fn ports(self) -> (u16, u16) {
         ((self.ports >> 16) as u16, self.ports as u16)
+    }
+
+    /// Source and destination with their ports.
+    #[inline]
+    #[must_use]
+    pub const fn ends(self) -> (SocketAddrV4, SocketAddrV4) {
+        let (sport, dport) = self.ports();
+        (SocketAddrV4::new(self.src(), sport), SocketAddrV4::new(self.dst(), dport))
     }
 
     /// IP protocol.
