@@ -9,6 +9,7 @@
 
 use super::Agent;
 use super::delivery::{Delivery, Fault};
+use super::fastest::{self, Seat};
 use super::path::{BAR, BAR_BESIDE, Path, PathPhase};
 use super::peer::Peer;
 use mpip_core::cm::tlv::capability;
@@ -36,7 +37,7 @@ fn place(order: &[Encapsulation], e: Encapsulation) -> usize {
     order.iter().position(|o| *o == e).unwrap_or(usize::MAX)
 }
 
-/// Of each pair, the rung that carries data.
+/// Of each pair, the rung that is to carry data, and of the pairs those that do.
 pub(super) fn choose(peer: &mut Peer) -> bool {
     let order = peer.cfg.encapsulation.clone();
     let live: Vec<_> = peer
@@ -44,12 +45,28 @@ pub(super) fn choose(peer: &mut Peer) -> bool {
         .filter(|p| p.is_live())
         .map(|p| (p.pair(), place(&order, p.encapsulation)))
         .collect();
+    let is_first = |p: &Path| {
+        let own = place(&order, p.encapsulation);
+        p.is_live() && !live.iter().any(|(pair, o)| *pair == p.pair() && *o < own)
+    };
+    let measured = |p: &Path| p.died > 0 || peer.ticked_at.since(p.live_since) >= SETTLE;
+    let mut seats: Vec<Seat> = peer
+        .paths()
+        .filter(|p| is_first(p))
+        .map(|p| Seat {
+            pair: p.pair(),
+            taken: peer.paths().any(|q| q.chosen && q.pair() == p.pair()),
+            rtt: p.rtt.min().filter(|_| measured(p)),
+        })
+        .collect();
+    fastest::seat(&mut seats, peer.cfg.max_paths);
     let mut changed = false;
     for p in peer.each_path_mut() {
-        let own = place(&order, p.encapsulation);
-        let chosen = p.is_live() && !live.iter().any(|(pair, o)| *pair == p.pair() && *o < own);
+        let seat = seats.iter().find(|s| s.pair == p.pair()).filter(|_| is_first(p));
+        let chosen = seat.is_some_and(|s| s.taken);
         changed |= chosen != p.chosen;
         p.chosen = chosen;
+        p.spare = seat.is_some_and(|s| !s.taken);
     }
     changed
 }
@@ -110,6 +127,7 @@ impl Agent {
     /// Takes steps down and up that are due.
     pub(super) fn climb(&mut self, now: Nanos, i: usize) {
         let Some(peer) = self.peers.get_mut(i) else { return };
+        peer.ticked_at = now;
         if choose(peer) {
             peer.changed = true;
             self.dirty = true;
@@ -223,9 +241,12 @@ pub(super) fn explain(peer: &Peer, path: &Path, now: Nanos) -> String {
             format!("{}: {}{again}", p.encapsulation.name(), p.why)
         })
         .collect();
-    if others.is_empty() {
-        path.why.to_owned()
-    } else {
-        format!("{}; {}", path.why, others.join("; "))
+    let mut why = path.why.to_owned();
+    if path.spare {
+        why += &format!("; a spare, {} quicker paths carry data (max_paths)", peer.cfg.max_paths);
     }
+    for other in others {
+        why = why + "; " + &other;
+    }
+    why
 }

@@ -22,6 +22,7 @@
 mod delivery;
 mod discovery;
 mod faketcp;
+mod fastest;
 mod intake;
 mod ladder;
 mod liveness;
@@ -87,7 +88,7 @@ pub struct AgentPeer {
     pub prefixes: Vec<Prefix>,
     /// How data may travel to it, in the order to be tried; at least one.
     pub encapsulation: Vec<Encapsulation>,
-    /// Most paths to it.
+    /// Most pairs of addresses that carry data to it; the others that work are spares.
     pub max_paths: usize,
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Path {
     pub calls: Calls,
     /// Of the encapsulations that work, the one that carries data.
     pub chosen: bool,
+    /// It would be, but quicker pairs of addresses carry data.
+    pub spare: bool,
     /// A better one of its pair has settled: we send no data on it any more; nor does the peer.
     pub closing: bool,
     pub peer_closing: bool,
@@ -226,6 +228,7 @@ impl Path {
             called: kind.called,
             calls: Calls::new(now),
             chosen: false,
+            spare: false,
             closing: false,
             peer_closing: false,
             peer_without_since: None,

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     pub drift: DriftRemover,
     next_id: u8,
     generations: u32,
+    /// When it was looked after last.
+    pub ticked_at: Nanos,
     /// Pair of addresses to try next when there are more than paths.
     pub next_pair: usize,
     pub view: Option<Arc<PeerView>>,
@@ -93,6 +95,7 @@ impl Peer {
             drift: DriftRemover::new(),
             next_id: first_id,
             generations: 0,
+            ticked_at: Nanos(0),
             next_pair: 0,
             view: None,
             changed: true,
@@ -263,7 +266,7 @@ impl Peer {
         nonce: u64,
     ) -> Option<u8> {
         let sibling = self.paths.iter().any(|p| p.pair() == (ends.0, ends.1, kind.pair));
-        if !sibling && self.pairs() >= self.cfg.max_paths.min(MAX_PATHS) {
+        if !sibling && self.pairs() >= MAX_PATHS {
             return None;
         }
         let slot = (0..MAX_PATHS as u8).find(|s| self.path(*s).is_none())?;
@@ -276,11 +279,11 @@ impl Peer {
         Some(slot)
     }
 
-    /// Takes one path out if the peer has as many as it may: the longest silent of those that were
+    /// Takes one path out if there is no room for more: the longest silent of those that were
     /// never heard on, for `age` at least; else, with `dead`, of those that are dead and were not heard
     /// on for a second. Not every pair of addresses is connected.
     pub fn make_room(&mut self, now: Nanos, age: Duration, dead: bool) {
-        if self.pairs() < self.cfg.max_paths.min(MAX_PATHS) && self.paths.len() < MAX_PATHS {
+        if self.pairs() < MAX_PATHS && self.paths.len() < MAX_PATHS {
             return;
         }
         let longest = |fits: &dyn Fn(&&Path) -> bool| {
@@ -408,27 +411,37 @@ mod tests {
     #[test]
     fn room_is_made_where_nothing_ever_came_from_then_where_nothing_comes_from() {
         let now = Nanos::from_millis(5_000);
-        let mut p = peer(3, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let all: Vec<String> = (1..=MAX_PATHS).map(|i| format!("192.0.2.{i}")).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        // That fewer may carry data does not matter.
+        let mut p = peer(2, &all);
+        let without = |gone: &[&str]| -> Vec<_> {
+            all.iter().filter(|a| !gone.contains(*a)).map(|a| (*a).to_owned()).collect()
+        };
         p.make_room(Nanos::from_millis(100), Duration::from_secs(2), false);
-        assert_eq!(remotes(&p).len(), 3, "not before its turn is over");
+        assert_eq!(remotes(&p), all, "not before its turn is over");
         for path in p.paths_mut() {
             path.remote_id = PathId(7);
             path.heard_at = now;
         }
         p.make_room(now, Duration::ZERO, true);
-        assert_eq!(remotes(&p).len(), 3, "heard of just now");
+        assert_eq!(remotes(&p), all, "heard of just now");
         p.path_mut(1).expect("path").remote_id = PathId::NONE;
         p.path_mut(2).expect("path").heard_at = Nanos(0);
         p.make_room(now, Duration::ZERO, true);
-        assert_eq!(remotes(&p), ["192.0.2.1", "192.0.2.3"]);
+        assert_eq!(remotes(&p), without(&["192.0.2.2"]), "never heard on");
         p.make_room(now, Duration::ZERO, true);
-        assert_eq!(remotes(&p).len(), 2, "there is room");
-        p.cfg.max_paths = 2;
+        assert_eq!(remotes(&p), without(&["192.0.2.2"]), "there is room");
+        let kind =
+            Kind { encapsulation: Encapsulation::Udp, pair: at("192.0.2.99").ip(), called: true };
+        let ends = (PortIx(1), at("198.51.100.1").ip(), at("192.0.2.99"));
+        p.add(now, ends, kind, (1500, 0), EstimatorParams::WINDOWED, 0).expect("room");
+        p.path_mut(1).expect("path").remote_id = PathId(7);
+        p.path_mut(2).expect("path").phase = super::super::PathPhase::Live;
         p.make_room(now, Duration::ZERO, true);
-        assert_eq!(remotes(&p), ["192.0.2.1"]);
-        p.path_mut(0).expect("path").phase = super::super::PathPhase::Live;
-        p.cfg.max_paths = 1;
-        p.make_room(Nanos::from_millis(60_000), Duration::ZERO, true);
-        assert_eq!(remotes(&p), ["192.0.2.1"], "a live path stays");
+        assert_eq!(remotes(&p).len(), MAX_PATHS, "a live path stays");
+        p.path_mut(2).expect("path").phase = super::super::PathPhase::Dead;
+        p.make_room(now, Duration::ZERO, true);
+        assert!(!remotes(&p).contains(&"192.0.2.3".to_owned()), "long silent");
     }
 }

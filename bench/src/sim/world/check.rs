@@ -72,7 +72,24 @@ impl World {
             g.check_books("at the end");
             g.check_quiet();
         }
+        self.check_seats();
         self.watch();
+    }
+
+    /// As many pairs of addresses as may carry data do, and no more.
+    fn check_seats(&mut self) {
+        for side in 0..2 {
+            let paths = self.gateways[side].paths(self.now);
+            let live: Vec<_> = paths.iter().filter(|p| p.phase == PathPhase::Live).collect();
+            let carrying = live.iter().filter(|p| p.chosen).count();
+            let mut pairs: Vec<_> = live.iter().map(|p| (p.port, p.local, p.remote.ip())).collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            let wanted = pairs.len().min(self.plan.max_paths);
+            if self.plan.nats.is_empty() && carrying != wanted {
+                self.violate(&format!("{carrying} of {wanted} paths of {side} carry data"));
+            }
+        }
     }
 
     /// Whether every pair of addresses that a wire joins is a live path at both gateways.
