@@ -24,15 +24,18 @@ const NONE_OF: [(u64, Duration); 3] = [
 const LATER: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(700));
 /// Packets in vain after which the path's size is asked about.
 const ASK_SIZE: u64 = 3;
-/// Packets that are looked at together for damage, and for loss.
-const WINDOW: (u32, u32) = (32, 64);
+/// Packets that are looked at together for damage, and what part of them must be damaged: many soon, few after a while.
+/// No path damages packets by itself so that they still come.
+const DAMAGE: [(u32, u32); 2] = [(32, 4), (256, 16)];
+/// Packets that are looked at together for loss.
+const LOSS: u32 = 64;
 
 /// What is wrong with a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
     /// Nothing of what is sent arrives.
     Nothing,
-    /// A quarter of what arrives is damaged.
+    /// A quarter of what arrives is damaged, or a sixteenth for some time.
     Damaged,
     /// A quarter of what is sent is lost, twice in a row.
     Lossy,
@@ -92,8 +95,8 @@ pub(super) struct Delivery {
     kinds: [Kind; KINDS],
     /// Damaged packets, when last told.
     damaged: Option<u32>,
-    /// Arrived and damaged, lost and arrived, at the window's start.
-    window: Option<(u32, u32)>,
+    /// Arrived and damaged, lost and arrived, at each window's start.
+    windows: [Option<(u32, u32)>; DAMAGE.len()],
     loss: Option<(u32, u32)>,
     lossy: u8,
     fault: Option<Fault>,
@@ -110,13 +113,16 @@ impl Delivery {
             }
         }
         let [packets, _] = arrived;
-        let (packets0, damaged0) = *self.window.get_or_insert((packets, damaged));
-        let (whole, bad) = (packets.wrapping_sub(packets0), damaged.wrapping_sub(damaged0));
-        if whole.saturating_add(bad) >= WINDOW.0 {
-            if bad >= WINDOW.0 / 4 && u64::from(bad) * 3 >= u64::from(whole) {
-                self.fault = Some(Fault::Damaged);
+        for (window, (least, part)) in self.windows.iter_mut().zip(DAMAGE) {
+            let (packets0, damaged0) = *window.get_or_insert((packets, damaged));
+            let (whole, bad) = (packets.wrapping_sub(packets0), damaged.wrapping_sub(damaged0));
+            let all = whole.saturating_add(bad);
+            if all >= least {
+                if bad >= least / part && u64::from(bad) * u64::from(part) >= u64::from(all) {
+                    self.fault = Some(Fault::Damaged);
+                }
+                *window = Some((packets, damaged));
             }
-            self.window = Some((packets, damaged));
         }
         more
     }
@@ -131,7 +137,7 @@ impl Delivery {
         let (lost0, packets0) = *self.loss.get_or_insert((lost, packets));
         let (lost1, came) = (lost.wrapping_sub(lost0), packets.wrapping_sub(packets0));
         // What was thought lost may have come late.
-        if lost1.cast_signed() >= 0 && lost1.saturating_add(came) < WINDOW.1 {
+        if lost1.cast_signed() >= 0 && lost1.saturating_add(came) < LOSS {
             return;
         }
         self.loss = Some((lost, packets));
@@ -177,7 +183,8 @@ impl Delivery {
 
     /// The path begins a new life.
     pub fn renew(&mut self) {
-        (self.window, self.loss, self.lossy, self.fault) = (None, None, 0, None);
+        (self.windows, self.loss) = (Default::default(), None);
+        (self.lossy, self.fault) = (0, None);
     }
 
     /// The path's size has turned out to be another: what was sent in vain was too large.
@@ -292,16 +299,25 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_damaged_is_a_fault_and_some_damage_is_none() {
+    fn damage_of_a_quarter_or_of_a_sixteenth_that_lasts_is_a_fault() {
         let mut d = Delivery::default();
         for n in 0..1_000 {
-            d.on_arrived([0, 0], [n * 9, 0], n);
+            d.on_arrived([0, 0], [n * 19, 0], n);
         }
         assert_eq!(d.take_fault(false), None);
         for n in 0..20 {
-            d.on_arrived([0, 0], [9_000 + n * 3, 0], 1_000 + n);
+            d.on_arrived([0, 0], [19_000 + n * 3, 0], 1_000 + n);
         }
         assert_eq!(d.take_fault(false), Some(Fault::Damaged));
+        let mut d = Delivery::default();
+        for n in 0..16 {
+            d.on_arrived([0, 0], [n * 9, 0], n);
+            assert_eq!(d.take_fault(false), None, "a few");
+        }
+        for n in 16..30 {
+            d.on_arrived([0, 0], [n * 9, 0], n);
+        }
+        assert_eq!(d.take_fault(false), Some(Fault::Damaged), "a tenth, all the time");
     }
 
     #[test]

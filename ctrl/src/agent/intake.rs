@@ -145,7 +145,8 @@ impl Agent {
                 && (q.remote.ip() == remote.ip() || (own.is_some() && q.mapping.peer_own == own))
         };
         let here = || peer.paths().filter(|q| q.port == port && q.local == p.dst);
-        if here().filter(caller).any(Path::is_live) {
+        let serves = |q: &Path| q.is_live() && q.peer_without_since.is_none();
+        if here().filter(caller).any(serves) {
             return None;
         }
         let order = &peer.cfg.encapsulation;

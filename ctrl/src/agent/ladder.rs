@@ -27,9 +27,11 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_sec
 const FORGET: Duration = Duration::from_secs(10);
 
 /// A path that only we hold for working carries data one way, and does not keep the next rung from being tried:
-/// a box that joins every two messages keeps one end from ever hearing an answer.
+/// a box that joins every two messages keeps one end from ever hearing an answer. Nor does one that is to be left.
 fn works_for_both(now: Nanos, p: &Path) -> bool {
-    p.is_live() && p.peer_without_since.is_none_or(|since| now.since(since) < STEP)
+    p.is_live()
+        && p.leaving.is_none()
+        && p.peer_without_since.is_none_or(|since| now.since(since) < STEP)
 }
 
 /// Place of an encapsulation in the order.
@@ -71,6 +73,14 @@ pub(super) fn choose(peer: &mut Peer) -> bool {
     changed
 }
 
+/// A path is left, and left alone for a while. `more`: there is another rung to try.
+fn bar(now: Nanos, p: &mut Path, more: bool) {
+    p.delivery = Delivery::default();
+    p.leaving = None;
+    p.barred_until = now + p.bar_pause * if more { BAR_BESIDE } else { 1 };
+    p.bar_pause = (p.bar_pause * 2).min(BAR.1);
+}
+
 impl Agent {
     /// Leaves paths that do not deliver what is sent on them: for the next rung of their pair, or for other paths.
     pub(super) fn check_delivery(&mut self, now: Nanos, i: usize) {
@@ -98,6 +108,17 @@ impl Agent {
                 continue;
             }
             let more = place(&order, p.encapsulation).saturating_add(1) < order.len();
+            let beside = live > usize::from(p.is_live());
+            if let Some((why, since)) = p.leaving {
+                if beside {
+                    bad.push((p.slot, why));
+                    bar(now, p, more);
+                } else if now.since(since) >= BAR.0 {
+                    // Nothing else has come to work; whether it is still bad will be seen.
+                    p.leaving = None;
+                }
+                continue;
+            }
             let Some(fault) = p.delivery.take_fault(more) else {
                 if now.since(p.live_since) >= BAR.0 {
                     p.bar_pause = BAR.0;
@@ -105,15 +126,16 @@ impl Agent {
                 continue;
             };
             let leave = match fault {
-                Fault::Nothing => more || live > usize::from(p.is_live()),
+                Fault::Nothing => more || beside,
                 Fault::Damaged => more,
                 Fault::Lossy => more && p.encapsulation != Encapsulation::Udp,
             };
-            if leave {
-                p.delivery = Delivery::default();
-                p.barred_until = now + p.bar_pause * if more { BAR_BESIDE } else { 1 };
-                p.bar_pause = (p.bar_pause * 2).min(BAR.1);
+            if leave && (beside || fault == Fault::Nothing || !p.is_live()) {
                 bad.push((p.slot, fault.why()));
+                bar(now, p, more);
+            } else if leave {
+                p.delivery = Delivery::default();
+                p.leaving = Some((fault.why(), now));
             }
         }
         for slot in ask {
@@ -167,7 +189,7 @@ impl Agent {
                     continue;
                 };
                 let since = *p.tried_since.get_or_insert(now);
-                if (now.since(since) >= STEP || p.is_barred(now))
+                if (now.since(since) >= STEP || p.is_barred(now) || p.leaving.is_some())
                     && let Some(next) = order.get(lowest + 1)
                 {
                     if p.phase == PathPhase::Probing && p.why == "being probed" {

@@ -128,6 +128,8 @@ impl Agent {
                 state: match path.phase {
                     PathPhase::Probing => PathState::Probing,
                     PathPhase::Live if path.closing => PathState::Closed,
+                    // So that the peer tries another one too.
+                    PathPhase::Live if path.leaving.is_some() => PathState::Probing,
                     PathPhase::Live => PathState::Live,
                     PathPhase::Dead => PathState::Dead,
                 },

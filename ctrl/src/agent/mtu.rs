@@ -157,7 +157,9 @@ impl Agent {
         ((lane, source), length): ((Lane, SocketAddr), usize),
         (number, size): Probe,
     ) {
-        if size == SHORT || usize::from(size) == length {
+        // The peer is not to use a path that we have left: answers would keep it alive there.
+        let left = self.peers.get(i).and_then(|p| p.path(slot)).is_none_or(|p| p.is_barred(now));
+        if !left && (size == SHORT || usize::from(size) == length) {
             let to = To { lane, end: Some(source) };
             self.send_to(now, i, slot, to, &[Tlv::SizeAnswer { number, size }]);
         }

@@ -77,6 +77,8 @@ pub(super) struct Path {
     /// Not used before then, for it did not deliver; and how long the next time.
     pub barred_until: Nanos,
     pub bar_pause: Duration,
+    /// Why it is to be left as soon as another one works, and since when: it is bad and better than none.
+    pub leaving: Option<(&'static str, Nanos)>,
     /// When it was last asked what arrived.
     pub asked_at: Nanos,
     pub delivery: Delivery,
@@ -239,6 +241,7 @@ impl Path {
             retry_pause: Duration::from_secs(20),
             barred_until: Nanos(0),
             bar_pause: BAR.0,
+            leaving: None,
             asked_at: now,
             delivery: Delivery::default(),
             next_hop: None,
@@ -306,6 +309,7 @@ impl Path {
         self.least_delay = None;
         self.loss = (0, 0);
         self.delivery.renew();
+        self.leaving = None;
         self.data_at = None;
         self.mapping.renew();
     }

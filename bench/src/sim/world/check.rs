@@ -10,8 +10,10 @@ use mpip_core::ids::PortIx;
 use mpip_core::verdict::DropReason;
 use mpip_ctrl::agent::{PathPhase, PathReport};
 
-/// Datagrams that may be lost until a path with a middlebox is left, although nothing else is wrong any more.
+/// Datagrams that may be lost until a path with a middlebox is left, although nothing else is wrong any more; and for
+/// how long all may be.
 const PER_BOX: u64 = 64;
+const PER_LEAVING: u64 = 3 * SECOND / 2;
 
 impl World {
     /// Plays the whole plan and checks it.
@@ -217,18 +219,22 @@ impl World {
         for s in &self.udp {
             for (seq, d) in s.sent.iter().enumerate() {
                 if d.at >= from && d.size <= udp::ALWAYS_FITS && d.delivered.is_none() {
-                    lost.push(format!("{seq} of side {} sent at {} ns", s.side(), d.at));
+                    lost.push((d.at, format!("{seq} of side {} sent at {} ns", s.side(), d.at)));
                 }
             }
         }
-        // To find out what a middlebox does takes some packets each time.
+        // To find out what a middlebox does takes some packets each time, and some time.
         let boxes = self.wires.iter().flat_map(|w| &w.boxes).flatten().count() as u64;
-        if lost.len() as u64 > drops + boxes * PER_BOX && !shortage {
+        let until = match lost.iter().map(|(at, _)| *at).min() {
+            Some(first) if boxes > 0 => first + PER_LEAVING,
+            _ => 0,
+        };
+        let late = lost.iter().filter(|(at, _)| *at >= until).count() as u64;
+        if late > drops + boxes * PER_BOX && !shortage {
             let all = [0, 1].map(|s: usize| format!("{:?}", self.gateways[s].drops()));
             self.violate(&format!(
-                "{} datagrams lost in calm weather, {drops} dropped for overload: {}; gateway drops {} | {}",
-                lost.len(),
-                lost[0],
+                "{late} datagrams lost in calm weather, {drops} dropped for overload: {}; gateway drops {} | {}",
+                lost[0].1,
                 all[0],
                 all[1]
             ));

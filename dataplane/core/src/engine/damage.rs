@@ -25,7 +25,7 @@ impl<B: PacketBuf> Worker<B> {
     /// Counts a packet without a sound control message for the path that it must have come over, if there is one.
     ///
     /// Addresses and ports are all there is to tell it by. Whoever can forge them can have a path left for
-    /// another encapsulation, by sending a quarter of what comes on it.
+    /// another encapsulation, by sending a sixteenth of what comes on it.
     pub(super) fn note_damage(&mut self, ctx: &Ctx<'_>, port: PortIx, p: &Parsed) {
         let on_lane = ctx.lane_port(p).is_some();
         let found = ctx.snapshot.peers.iter().enumerate().find_map(|(i, view)| {
