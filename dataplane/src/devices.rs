@@ -13,9 +13,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Room that drivers may take from a buffer, bytes (AF_XDP does).
 const DRIVER_ROOM: u16 = 256;
+/// What stands before and behind the largest packet while slices of it are put together: a tag, the wrapper of the
+/// first one, the fragment header, bytes.
+const WRAPPER_ROOM: u16 = 48;
 const ETHER_HEADER: u16 = 14;
 /// Data room of a buffer for MTUs up to 1,500, bytes.
 const MIN_DATA_ROOM: u16 = 2048;
+
+/// What a buffer takes beside its data: its header, headroom, and the pool's own, bytes.
+const BUFFER_OVERHEAD: u64 = 384;
+/// Memory that is wanted beside packet buffers, MiB.
+const TABLE_MIB: u64 = 64;
 
 /// Tells the dataplanes of one process apart in DPDK's names.
 static INSTANCE: AtomicU32 = AtomicU32::new(0);
@@ -27,8 +35,8 @@ pub struct PortFacts {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: u16,
-    /// Whether it has a kernel twin.
-    pub has_twin: bool,
+    /// Largest IP packet of its kernel twin, bytes; nothing: it has none.
+    pub twin: Option<u16>,
 }
 
 /// A configured device.
@@ -104,16 +112,12 @@ impl Devices {
             let twin = match &mut setup.twin {
                 None => None,
                 Some(twin) => {
-                    let twin = with_mac(take(twin), port.mac);
-                    let shape = PortConfig {
-                        rx_queues: 1,
-                        tx_queues: 1,
-                        mtu: Some(port.mtu),
-                        promiscuous: false,
-                        ..shape
-                    };
-                    let pools = first.into_iter().collect();
-                    Some(find(eal, i as u16, twin)?.configure(&shape, pools)?)
+                    let twin = find(eal, i as u16, with_mac(take(twin), port.mac))?;
+                    // What is longer than a TAP takes the kernel cannot have.
+                    let mtu = Some(port.mtu.min(twin.max_mtu));
+                    let shape =
+                        PortConfig { rx_queues: 1, tx_queues: 1, mtu, promiscuous: false, ..shape };
+                    Some(twin.configure(&shape, first.into_iter().collect())?)
                 }
             };
             ports.push((port, twin));
@@ -128,7 +132,7 @@ impl Devices {
         let facts = |(port, twin): &(Opened, Option<Opened>)| PortFacts {
             mac: port.mac,
             mtu: port.mtu,
-            has_twin: twin.is_some(),
+            twin: twin.as_ref().map(|t| t.mtu),
         };
         self.ports.iter().map(facts).collect()
     }
@@ -174,7 +178,7 @@ fn make_pools(
     plan: &Plan,
 ) -> Result<Vec<NodePool>> {
     let mtu = config.ports.iter().filter_map(|p| p.mtu).max().unwrap_or(1500);
-    let room = mtu.saturating_add(ETHER_HEADER + DRIVER_ROOM).max(MIN_DATA_ROOM);
+    let room = mtu.saturating_add(ETHER_HEADER + DRIVER_ROOM + WRAPPER_ROOM).max(MIN_DATA_ROOM);
     let mut pools = Vec::with_capacity(plan.pools.len());
     for (i, node) in plan.pools.iter().copied().enumerate() {
         let name = format!("mpip{instance}_{i}");
@@ -184,12 +188,34 @@ fn make_pools(
         };
         let pool = match (make(node), node) {
             (Ok(pool), _) => NodePool { pool, node, near: true },
-            (Err(_), Some(_)) => NodePool { pool: make(None)?, node, near: false },
-            (Err(e), None) => return Err(e.into()),
+            (Err(_), Some(_)) => {
+                let far = make(None).map_err(|e| no_pool(e, mtu, room, config.pool_size))?;
+                NodePool { pool: far, node, near: false }
+            }
+            (Err(e), None) => return Err(no_pool(e, mtu, room, config.pool_size)),
         };
         pools.push(pool);
     }
     Ok(pools)
+}
+
+/// Why there is no pool; where memory is short, what would do.
+fn no_pool(e: dpdk::Error, mtu: u16, room: u16, size: u32) -> Error {
+    match e {
+        dpdk::Error::Call { code, .. } if code == nix::libc::ENOMEM => {
+            let each = u64::from(room) + BUFFER_OVERHEAD;
+            let needed = (each * u64::from(size)).div_ceil(1 << 20);
+            Error::config(
+                "memory",
+                format!(
+                    "{size} packet buffers for the largest MTU, {mtu} bytes, take {needed} MiB, which are not \
+                     free; fix: raise it to {} MiB for each NUMA node in use, or lower the MTU",
+                    needed + TABLE_MIB
+                ),
+            )
+        }
+        e => e.into(),
+    }
 }
 
 /// A device that has been found.
@@ -198,6 +224,7 @@ struct Found {
     name: String,
     port: Port,
     node: Option<u16>,
+    max_mtu: u16,
 }
 
 fn find(eal: &Eal, index: u16, device: Device) -> Result<Found> {
@@ -210,18 +237,18 @@ fn find(eal: &Eal, index: u16, device: Device) -> Result<Found> {
             Device::Probe(devargs) => Port::probe(eal, &devargs)?,
             Device::Open(port) => port,
         };
-        let node = port.info()?.socket;
-        Ok((port, node))
+        let info = port.info()?;
+        Ok((port, info.socket, info.max_mtu))
     };
     match found() {
-        Ok((port, node)) => Ok(Found { index, name, port, node }),
+        Ok((port, node, max_mtu)) => Ok(Found { index, name, port, node, max_mtu }),
         Err(source) => Err(Error::Port { port: index, device: name, source }),
     }
 }
 
 impl Found {
     fn configure(self, shape: &PortConfig, rx_pools: Vec<Mempool>) -> Result<Opened> {
-        let Self { index, name, mut port, node } = self;
+        let Self { index, name, mut port, node, .. } = self;
         let mut pools: Vec<&Mempool> = rx_pools.iter().collect();
         if pools.windows(2).all(|p| p[0].name() == p[1].name()) {
             // What several queues take is then counted against one pool.
@@ -235,5 +262,22 @@ impl Found {
             Ok((mac, mtu, rss)) => Ok(Opened { port, mac, mtu, rss, node, rx_pools }),
             Err(source) => Err(Error::Port { port: index, device: name, source }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_says_what_would_do() {
+        let of = |code| dpdk::Error::Call { what: "making".into(), code, text: "no".into() };
+        let said = no_pool(of(nix::libc::ENOMEM), 9_000, 9_270, 32_767).to_string();
+        assert_eq!(
+            said,
+            "memory: 32767 packet buffers for the largest MTU, 9000 bytes, take 302 MiB, which are not free; \
+             fix: raise it to 366 MiB for each NUMA node in use, or lower the MTU"
+        );
+        assert!(no_pool(of(nix::libc::EEXIST), 1_500, 2_048, 10).to_string().starts_with("making"));
     }
 }

@@ -154,10 +154,11 @@ impl Dataplane {
         let mut facts: Vec<PortFacts> = Vec::new();
         for sink in &self.sinks {
             match facts.get_mut(usize::from(sink.port.0)) {
-                Some(port) => port.has_twin |= sink.twin,
+                Some(port) if sink.twin => port.twin = Some(sink.opened.mtu),
+                Some(_) => {}
                 None => {
                     let (mac, mtu) = (sink.opened.mac, sink.opened.mtu);
-                    facts.push(PortFacts { mac, mtu, has_twin: false });
+                    facts.push(PortFacts { mac, mtu, twin: None });
                 }
             }
         }

@@ -408,7 +408,7 @@ fn snapshots_take_effect(eal: &Eal, clock: Clock) {
 /// A ring in place of the kernel's TAP.
 fn kernel_twin(eal: &Eal, clock: Clock, shape: &Shape) {
     let mut net = Net::start(eal, clock, shape);
-    assert!(net.a.dataplane.port_facts()[0].has_twin);
+    assert!(net.a.dataplane.port_facts()[0].twin.is_some());
     let twin = |net: &mut Net| common::pop_all(&mut net.a.twin.as_mut().unwrap().collect);
     // Not ours: to the kernel, unchanged.
     let mut arp = vec![0xff; 6];

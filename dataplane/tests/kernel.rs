@@ -103,7 +103,7 @@ fn start(eal: &Eal, clock: Clock) -> Dataplane {
     let devices = Devices::open(eal, config).unwrap();
     let mut first = snapshot(Side::A, &shape);
     for (view, facts) in first.ports.iter_mut().zip(devices.ports()) {
-        (view.mac, view.mtu, view.has_twin) = (facts.mac, facts.mtu, facts.has_twin);
+        (view.mac, view.mtu, view.twin) = (facts.mac, facts.mtu, facts.twin);
     }
     let gateway = devices.start(first).unwrap();
     for name in BELOW {

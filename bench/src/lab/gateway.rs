@@ -68,6 +68,8 @@ pub struct Settings {
     pub wan_ipv6: bool,
     /// Encapsulations in the order they are tried, on both sides. Empty: the product's default.
     pub encapsulation: Vec<&'static str>,
+    /// MTU of the LAN ports, bytes, as set by [`super::topology::widen_lans`]. Nothing: 1,500.
+    pub lan_mtu: Option<u16>,
     /// What is between the gateways.
     pub wiring: Wiring,
 }
@@ -85,6 +87,7 @@ impl Default for Settings {
             lan_ipv6: false,
             wan_ipv6: false,
             encapsulation: Vec::new(),
+            lan_mtu: None,
             wiring: Wiring::Disjoint,
         }
     }
@@ -152,6 +155,8 @@ struct Port {
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u16>,
     kernel: &'static str,
 }
 
@@ -203,9 +208,13 @@ fn file(side: Side, settings: &Settings, socket: &Path) -> File {
         role,
         addresses: vec![format!("{address}/24")],
         gateway: None,
+        mtu: None,
         kernel: "on",
     };
     let mut ports = vec![port("lan0".to_owned(), "lan", lan, 0)];
+    if let Some(lan) = ports.first_mut() {
+        lan.mtu = settings.lan_mtu;
+    }
     if settings.lan_ipv6
         && let Some(lan) = ports.first_mut()
     {

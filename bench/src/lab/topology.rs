@@ -162,6 +162,19 @@ pub fn add_ipv6(ns: &Namespaces) -> Result<()> {
     Ok(())
 }
 
+/// Gives the LANs an MTU of `mtu` bytes. Before the gateways start.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn widen_lans(ns: &Namespaces, mtu: u16) -> Result<()> {
+    for side in [Side::A, Side::B] {
+        for (name, interface) in [(side.gateway(), "lan0"), (side.host(), "eth0")] {
+            ns.ip(name, &format!("link set dev {interface} mtu {mtu}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Builds namespaces, veths, bridges, addresses and routes. Gateways' own addresses are left to their configuration.
 ///
 /// # Errors

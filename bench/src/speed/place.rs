@@ -108,7 +108,7 @@ pub fn snapshot(shape: &Shape) -> Snapshot {
         role,
         mac: port_mac(1, port),
         mtu,
-        has_twin: false,
+        twin: None,
         addresses: [IpAddr::V4(address)].into_iter().collect(),
     };
     let mut ports = vec![port(Role::Lan, 0, LAN_ADDRESS, 1500)];

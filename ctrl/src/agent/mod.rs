@@ -69,8 +69,8 @@ pub struct AgentPort {
     pub rate: u64,
     /// What using it costs.
     pub cost: u32,
-    /// Whether it has a kernel twin.
-    pub has_twin: bool,
+    /// Largest IP packet of its kernel twin, bytes; nothing: it has none.
+    pub twin: Option<u16>,
     /// Our addresses on it.
     pub addresses: Vec<IpAddr>,
     /// Link state.

@@ -148,7 +148,7 @@ impl Agent {
                     role: p.role,
                     mac: p.mac,
                     mtu: p.mtu,
-                    has_twin: p.has_twin,
+                    twin: p.twin,
                     addresses: p.addresses.iter().copied().take(8).collect(),
                 })
                 .collect(),

@@ -155,12 +155,12 @@ async fn control(
     let epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
-    let macs: Vec<[u8; 6]> = devices.ports().iter().map(|p| p.mac).collect();
+    let facts = devices.ports();
     let params = setup::params(&config, devices.pool_size() as usize);
     let policy = Policy::new(&config);
     let rules = Arc::clone(policy.table());
-    let agent_config = setup::agent(&config, &macs, (params, rules), epoch);
-    let slow = SlowPath::open(&config, &macs, kernel).await?;
+    let agent_config = setup::agent(&config, &facts, (params, rules), epoch);
+    let slow = SlowPath::open(&config, &facts, kernel).await?;
     let (agent, first) = Agent::new(agent_config, Nanos(start.clock.now()));
     let plane = match devices.start(first) {
         Ok(p) => p,
@@ -172,7 +172,7 @@ async fn control(
     let mut control = Control {
         config,
         config_file: start.config_file,
-        macs,
+        macs: facts.iter().map(|f| f.mac).collect(),
         plane,
         agent,
         slow,

@@ -10,7 +10,7 @@ use mpip_core::recover::Recovery;
 use mpip_core::rules::RuleTable;
 use mpip_core::schedule::{self, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
-use mpip_dataplane::{DataplaneConfig, Device, Idle, PortSetup};
+use mpip_dataplane::{DataplaneConfig, Device, Idle, PortFacts, PortSetup};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,25 +82,25 @@ fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The agent's configuration. `macs` are the ports' MAC addresses, `epoch` grows with every start.
+/// The agent's configuration. `facts` are what the devices say of the ports, `epoch` grows with every start.
 #[must_use]
 pub fn agent(
     config: &Config,
-    macs: &[[u8; 6]],
+    facts: &[PortFacts],
     (params, rules): (Params, Arc<RuleTable>),
     epoch: u64,
 ) -> AgentConfig {
     let m = &config.mpip;
-    let ports = config.ports.iter().zip(macs).map(|(p, mac)| AgentPort {
+    let ports = config.ports.iter().zip(facts).map(|(p, facts)| AgentPort {
         role: match p.role {
             Role::Lan => snapshot::Role::Lan,
             Role::Wan => snapshot::Role::Wan,
         },
-        mac: *mac,
+        mac: facts.mac,
         mtu: p.mtu,
         rate: p.rate.map_or(0, |r| r.0 / 8),
         cost: p.cost,
-        has_twin: p.kernel_interface().is_some(),
+        twin: facts.twin,
         // Told by the slow path, which knows what really is there.
         addresses: Vec::new(),
         up: true,
@@ -121,7 +121,7 @@ pub fn agent(
         max_paths: usize::from(p.max_paths),
     });
     AgentConfig {
-        node: node_id(config, macs),
+        node: node_id(config, facts),
         epoch,
         workers: u8::try_from(config.lcores.workers.len()).unwrap_or(u8::MAX),
         lanes: config.lanes_wanted(),
@@ -159,8 +159,11 @@ fn prefixes(nets: &[IpNet]) -> Vec<Prefix> {
 
 /// The configured node id, or the first port's MAC address (P §3.1).
 #[must_use]
-pub fn node_id(config: &Config, macs: &[[u8; 6]]) -> NodeId {
-    config.node.id.unwrap_or_else(|| NodeId::from_bytes(macs.first().copied().unwrap_or_default()))
+pub fn node_id(config: &Config, facts: &[PortFacts]) -> NodeId {
+    config
+        .node
+        .id
+        .unwrap_or_else(|| NodeId::from_bytes(facts.first().map(|f| f.mac).unwrap_or_default()))
 }
 
 /// Starts the EAL as configured. Once per process.

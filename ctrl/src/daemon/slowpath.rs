@@ -14,6 +14,7 @@ use mpip_conf::{Config, Role};
 use mpip_core::ids::PortIx;
 use mpip_core::prefix::{Prefix, PrefixTable};
 use mpip_core::snapshot::{KERNEL_NEXT_HOP, Route};
+use mpip_dataplane::PortFacts;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -82,7 +83,7 @@ impl SlowPath {
     /// What the kernel refused; changes made up to there are undone.
     pub async fn open(
         config: &Config,
-        macs: &[[u8; 6]],
+        facts: &[PortFacts],
         kernel: Option<Kernel>,
     ) -> Result<Self, KernelError> {
         let ports = config.ports.iter().map(|p| Port {
@@ -104,7 +105,7 @@ impl SlowPath {
             told_routes: None,
         };
         let Some(mut kernel) = kernel else { return Ok(slow) };
-        if let Err(e) = slow.attach(&mut kernel, config, macs).await {
+        if let Err(e) = slow.attach(&mut kernel, config, facts).await {
             kernel.restore().await?;
             return Err(e);
         }
@@ -119,10 +120,10 @@ impl SlowPath {
         &mut self,
         kernel: &mut Kernel,
         config: &Config,
-        macs: &[[u8; 6]],
+        facts: &[PortFacts],
     ) -> Result<(), KernelError> {
         let hop = MagicHop::new(KERNEL_NEXT_HOP);
-        for (i, (p, mac)) in config.ports.iter().zip(macs).enumerate() {
+        for (i, (p, facts)) in config.ports.iter().zip(facts).enumerate() {
             let Some(name) = p.kernel_interface() else { continue };
             let twin = kernel
                 .attach_twin(&TwinConfig {
@@ -132,8 +133,8 @@ impl SlowPath {
                         Role::Lan => TwinRole::Lan,
                         Role::Wan => TwinRole::Wan,
                     },
-                    mac: *mac,
-                    mtu: u32::from(p.mtu),
+                    mac: facts.mac,
+                    mtu: u32::from(facts.twin.unwrap_or(p.mtu)),
                     below: below(p),
                     addresses: p.addresses.clone(),
                     gateways: p.gateway.iter().collect(),

@@ -36,8 +36,8 @@ pub struct PortView {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: u16,
-    /// Whether a kernel twin takes what is not ours.
-    pub has_twin: bool,
+    /// The kernel twin takes what is not ours, in IP packets of so many bytes at most; nothing: there is none.
+    pub twin: Option<u16>,
     /// Our addresses on it.
     pub addresses: ArrayVec<IpAddr, 8>,
 }

@@ -112,6 +112,23 @@ fn the_kernel_is_told_too() {
     }
 }
 
+/// A LAN with larger frames than a TAP takes: what goes to the kernel must fit there, and its sender is told.
+#[test]
+fn what_is_too_long_for_the_twin_is_answered() {
+    let mut w = Setup { twin: true, ..Setup::default() }.build();
+    w.republish(A, |s| s.ports[0].mtu = 3_400);
+    let elsewhere = Link { dst: "203.0.113.9".parse().expect("address"), ..link(A, false) };
+    let of = |n: usize| build::udp_frame(&elsewhere, 5000, 53, &pattern(n - 28)).expect("a frame");
+    w.lan(A, &of(1_500));
+    assert_eq!((w.take_kernel(A).len(), w.take_lan(A).len()), (1, 0));
+    w.lan(A, &of(1_501));
+    assert!(w.take_kernel(A).is_empty());
+    let (src, dst, kind, code, mtu) = read_icmp(&w.take_lan(A)[0]);
+    assert_eq!((src, dst), (lan_address(A, false), host(A, false)));
+    assert_eq!((kind, code, mtu), (3, 4, 1_500));
+    assert_eq!(w.drops(A, DropReason::TooBig), 1);
+}
+
 #[test]
 fn errors_are_not_answered_with_errors() {
     let mut w = Setup::default().build();

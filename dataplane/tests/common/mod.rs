@@ -236,7 +236,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
         role: Role::Lan,
         mac: side.port_mac(0),
         mtu: 1500,
-        has_twin: shape.twin,
+        twin: shape.twin.then_some(1500),
         addresses: ArrayVec::from_iter([side.lan_address()]),
     }];
     let mut paths = ArrayVec::new();
@@ -246,7 +246,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
             role: Role::Wan,
             mac: side.port_mac(port),
             mtu: 1500,
-            has_twin: false,
+            twin: None,
             addresses: ArrayVec::from_iter([side.wan(wan)]),
         });
         let id = PathId(port as u8);

@@ -215,6 +215,15 @@ pub static ALL: &[Scenario] = &[
         run: sizes::silent,
     },
     Scenario {
+        name: "sizes-wide",
+        ids: &["sizes-wide"],
+        about: "the same as sizes between LANs of 3,300 bytes, and datagrams that may be fragmented on their way",
+        demo: false,
+        seconds: 86,
+        paths: [path(40, 5), path(20, 5)],
+        run: sizes::wide,
+    },
+    Scenario {
         name: "nat-both",
         ids: &["nat-both"],
         about: "a hub with two addresses behind one box, an edge with two links behind boxes of their own: four paths",

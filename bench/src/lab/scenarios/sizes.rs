@@ -1,9 +1,11 @@
-//! [sizes] [sizes-silent] Packets of every size: UDP datagrams larger than a frame both ways, and files over HTTP
+//! [sizes] [sizes-silent] [sizes-wide] Packets of every size: UDP datagrams larger than a frame both ways, and files over HTTP
 //! while path 1 passes 1,400 bytes only.
 //!
 //! In `sizes-silent` the link of path 1 swallows what is larger, and nobody is told. In `sizes` a router
 //! stands there: the box of [`nat`] on that path, with a locked route MTU in both directions. It answers
 //! what is larger and must not be fragmented with ICMP "fragmentation needed"; the rest it fragments.
+//! In `sizes-wide` the LANs carry 3,300 bytes besides; AF_XDP takes 3,394 at most on a veth. Datagrams may be
+//! fragmented on their way: nobody is told what fits.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use crate::lab::gateway::{Pair, Settings, rows};
 use crate::lab::http::{Server, make_file};
 use crate::lab::nat::{self, Filter};
 use crate::lab::signal;
-use crate::lab::topology::{HOST_A, HOST_B, Side};
+use crate::lab::topology::{HOST_A, HOST_B, Side, widen_lans};
 use crate::result::{Goal, Row};
 
 /// UDP payloads, bytes: one that fits everywhere, one that only the other path carries whole, those that
@@ -29,14 +31,31 @@ const SECONDS: u32 = 2;
 /// MTU behind the router of path 1, bytes.
 const NARROW: u16 = 1_400;
 const FILE_BYTES: u64 = 50_000_000;
+/// MTU of a LAN that carries more than the paths, bytes.
+const WIDE: u16 = 3_300;
 
 pub(super) fn silent(lab: &mut Lab<'_>) -> Result<()> {
     lab.emulator.control()?.set(1, &format!("mtu={NARROW}B"))?;
     let pair = lab.gateways(&Settings::default())?;
-    measure(lab, "sizes-silent", pair)
+    measure(lab, "sizes-silent", pair, false)
 }
 
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
+    routed(lab)?;
+    let pair = lab.gateways(&Settings { behind_nat: true, ..Settings::default() })?;
+    measure(lab, "sizes", pair, false)
+}
+
+pub(super) fn wide(lab: &mut Lab<'_>) -> Result<()> {
+    routed(lab)?;
+    widen_lans(&lab.ns, WIDE)?;
+    let lan_mtu = Some(WIDE);
+    let pair = lab.gateways(&Settings { behind_nat: true, lan_mtu, ..Settings::default() })?;
+    measure(lab, "sizes-wide", pair, true)
+}
+
+/// A router on path 1 with a way that carries less.
+fn routed(lab: &mut Lab<'_>) -> Result<()> {
     nat::add(&mut lab.ns)?;
     for path in crate::lab::topology::PATHS {
         nat::set(&lab.ns, path, None, Filter::None)?;
@@ -46,11 +65,12 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         let route = format!("route replace {network} dev {interface} mtu lock {NARROW}");
         lab.ns.ip(nat::name(1), &route)?;
     }
-    let pair = lab.gateways(&Settings { behind_nat: true, ..Settings::default() })?;
-    measure(lab, "sizes", pair)
+    Ok(())
 }
 
-fn measure(lab: &mut Lab<'_>, id: &'static str, pair: Pair) -> Result<()> {
+/// `whole`: datagrams leave the hosts in frames as large as their LAN's, which may be fragmented; else the hosts learn
+/// what fits.
+fn measure(lab: &mut Lab<'_>, id: &'static str, pair: Pair, whole: bool) -> Result<()> {
     let directions = [
         (Side::A, Side::B, HOST_B, "towards the hub"),
         (Side::B, Side::A, HOST_A, "towards the edge"),
@@ -77,7 +97,8 @@ fn measure(lab: &mut Lab<'_>, id: &'static str, pair: Pair) -> Result<()> {
             rates[n].push(sent.mbit_s.min(fetched.mbit_s));
         }
         for side in [Side::A, Side::B] {
-            lab.ns.sysctl(side.host(), "net.ipv4.ip_no_pmtu_disc=0")?;
+            let setting = format!("net.ipv4.ip_no_pmtu_disc={}", u8::from(whole));
+            lab.ns.sysctl(side.host(), &setting)?;
         }
         let mut broken = 0;
         let mut details = Vec::new();

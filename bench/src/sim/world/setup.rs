@@ -23,7 +23,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
         mtu: 1500,
         rate: 0,
         cost: 0,
-        has_twin: false,
+        twin: None,
         addresses: vec![IpAddr::from([10, side as u8 + 1, 0, 1])],
         up: true,
     };
@@ -38,7 +38,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             0
         },
         cost: 0,
-        has_twin: false,
+        twin: None,
         addresses: list.clone(),
         up: true,
     });

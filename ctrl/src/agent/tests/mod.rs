@@ -34,7 +34,7 @@ fn config(side: usize, peer: bool, discovery: bool) -> AgentConfig {
         mtu: 1500,
         rate: 0,
         cost: 0,
-        has_twin: false,
+        twin: None,
         addresses: vec![address],
         up: true,
     };

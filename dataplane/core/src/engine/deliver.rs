@@ -321,7 +321,8 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Deliver;
         }
         let route = ctx.snapshot.routes.lookup(host);
-        let lan = |p: &PortIx| ctx.port(*p).is_some_and(|v| v.role == Role::Lan && v.has_twin);
+        let lan =
+            |p: &PortIx| ctx.port(*p).is_some_and(|v| v.role == Role::Lan && v.twin.is_some());
         let mut ports = (0..ctx.snapshot.ports.len() as u16).map(PortIx);
         let Some(port) = route.map(|r| r.port).filter(lan).or_else(|| ports.find(lan)) else {
             let reason = if route.is_some() { DropReason::Unresolved } else { DropReason::NoRoute };

@@ -417,11 +417,16 @@ impl<B: PacketBuf> Worker<B> {
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        if ctx.port(port).is_some_and(|v| v.has_twin) {
-            env.to_kernel(port, frame);
-            return Verdict::Kernel;
+        let Some(twin) = ctx.port(port).and_then(|v| v.twin) else {
+            return self.without_kernel(ctx, port, &frame, p, env);
+        };
+        if p.l3 != L3::Other && p.l3_len() > usize::from(twin) {
+            // Its device takes less than the port.
+            self.too_big(ctx, port, Origin::Wire, &frame, p, twin.into(), env);
+            return Verdict::Drop(DropReason::TooBig);
         }
-        self.without_kernel(ctx, port, &frame, p, env)
+        env.to_kernel(port, frame);
+        Verdict::Kernel
     }
 
     /// The gauge of packets that wait: in reorder buffers, and as slices.

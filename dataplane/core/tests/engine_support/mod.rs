@@ -175,7 +175,7 @@ impl Setup {
             role,
             mac: port_mac(side, port),
             mtu: 1500,
-            has_twin: self.twin,
+            twin: self.twin.then_some(1500),
             addresses: addresses.iter().copied().collect(),
         };
         s.ports.push(port(Role::Lan, LAN, &lan));
