@@ -14,12 +14,63 @@ use crate::cm::SeqBlock;
 use crate::ids::{PeerIx, PortIx};
 use crate::snapshot::Encapsulation;
 use crate::time::Nanos;
-use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
+use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::wire::{Parsed, tcp, udp};
 use std::time::Duration;
 
 /// How long packets are looked into after one was damaged.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// Ends of which a worker remembers the path, and how many others it looks for among all paths in a millisecond:
+/// a flood of bad packets from ever new sources must not take the worker's time.
+const REMEMBERED: usize = 64;
+const LOOKS: u32 = 16;
+const LOOKS_NS: u64 = 1_000_000;
+
+/// What a packet is found by.
+type Ends = (PortIx, FlowTuple);
+/// A path, or nothing that fits.
+type Found = Option<(PeerIx, u8)>;
+
+/// Paths that packets without a sound control message came over.
+pub(super) struct Suspects {
+    /// The snapshot that all of it is true for.
+    stamp: u64,
+    known: [Option<(Ends, Found)>; REMEMBERED],
+    since: Nanos,
+    looks: u32,
+}
+
+impl Suspects {
+    pub const fn new() -> Self {
+        Self { stamp: 0, known: [None; REMEMBERED], since: Nanos(0), looks: 0 }
+    }
+
+    /// The path between these ends under snapshot `stamp`; `look` finds one that is not remembered. Nothing as well
+    /// when too many were looked for.
+    fn find(&mut self, now: Nanos, stamp: u64, ends: Ends, look: impl FnOnce() -> Found) -> Found {
+        if self.stamp != stamp {
+            self.known = [None; REMEMBERED];
+            self.stamp = stamp;
+        }
+        // Spread alike for everybody: who knows how can only make it forget.
+        let at = usize::from(ends.1.lane_hash()) % REMEMBERED;
+        let place = self.known.get_mut(at)?;
+        if let Some((_, found)) = place.filter(|(known, _)| *known == ends) {
+            return found;
+        }
+        if now.0.saturating_sub(self.since.0) >= LOOKS_NS {
+            (self.since, self.looks) = (now, 0);
+        }
+        if self.looks >= LOOKS {
+            return None;
+        }
+        self.looks += 1;
+        let found = look();
+        *place = Some((ends, found));
+        found
+    }
+}
 
 impl<B: PacketBuf> Worker<B> {
     /// Counts a packet without a sound control message for the path that it must have come over, if there is one.
@@ -27,18 +78,21 @@ impl<B: PacketBuf> Worker<B> {
     /// Addresses and ports are all there is to tell it by. Whoever can forge them can have a path left for
     /// another encapsulation, by sending a sixteenth of what comes on it.
     pub(super) fn note_damage(&mut self, ctx: &Ctx<'_>, port: PortIx, p: &Parsed) {
-        let on_lane = ctx.lane_port(p).is_some();
-        let found = ctx.snapshot.peers.iter().enumerate().find_map(|(i, view)| {
-            let path = view.paths.iter().find(|path| {
-                let native = path.encapsulation == Encapsulation::Native;
-                path.port == port
-                    && path.local == p.dst
-                    && (on_lane || native)
-                    && ctx.may_come_from(path, p)
-                    && ctx.is_mapped(path, p)
-            })?;
-            Some((PeerIx(i as u16), path.slot))
-        });
+        let look = || {
+            let on_lane = ctx.lane_port(p).is_some();
+            ctx.snapshot.peers.iter().enumerate().find_map(|(i, view)| {
+                let path = view.paths.iter().find(|path| {
+                    let native = path.encapsulation == Encapsulation::Native;
+                    path.port == port
+                        && path.local == p.dst
+                        && (on_lane || native)
+                        && ctx.may_come_from(path, p)
+                        && ctx.is_mapped(path, p)
+                })?;
+                Some((PeerIx(i as u16), path.slot))
+            })
+        };
+        let found = self.suspects.find(ctx.now, self.stamp, (port, p.tuple()), look);
         if let Some((peer, slot)) = found {
             self.damaged(ctx, peer, slot);
         }
@@ -92,5 +146,44 @@ pub(super) fn is_whole(frame: &[u8], p: &Parsed) -> bool {
         IPPROTO_UDP => udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst)),
         IPPROTO_TCP => tcp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst)),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn ends(sport: u16) -> Ends {
+        let [src, dst] = ["192.0.2.1", "198.51.100.1"].map(|a| a.parse().expect("address"));
+        (PortIx(1), FlowTuple { protocol: IPPROTO_UDP, src, sport, dst, dport: 4500 })
+    }
+
+    #[test]
+    fn ends_are_looked_for_once_and_not_too_often() {
+        let looks = Cell::new(0);
+        let mut suspects = Suspects::new();
+        let mut find = |now: u64, stamp, sport| {
+            suspects.find(Nanos(now), stamp, ends(sport), || {
+                looks.set(looks.get() + 1);
+                (sport < 5_000).then_some((PeerIx(0), 3))
+            })
+        };
+        for _ in 0..1_000 {
+            assert_eq!(find(1, 1, 4_500), Some((PeerIx(0), 3)));
+        }
+        assert_eq!(looks.replace(0), 1, "remembered");
+        // Everybody else may come from anywhere; the known ends are found all the same.
+        let strangers: Vec<u16> = (5_000..9_000)
+            .filter(|p| ends(*p).1.lane_hash() % 64 != ends(4_500).1.lane_hash() % 64)
+            .collect();
+        for port in &strangers {
+            assert_eq!(find(2, 1, *port), None);
+        }
+        assert_eq!(looks.replace(0), LOOKS - 1);
+        assert_eq!(find(2, 1, 4_500), Some((PeerIx(0), 3)));
+        assert_eq!(find(2, 2, 4_500), None, "another snapshot, and no look left");
+        assert_eq!(find(2 + LOOKS_NS, 2, 4_500), Some((PeerIx(0), 3)));
+        assert_eq!(looks.get(), 1);
     }
 }

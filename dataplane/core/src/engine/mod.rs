@@ -151,6 +151,8 @@ struct Worker<B> {
     stamp: u64,
     /// The peer of the node id looked up last, and the stamp it was looked up under.
     last_peer: Option<(u64, NodeId, PeerIx)>,
+    /// Where packets without a sound control message came from.
+    suspects: damage::Suspects,
     cells: Vec<Arc<WorkerCells>>,
     table: SessionTable<B>,
     /// Next hops of hosts on the LAN.
@@ -200,6 +202,7 @@ impl<B: PacketBuf> Engine<B> {
             index,
             stamp: 1,
             last_peer: None,
+            suspects: damage::Suspects::new(),
             cells,
             table: SessionTable::new(snapshot.params.max_sessions, seed),
             hops: hops::Hops::new(snapshot.params.max_sessions),
