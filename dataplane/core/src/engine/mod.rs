@@ -295,6 +295,7 @@ impl<B: PacketBuf> Engine<B> {
         for (frame, ready) in frames.drain(..).zip(&ready) {
             let verdict = match ready {
                 Ready::Lan(p, hash, row) => worker.express_lan(&ctx, p, (*hash, *row), frame, env),
+                Ready::Syn(p, hash, _) => worker.express_syn(&ctx, p, *hash, frame, env),
                 Ready::Wan(p, hash, row) => {
                     worker.express_wan(&ctx, port, p, (*hash, *row), frame, env)
                 }

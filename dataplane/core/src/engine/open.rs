@@ -39,18 +39,18 @@ impl PeerState {
 impl<B: PacketBuf> Worker<B> {
     /// Asks for the memory where the id of a flow without a session will be put, long before it is made:
     /// of all that a new session costs, to wait for this is the most.
-    ///
-    /// Returns the peer that it would go to.
-    pub(super) fn foresee(&mut self, ctx: &Ctx<'_>, key: Key) -> Option<PeerIx> {
+    pub(super) fn foresee(&mut self, ctx: &Ctx<'_>, key: Key) {
         let flow = key.tuple();
-        let peer = *ctx.snapshot.prefixes.lookup(flow.dst)?;
-        let (view, state) = (ctx.peer(peer)?, self.peers.get_mut(usize::from(peer.0))?);
+        let Some(peer) = ctx.snapshot.prefixes.lookup(flow.dst).copied() else { return };
+        let (Some(view), Some(state)) = (ctx.peer(peer), self.peers.get_mut(usize::from(peer.0)))
+        else {
+            return;
+        };
         let ahead = state.foresee(ctx.now);
         let larger = ctx.snapshot.node > view.node;
         let counter = state.next_id.wrapping_add(ahead);
         let id = SessionId::new(larger, flow.lane_hash(), counter);
         self.table.prefetch_id(self.table.hash_id(peer, id));
-        Some(peer)
     }
 
     /// A session for the first packet of a flow towards `peer`; the flow, with its hash, has none.

@@ -172,7 +172,7 @@ impl<T> SessionTable<T> {
     }
 
     /// [`Self::find_key_hashed`], looking first where the row most likely was.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find_key_likely(&self, Likely(row): Likely, hash: Hash, key: Key) -> Option<Row> {
         match self.get(row) {

@@ -11,7 +11,7 @@ use super::{FRONT, IP_LEN, Ip, L4, UDP_LEN, be16, be32, lasting_tcp, plain_v4};
 use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, OPEN_LEN, SeqBlock};
-use crate::ids::{Lane, PathId, PeerIx, PortIx};
+use crate::ids::{Lane, PathId, PortIx};
 use crate::rules::Way;
 use crate::session::{Hash, Key, Likely, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
@@ -20,6 +20,8 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp;
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Where a segment's flags are.
+const TCP_FLAGS: usize = 13;
 /// What the wrapper adds to a packet in steady state, bytes.
 const GROWTH: usize = UDP_LEN + DATA_LEN;
 
@@ -28,10 +30,6 @@ const GROWTH: usize = UDP_LEN + DATA_LEN;
 pub(in super::super) struct FromLan {
     pub(super) key: Key,
     end: u16,
-    /// TCP flags.
-    flags: tcp::Flags,
-    /// The peer that a session of it would go to, where that was looked up.
-    pub(super) peer: Option<PeerIx>,
 }
 
 /// Header of a path's packets, prepared.
@@ -96,15 +94,15 @@ pub(in super::super) fn limit(view: &PeerView, state: &PeerState) -> usize {
     usable.map(takes).min().unwrap_or(0)
 }
 
-/// Reads a frame from the LAN.
+/// Reads a frame from the LAN; and whether it is a SYN.
 #[inline]
-pub(super) fn read(frame: &[u8], mac: &[u8; 6]) -> Option<FromLan> {
+pub(super) fn read(frame: &[u8], mac: &[u8; 6]) -> Option<(FromLan, bool)> {
     let (h, end) = plain_v4(frame, mac)?;
     let (protocol, ttl) = (h[ETH_LEN + 9], h[ETH_LEN + 8]);
     let len = (end - L4) as u16;
-    let flags = match protocol {
-        IPPROTO_UDP if be16(h, L4 + 4) == len && be16(h, L4 + 6) != 0 => tcp::Flags(0),
-        IPPROTO_TCP => lasting_tcp(frame.get(L4..end)?)?,
+    let syn = match protocol {
+        IPPROTO_UDP if be16(h, L4 + 4) == len && be16(h, L4 + 6) != 0 => false,
+        IPPROTO_TCP => lasting_tcp(frame.get(L4..end)?)?.syn(),
         _ => return None,
     };
     if ttl <= 1 {
@@ -112,7 +110,7 @@ pub(super) fn read(frame: &[u8], mac: &[u8; 6]) -> Option<FromLan> {
     }
     let addresses = (be32(h, ETH_LEN + 12), be32(h, ETH_LEN + 16));
     let key = Key::new(addresses, (be16(h, L4), be16(h, L4 + 2)), protocol);
-    Some(FromLan { key, end: end as u16, flags, peer: None })
+    Some((FromLan { key, end: end as u16 }, syn))
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -131,14 +129,14 @@ impl<B: PacketBuf> Worker<B> {
         if !between_hosts || ctx.snapshot.local.contains(&flow.dst) {
             return None;
         }
-        let peer = p.peer.or_else(|| ctx.snapshot.prefixes.lookup(flow.dst).copied())?;
+        let peer = *ctx.snapshot.prefixes.lookup(flow.dst)?;
         let dscp = || frame.get(ETH_LEN + 1).map_or(0, |tos| tos >> 2);
         let (class, plan) = self.plan_of_new(&flow, usize::from(p.end) - ETH_LEN, dscp);
         (plan.way == Way::One).then(|| self.open(ctx, peer, (flow, hash), class))
     }
 
     /// Last stage, LAN → path. Gives the frame back, untouched, when it has to take the general way.
-    #[inline]
+    #[inline(always)]
     pub(in super::super) fn express_lan(
         &mut self,
         ctx: &Ctx<'_>,
@@ -149,15 +147,44 @@ impl<B: PacketBuf> Worker<B> {
     ) -> Result<Verdict, B> {
         match self.table.find_key_likely(likely, hash, p.key) {
             Some(row) => self.express_to::<true>(ctx, p, row, frame, env),
-            None => match self.open_first(ctx, p, hash, frame.data()) {
-                Some(Ok(row)) => self.express_early(ctx, p, row, frame, env),
-                Some(Err(reason)) => Ok(Verdict::Drop(reason)),
-                None => Err(frame),
-            },
+            None => self.express_first(ctx, p, hash, frame, env),
         }
     }
 
-    /// Sends a packet of a session that may be still to be confirmed: it then carries the tuple.
+    /// The same for a SYN.
+    #[inline(never)]
+    pub(in super::super) fn express_syn(
+        &mut self,
+        ctx: &Ctx<'_>,
+        p: &FromLan,
+        hash: Hash,
+        frame: B,
+        env: &mut impl Env<B>,
+    ) -> Result<Verdict, B> {
+        match self.table.find_key_hashed(hash, p.key) {
+            Some(row) => self.express_early(ctx, p, row, frame, env),
+            None => self.express_first(ctx, p, hash, frame, env),
+        }
+    }
+
+    /// The same for a packet of a flow that has no session yet.
+    #[inline(never)]
+    fn express_first(
+        &mut self,
+        ctx: &Ctx<'_>,
+        p: &FromLan,
+        hash: Hash,
+        frame: B,
+        env: &mut impl Env<B>,
+    ) -> Result<Verdict, B> {
+        match self.open_first(ctx, p, hash, frame.data()) {
+            Some(Ok(row)) => self.express_early(ctx, p, row, frame, env),
+            Some(Err(reason)) => Ok(Verdict::Drop(reason)),
+            None => Err(frame),
+        }
+    }
+
+    /// Sends a packet of a session that may be still to be confirmed: it then carries the tuple. Or a SYN.
     #[inline(never)]
     fn express_early(
         &mut self,
@@ -170,7 +197,7 @@ impl<B: PacketBuf> Worker<B> {
         self.express_to::<false>(ctx, p, row, frame, env)
     }
 
-    /// Sends a packet of session `row`. `STEADY`: when the session is confirmed, and the packet no SYN.
+    /// Sends a packet of session `row`. `STEADY`: it is no SYN, and sent here when the session is confirmed.
     #[inline(always)]
     fn express_to<const STEADY: bool>(
         &mut self,
@@ -182,7 +209,7 @@ impl<B: PacketBuf> Worker<B> {
     ) -> Result<Verdict, B> {
         let Some(session) = self.table.get_mut(row) else { return Err(frame) };
         let confirmed = session.state == State::Confirmed;
-        if STEADY && (!confirmed || p.flags.syn()) {
+        if STEADY && !confirmed {
             return self.express_early(ctx, p, row, frame, env);
         }
         let Some(view) = ctx.peer(session.peer()) else { return Err(frame) };
@@ -213,14 +240,16 @@ impl<B: PacketBuf> Worker<B> {
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
-        if !STEADY && p.flags.syn() {
-            if !p.flags.ack() {
-                // The ports are used again. Nothing else about the session changes, see `track_tcp`.
-                session.forget_fin();
-            }
-            if let Some(segment) = frame.data_mut().get_mut(L4..end) {
+        if !STEADY && p.key.protocol() == IPPROTO_TCP {
+            let segment = frame.data_mut().get_mut(L4..end).unwrap_or_default();
+            let flags = segment.get(TCP_FLAGS).map_or(tcp::Flags(0), |f| tcp::Flags(*f));
+            if flags.syn() {
                 // Whether it had to be lowered does not matter here.
                 let _ = tcp::clamp_mss(segment, mss_limit(view, false));
+            }
+            if flags.syn() && !flags.ack() {
+                // The ports are used again. Nothing else about the session changes, see `track_tcp`.
+                session.forget_fin();
             }
         }
         let lane = session.lane();

@@ -44,6 +44,8 @@ pub(super) enum Ready {
     /// It does not: the general way.
     No,
     Lan(FromLan, Hash, Likely),
+    /// From the LAN, and the first or second packet of a connection.
+    Syn(FromLan, Hash, Likely),
     Wan(FromWan, Hash, Likely),
 }
 
@@ -128,10 +130,14 @@ impl<B: PacketBuf> Worker<B> {
     pub(super) fn read(&mut self, ctx: &Ctx<'_>, view: &PortView, frame: &[u8], ready: &mut Ready) {
         match view.role {
             Role::Lan => {
-                let Some(p) = lan::read(frame, &view.mac) else { return };
+                let Some((p, syn)) = lan::read(frame, &view.mac) else { return };
                 let hash = self.table.hash_key(p.key);
                 self.table.prefetch_tuple(hash);
-                *ready = Ready::Lan(p, hash, Likely::NONE);
+                *ready = if syn {
+                    Ready::Syn(p, hash, Likely::NONE)
+                } else {
+                    Ready::Lan(p, hash, Likely::NONE)
+                };
             }
             Role::Wan => {
                 let Some((p, id)) = self.read_wan(ctx, frame, &view.mac) else { return };
@@ -147,10 +153,10 @@ impl<B: PacketBuf> Worker<B> {
     pub(super) fn seek(&mut self, ctx: &Ctx<'_>, ready: &mut Ready) {
         match ready {
             Ready::No => {}
-            Ready::Lan(p, hash, row) => {
+            Ready::Lan(p, hash, row) | Ready::Syn(p, hash, row) => {
                 *row = self.table.prefetch_row_of_tuple(*hash);
                 if *row == Likely::NONE {
-                    p.peer = self.foresee(ctx, p.key);
+                    self.foresee(ctx, p.key);
                 }
             }
             Ready::Wan(_, hash, row) => *row = self.table.prefetch_row_of_id(*hash),
