@@ -58,10 +58,14 @@ pub(super) fn choose(peer: &mut Peer) -> bool {
         .map(|p| Seat {
             pair: p.pair(),
             taken: peer.paths().any(|q| q.chosen && q.pair() == p.pair()),
+            usable: p.next_hop.is_some(),
             rtt: p.rtt.min().filter(|_| measured(p)),
         })
         .collect();
-    fastest::seat(&mut seats, peer.cfg.max_paths);
+    let exchange = peer.ticked_at >= peer.next_exchange;
+    if fastest::seat(&mut seats, peer.cfg.max_paths, exchange) {
+        peer.next_exchange = peer.ticked_at + fastest::REST;
+    }
     let mut changed = false;
     for p in peer.each_path_mut() {
         let seat = seats.iter().find(|s| s.pair == p.pair()).filter(|_| is_first(p));
@@ -88,7 +92,7 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(i) else { return };
         let order = peer.cfg.encapsulation.clone();
         let probes = peer.capabilities & capability::SIZE_PROBES != 0;
-        let live = peer.paths().filter(|p| p.is_live()).count();
+        let mut live = peer.paths().filter(|p| p.is_live()).count();
         let (mut bad, mut ask) = (Vec::new(), Vec::new());
         for p in peer.each_path_mut().filter(|p| p.phase != PathPhase::Probing) {
             if p.is_barred(now) {
@@ -112,6 +116,7 @@ impl Agent {
             if let Some((why, since)) = p.leaving {
                 if beside {
                     bad.push((p.slot, why));
+                    live -= usize::from(p.is_live());
                     bar(now, p, more);
                 } else if now.since(since) >= BAR.0 {
                     // Nothing else has come to work; whether it is still bad will be seen.
@@ -132,6 +137,7 @@ impl Agent {
             };
             if leave && (beside || fault == Fault::Nothing || !p.is_live()) {
                 bad.push((p.slot, fault.why()));
+                live -= usize::from(p.is_live());
                 bar(now, p, more);
             } else if leave {
                 p.delivery = Delivery::default();

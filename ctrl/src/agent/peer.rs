@@ -48,6 +48,8 @@ pub(super) struct Peer {
     generations: u32,
     /// When it was looked after last.
     pub ticked_at: Nanos,
+    /// No spare takes the place of a path that works before then.
+    pub next_exchange: Nanos,
     /// Pair of addresses to try next when there are more than paths.
     pub next_pair: usize,
     pub view: Option<Arc<PeerView>>,
@@ -96,6 +98,7 @@ impl Peer {
             next_id: first_id,
             generations: 0,
             ticked_at: Nanos(0),
+            next_exchange: Nanos(0),
             next_pair: 0,
             view: None,
             changed: true,
@@ -266,7 +269,7 @@ impl Peer {
         nonce: u64,
     ) -> Option<u8> {
         let sibling = self.paths.iter().any(|p| p.pair() == (ends.0, ends.1, kind.pair));
-        if !sibling && self.pairs() >= MAX_PATHS {
+        if !sibling && self.pairs() >= self.most_pairs() {
             return None;
         }
         let slot = (0..MAX_PATHS as u8).find(|s| self.path(*s).is_none())?;
@@ -283,7 +286,7 @@ impl Peer {
     /// never heard on, for `age` at least; else, with `dead`, of those that are dead and were not heard
     /// on for a second. Not every pair of addresses is connected.
     pub fn make_room(&mut self, now: Nanos, age: Duration, dead: bool) {
-        if self.pairs() < MAX_PATHS && self.paths.len() < MAX_PATHS {
+        if self.pairs() < self.most_pairs() && self.paths.len() < MAX_PATHS {
             return;
         }
         let longest = |fits: &dyn Fn(&&Path) -> bool| {
@@ -297,6 +300,11 @@ impl Peer {
         let gone = longest(&|p| !p.is_live() && now.since(p.heard_at) >= Duration::from_secs(1));
         let slot = never.or(gone.filter(|_| dead));
         self.remove_where(|p| Some(p.slot) == slot);
+    }
+
+    /// Most pairs of addresses that are kept, working or not: each must have room for every encapsulation.
+    fn most_pairs(&self) -> usize {
+        (MAX_PATHS / self.cfg.encapsulation.len().max(1)).max(1)
     }
 
     /// Pairs of addresses that there is a path between.

@@ -21,7 +21,8 @@ impl Agent {
         let period = self.cfg.timers.weight_period;
         let exact = self.cfg.params.scheduler == Scheduler::Paper;
         for peer in &mut self.peers {
-            let live: Vec<u8> = peer.paths().filter(|p| p.is_live()).map(|p| p.slot).collect();
+            // A spare has no queue of ours, and is no measure for those that carry data.
+            let live: Vec<u8> = peer.paths().filter(|p| p.chosen).map(|p| p.slot).collect();
             // Without traffic there are no queues, and equal queues would drive all weights up to the
             // bound: what was learnt would be lost.
             let idle = !peer.paths().any(|p| p.is_busy(now, period * 2));

@@ -127,6 +127,20 @@ fn what_is_too_long_for_the_twin_is_answered() {
     assert_eq!((src, dst), (lan_address(A, false), host(A, false)));
     assert_eq!((kind, code, mtu), (3, 4, 1_500));
     assert_eq!(w.drops(A, DropReason::TooBig), 1);
+    // What may be fragmented is: 1,480 and 500 bytes behind headers of 20.
+    let l = Link { df: false, ..elsewhere };
+    w.lan(A, &build::udp_frame(&l, 5000, 53, &pattern(1_972)).expect("a frame"));
+    let lengths: Vec<usize> = w.take_kernel(A).iter().map(|(_, f)| f.len() - 14).collect();
+    assert_eq!((lengths, w.take_lan(A).len()), (vec![1_500, 520], 0));
+    // One that has come to its last hop is not told of its size.
+    let mut last = of(1_501);
+    last[14 + 8] = 1;
+    last[14 + 10..14 + 12].fill(0);
+    let sum = mpip_core::checksum::ipv4_header(&last[14..34]);
+    last[24..26].copy_from_slice(&sum.to_be_bytes());
+    last[30..34].copy_from_slice(&[10, 2, 0, 2]);
+    w.lan(A, &last);
+    assert!(w.take_lan(A).is_empty());
 }
 
 #[test]

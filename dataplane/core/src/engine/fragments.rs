@@ -133,12 +133,8 @@ impl<B: PacketBuf> Worker<B> {
             self.tell_sender(ctx, view, &frame, &p, env);
             return Verdict::Drop(DropReason::TooBig);
         }
-        let mut pieces = ArrayVec::new();
-        let whole_id = self.fragment_id;
-        match cut(frame, &p, usize::from(view.mtu), whole_id, &mut pieces, env) {
-            Ok(()) => {
-                self.fragment_id = whole_id.wrapping_add(1);
-                self.counts.originated += (pieces.len() as u64).saturating_sub(1);
+        match self.in_fragments(frame, &p, view.mtu, env) {
+            Ok(pieces) => {
                 for piece in pieces {
                     env.transmit(port, piece);
                 }
@@ -146,6 +142,45 @@ impl<B: PacketBuf> Worker<B> {
             }
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+
+    /// A packet for the kernel that is larger than its twin, of `mtu` bytes, takes: in fragments, or back.
+    pub(super) fn kernel_in_fragments(
+        &mut self,
+        ctx: &Ctx<'_>,
+        (port, mtu): (PortIx, u16),
+        frame: B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
+        if p.l3 != L3::V4 || p.dont_fragment {
+            self.too_big(ctx, port, Origin::Wire, &frame, p, mtu.into(), env);
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        match self.in_fragments(frame, p, mtu, env) {
+            Ok(pieces) => {
+                for piece in pieces {
+                    env.to_kernel(port, piece);
+                }
+                Verdict::Kernel
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Cuts an IPv4 packet into fragments of at most `mtu` bytes; those beyond the first are our own.
+    fn in_fragments(
+        &mut self,
+        frame: B,
+        p: &Parsed,
+        mtu: u16,
+        env: &mut impl Env<B>,
+    ) -> Result<ArrayVec<B, MAX_PIECES>, DropReason> {
+        let mut pieces = ArrayVec::new();
+        cut(frame, p, mtu.into(), self.fragment_id, &mut pieces, env)?;
+        self.fragment_id = self.fragment_id.wrapping_add(1);
+        self.counts.originated += (pieces.len() as u64).saturating_sub(1);
+        Ok(pieces)
     }
 
     /// ICMP "too big" to a host behind the peer, as a packet of our own LAN address (RFC 1191, RFC 4443

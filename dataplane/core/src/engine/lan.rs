@@ -129,6 +129,11 @@ impl<B: PacketBuf> Worker<B> {
         p: &Parsed,
         env: &mut impl Env<B>,
     ) -> Verdict {
+        let twin = ctx.port(port).and_then(|v| v.twin);
+        if p.dont_fragment && twin.is_some_and(|most| p.l3_len() > usize::from(most)) {
+            // That the kernel cannot have it is not what is wrong with it.
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
         match self.other(ctx, port, frame, p, env) {
             Verdict::Kernel => Verdict::Kernel,
             _ => Verdict::Drop(DropReason::TtlExceeded),

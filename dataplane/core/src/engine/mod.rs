@@ -426,8 +426,7 @@ impl<B: PacketBuf> Worker<B> {
         };
         if p.l3 != L3::Other && p.l3_len() > usize::from(twin) {
             // Its device takes less than the port.
-            self.too_big(ctx, port, Origin::Wire, &frame, p, twin.into(), env);
-            return Verdict::Drop(DropReason::TooBig);
+            return self.kernel_in_fragments(ctx, (port, twin), frame, p, env);
         }
         env.to_kernel(port, frame);
         Verdict::Kernel
