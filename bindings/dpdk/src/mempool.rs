@@ -96,7 +96,7 @@ impl Mempool {
         let Some(raw) = NonNull::new(raw) else {
             return Err(Error::last(format!(
                 "making mempool {name:?} of {} buffers with {} bytes of data room and a cache of {} \
-                 (no memory: give the EAL more)",
+                 (no memory: raise the EAL's memory_mb)",
                 config.size, config.data_room, config.cache
             )));
         };
