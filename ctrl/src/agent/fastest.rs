@@ -4,6 +4,8 @@
 //! spares, on which this end sends no user data. A spare steps in at once when one that carries data dies, and
 //! takes the place of the slowest when it is clearly quicker. Speed is the least round trip of the last minute: both
 //! ends see the same, whatever their clocks say, so they mostly agree without a word; nothing depends on it.
+//!
+//! No state of its own: who has a seat is kept by the paths, which [`super::ladder::choose`] alone writes.
 
 use mpip_core::ids::PortIx;
 use std::net::IpAddr;
@@ -68,9 +70,9 @@ type Rank = (bool, Duration);
 
 /// The seat, taken or free, that comes first by `before`.
 fn place(pairs: &[Seat], taken: bool, before: impl Fn(Rank, Rank) -> bool) -> Option<usize> {
-    let rtt = |i: usize| (!pairs[i].usable, pairs[i].rtt.unwrap_or(Duration::MAX));
+    let rank = |i: usize| (!pairs[i].usable, pairs[i].rtt.unwrap_or(Duration::MAX));
     let of_kind = (0..pairs.len()).filter(|i| pairs[*i].taken == taken);
-    of_kind.reduce(|best, i| if before(rtt(best), rtt(i)) { i } else { best })
+    of_kind.reduce(|best, i| if before(rank(best), rank(i)) { i } else { best })
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! LAN → path.
+//! LAN → path: packets of known sessions, and the first ones of flows that have none yet.
+//!
+//! Called by the burst loop of the worker that owns the session; [`Head`] is written when a snapshot is taken and read here.
 
 use super::super::encap::ETH_LEN;
 use super::super::lan::mss_limit;
@@ -135,6 +137,7 @@ impl<B: PacketBuf> Worker<B> {
         (plan.way == Way::One).then(|| self.open(ctx, peer, (flow, hash), class))
     }
 
+    // Inlined, with the look-up, whatever their size: a call here cost 4 % of the steady rate.
     /// Last stage, LAN → path. Gives the frame back, untouched, when it has to take the general way.
     #[inline(always)]
     pub(in super::super) fn express_lan(

@@ -1,4 +1,4 @@
-//! Path → LAN.
+//! Path → LAN: steady packets of confirmed sessions. Called by the burst loop of the worker that owns the session.
 
 use super::super::deliver::Arrived;
 use super::super::encap::ETH_LEN;
