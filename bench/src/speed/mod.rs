@@ -23,6 +23,7 @@
 //! | `hugepages` | memory of the run |
 
 mod arm;
+mod arrivals;
 pub mod baseline;
 mod context;
 mod count;

@@ -18,6 +18,7 @@ use mpip_core::tuple::IPPROTO_TCP;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
+use super::arrivals::Arrivals;
 use super::place::{self, Numbers, PATHS, near_end};
 
 /// What a feed and the control thread tell each other.
@@ -29,8 +30,8 @@ pub struct Cells {
     pub hold: AtomicBool,
     /// Packets that were due and that the gateway did not come to fetch.
     pub late: AtomicU64,
-    /// Packets that came due while one round took longer than any round does by itself: the machine had
-    /// taken the CPU away without telling (a hypervisor does), or the gateway was held up.
+    /// The same, but the gateway would have fetched them without rounds that took longer than any does by
+    /// itself: the machine had taken the CPU away without telling (a hypervisor does), or the gateway was held up.
     pub stalled: AtomicU64,
     /// The longest round so far, ns of CPU time.
     pub longest_ns: AtomicU64,
@@ -194,21 +195,12 @@ pub struct Sessions {
     known: u32,
     begun: u32,
     rng: u64,
-    /// Nanoseconds of the gateway's time between packets of known flows, if they come at a rate.
-    pace: Option<f64>,
+    /// When packets of known flows come, in the gateway's time, if they come at a rate.
+    arrivals: Option<Arrivals>,
     time: OwnTime,
-    /// When the next one is due, in the gateway's time.
-    due: f64,
-    going: bool,
     /// Whether the rest of the time is for new flows, or for nothing.
     new: bool,
 }
-
-/// Packets of known flows behind their time from which on the gateway is too slow for them: what the
-/// queue of a NIC holds.
-const QUEUE: f64 = 4096.0;
-/// Time of one round from which on it was not spent on its 32 packets, ns. They take some 10,000.
-const STALL_NS: f64 = 200_000.0;
 
 impl Sessions {
     /// Packets of `known` flows, drawn at random; with `known_mpps`, while [`Cells::go`], those at that
@@ -227,7 +219,6 @@ impl Sessions {
         if known == 0 || known > place::MAX_FLOWS {
             return Err(format!("{known} flows; give 1 to {}", place::MAX_FLOWS));
         }
-        let pace = known_mpps.map(|mpps| 1e3 / mpps);
         let frame = LanFrame::new(60)?;
         Ok(Self {
             cells,
@@ -235,10 +226,8 @@ impl Sessions {
             known,
             begun: 0,
             rng: 1,
-            pace,
+            arrivals: known_mpps.map(Arrivals::new),
             time: OwnTime::new(clock),
-            due: 0.0,
-            going: false,
             new,
         })
     }
@@ -272,25 +261,18 @@ impl Sessions {
 
     /// How many packets of a burst are of known flows; the gateway was away for `round` ns.
     fn due_now(&mut self, burst: usize, round: f64) -> usize {
-        let Some(pace) = self.pace.filter(|_| self.cells.go.load(Relaxed)) else {
-            self.going = false;
+        let Some(arrivals) = &mut self.arrivals else { return burst };
+        if !self.cells.go.load(Relaxed) {
+            arrivals.pause();
             return burst;
-        };
-        let now = self.time.own_ns;
-        if !std::mem::replace(&mut self.going, true) {
-            self.due = now;
         }
         self.cells.longest_ns.fetch_max(round as u64, Relaxed);
-        let behind = ((now - self.due) / pace).max(0.0);
-        if behind > QUEUE {
-            let why = if round > STALL_NS { &self.cells.stalled } else { &self.cells.late };
-            why.fetch_add(behind as u64, Relaxed);
-            self.due = now;
-            return burst;
+        let fetched = arrivals.fetch(self.time.own_ns, round, burst);
+        if fetched.late + fetched.stalled > 0 {
+            self.cells.late.fetch_add(fetched.late, Relaxed);
+            self.cells.stalled.fetch_add(fetched.stalled, Relaxed);
         }
-        let known = (behind as usize).min(burst);
-        self.due += known as f64 * pace;
-        known
+        fetched.packets
     }
 }
 
