@@ -173,8 +173,12 @@ pub fn set(ns: &Namespaces, path: u8, ports: Option<(u16, u16)>, filter: Filter)
     let rules = format!(
         "table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n\
          counter invalid {{ }}\n\
+         counter tcp {{ }}\n\
+         counter udp {{ }}\n\
          chain forward {{ type filter hook forward priority filter;\n\
            {block}\n\
+           meta l4proto tcp counter name tcp;\n\
+           meta l4proto udp counter name udp;\n\
            ct state invalid counter name invalid drop;\n\
            iifname \"out\" ct state new drop;\n\
          }}\n\
@@ -203,8 +207,29 @@ pub fn invalid(ns: &Namespaces, path: u8) -> Result<u64> {
 /// # Errors
 /// nftables does not say.
 pub fn invalid_at(ns: &Namespaces, namespace: &str) -> Result<u64> {
-    let text = ns.run(namespace, &Cmd::line(&format!("nft list counter {TABLE} invalid")))?;
+    counted(ns, namespace, "invalid")
+}
+
+/// TCP and UDP packets that a path's box was to forward since the rules were set.
+///
+/// # Errors
+/// nftables does not say.
+pub fn forwarded(ns: &Namespaces, path: u8) -> Result<(u64, u64)> {
+    Ok((counted(ns, name(path), "tcp")?, counted(ns, name(path), "udp")?))
+}
+
+fn counted(ns: &Namespaces, namespace: &str, counter: &str) -> Result<u64> {
+    let text = ns.run(namespace, &Cmd::line(&format!("nft list counter {TABLE} {counter}")))?;
     packets(&text).ok_or_else(|| LabError::unexpected(format!("nft list counter: {text}")))
+}
+
+/// Makes conntrack of a path's box take any numbers of a connection that it has seen open. It still takes
+/// none that it has not.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn take_any_numbers(ns: &Namespaces, path: u8) -> Result<()> {
+    ns.sysctl(name(path), "net.netfilter.nf_conntrack_tcp_be_liberal=1")
 }
 
 fn packets(text: &str) -> Option<u64> {

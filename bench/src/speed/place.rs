@@ -162,6 +162,7 @@ fn path(port: u16, live: bool) -> PathView {
         remote_base_port: Params::default().base_port,
         ends: None,
         encapsulation: Encapsulation::Udp,
+        calls: false,
         next_hop: Some(port_mac(2, port)),
         mtu: PATH_MTU,
         live,

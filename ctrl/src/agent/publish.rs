@@ -101,6 +101,8 @@ impl Agent {
                             remote_base_port: p.remote.port(),
                             ends: p.mapping.ends(),
                             encapsulation: p.encapsulation,
+                            calls: self.cfg.params.session_calls
+                                && p.encapsulation == Encapsulation::Native,
                             next_hop: p.next_hop,
                             mtu: p.carries(),
                             live: p.chosen,

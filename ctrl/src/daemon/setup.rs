@@ -27,6 +27,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
         reorder: m.reorder == Switch::On,
         reorder_other: m.reorder_other == Switch::On,
         sequence_block: !m.paper_mode,
+        session_calls: m.paper_mode,
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,

@@ -172,6 +172,9 @@ pub struct PathView {
     pub ends: Option<Arc<LaneEnds>>,
     /// Encapsulation of data packets.
     pub encapsulation: Encapsulation,
+    /// With [`Encapsulation::Native`]: each TCP session shakes hands on the path first (P §4.1.1), and what has not is
+    /// wrapped in UDP.
+    pub calls: bool,
     /// MAC address of the next hop; `None` while unresolved.
     pub next_hop: Option<[u8; 6]>,
     /// Largest IP packet the path carries, bytes.
@@ -313,6 +316,8 @@ pub struct Params {
     pub reorder_other: bool,
     /// Whether configured peers are sent the sequence block; the paper has none.
     pub sequence_block: bool,
+    /// Whether TCP sessions shake hands on each `native` path, as the paper's do (P §4.1.1).
+    pub session_calls: bool,
     /// Most packets one session's reorder buffer holds.
     pub reorder_packets: usize,
     /// Longest a packet is held, µs.
@@ -352,6 +357,7 @@ impl Default for Params {
             reorder: true,
             reorder_other: false,
             sequence_block: true,
+            session_calls: false,
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,

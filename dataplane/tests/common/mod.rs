@@ -261,6 +261,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
             remote_base_port: Params::default().base_port,
             ends: None,
             encapsulation: Encapsulation::Udp,
+            calls: false,
             next_hop: Some(other.port_mac(port)),
             mtu: 1500,
             live: true,

@@ -170,6 +170,15 @@ pub static ALL: &[Scenario] = &[
         run: nat::faketcp,
     },
     Scenario {
+        name: "nat-session",
+        ids: &["nat-session"],
+        about: "the paper's form: behind NATs each TCP session shakes hands on each path and travels unwrapped",
+        demo: false,
+        seconds: 40,
+        paths: [path(40, 5), path(20, 5)],
+        run: nat::session,
+    },
+    Scenario {
         name: "nat-no-udp",
         ids: &["nat-no-udp"],
         about: "NATs that let no UDP through: paths end up in TCP's clothes, and return to UDP when it passes",

@@ -1,4 +1,4 @@
-//! [nat-udp], [nat-faketcp], [nat-rebind], [nat-no-udp], [nat-no-tcp] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
+//! [nat-udp], [nat-faketcp], [nat-session], [nat-rebind], [nat-no-udp], [nat-no-tcp] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
 //! UDP get of the two paths, and what the boxes' conntrack thinks of it.
 //!
 //! The far gateway knows no address of the edge: the edge calls, and every mapping is learned. The boxes
@@ -52,6 +52,50 @@ fn aggregate(lab: &mut Lab<'_>, id: &'static str, encapsulation: &'static str) -
     let pair = behind_boxes(lab, &[encapsulation], Filter::None)?;
     shares::rows(lab, id, &shares::Case::plain(encapsulation), &sums)?;
     mapping_rows(lab, id, &pair, encapsulation)?;
+    lab.end_gateways("mpip", pair)
+}
+
+/// The paper's own way: each TCP session shakes hands on each path and travels as it is. With boxes that do
+/// not look at numbers, for those of one path alone have gaps.
+pub(super) fn session(lab: &mut Lab<'_>) -> Result<()> {
+    const ID: &str = "nat-session";
+    let sums = shares::plain_sums(lab)?;
+    nat::add(&mut lab.ns)?;
+    for path in PATHS {
+        nat::set(&lab.ns, path, Some(PORTS), Filter::None)?;
+        nat::take_any_numbers(&lab.ns, path)?;
+    }
+    let mpip = [("paper_mode".to_owned(), true.into())].into();
+    let encapsulation = vec!["native"];
+    let pair =
+        lab.gateways(&Settings { behind_nat: true, encapsulation, mpip, ..Settings::default() })?;
+    let mut before = Vec::new();
+    for path in PATHS {
+        before.push(nat::forwarded(&lab.ns, path)?);
+    }
+    let (mut percent, mut shares) = (Vec::new(), Vec::new());
+    for sum in &sums {
+        lab.step("TCP through the gateways, each session as it is");
+        percent.push(gateway_transfer(lab)?.iperf.mbit_s / sum * 100.0);
+    }
+    let mut invalid = 0;
+    for (path, before) in PATHS.into_iter().zip(before) {
+        let (tcp, udp) = nat::forwarded(&lab.ns, path)?;
+        let (tcp, udp) = (tcp - before.0, udp - before.1);
+        shares.push(tcp as f64 / (tcp + udp).max(1) as f64 * 100.0);
+        invalid += nat::invalid(&lab.ns, path)?;
+        let calls = nat::connections(&lab.ns, path, "tcp")?;
+        lab.detail(&format!("connections of box {path}"), json!(calls));
+    }
+    let what = "goodput of TCP against the sum of both paths alone";
+    let goal = Some(Goal::at_least(90.0));
+    lab.row(Row::new(ID, what, "mpip", "%", goal, &percent));
+    let what = "packets at the boxes that are TCP and not wrapped";
+    let goal = Some(Goal::at_least(95.0));
+    lab.row(Row::new(ID, what, "mpip", "%", goal, &shares).judged_by_worst());
+    let what = "packets that the boxes' conntrack calls invalid";
+    let none = Some(Goal::exactly(0.0));
+    lab.row(Row::new(ID, what, "mpip", "packets", none, &[udp::count(invalid)]));
     lab.end_gateways("mpip", pair)
 }
 

@@ -337,11 +337,12 @@ const fn family_growth(session_v6: bool, path_v6: bool) -> usize {
     if path_v6 && !session_v6 { 20 } else { 0 }
 }
 
-/// How a packet of `protocol` travels on `path`: what `native` does not carry is wrapped.
+/// How a packet of `protocol` travels on `path`: what `native` does not carry is wrapped, and so is what it
+/// carries after a handshake only, which the packet's session may not have had.
 pub(super) fn encapsulation_of(path: &PathView, protocol: u8, ipv6: bool) -> Encapsulation {
     let native = matches!(protocol, IPPROTO_TCP | IPPROTO_UDP) && ipv6 == path.local.is_ipv6();
     match path.encapsulation {
-        Encapsulation::Native if !native => Encapsulation::Udp,
+        Encapsulation::Native if !native || path.calls => Encapsulation::Udp,
         e => e,
     }
 }
@@ -416,6 +417,7 @@ mod tests {
             remote_base_port: 4500,
             ends: None,
             encapsulation: Encapsulation::Native,
+            calls: false,
             next_hop: None,
             mtu,
             live,

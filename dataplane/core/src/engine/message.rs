@@ -282,7 +282,13 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// Sends a frame of our own to where the one it answers came from.
-    fn originate(&mut self, port: PortIx, to: Origin, bytes: Option<&[u8]>, env: &mut impl Env<B>) {
+    pub(super) fn originate(
+        &mut self,
+        port: PortIx,
+        to: Origin,
+        bytes: Option<&[u8]>,
+        env: &mut impl Env<B>,
+    ) {
         let Some(bytes) = bytes else { return };
         let Some(mut frame) = env.alloc() else { return };
         frame.truncate(0);

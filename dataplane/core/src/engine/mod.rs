@@ -24,6 +24,7 @@
 //! * `recover`: what paths lost is sent again
 //! * `encap`: the rewriting itself
 
+mod calls;
 mod damage;
 mod deliver;
 mod discover;
@@ -168,6 +169,7 @@ struct Worker<B> {
     /// Packets of which slices are missing.
     slices: crate::slices::Slices<B, slices::Front>,
     recover: recover::Recover,
+    calls: calls::Calls,
     /// Id of the next packet without one that is cut into fragments.
     fragment_id: u16,
     counts: VerdictCounts,
@@ -213,6 +215,7 @@ impl<B: PacketBuf> Engine<B> {
             held: 0,
             slices: crate::slices::Slices::new(),
             recover: recover::Recover::new(),
+            calls: calls::Calls::default(),
             fragment_id: (seed >> 16) as u16,
             counts: VerdictCounts::default(),
             rng: seed ^ (u64::from(index) << 56) ^ 0x6d70_6970,

@@ -115,6 +115,7 @@ impl<B: PacketBuf> Worker<B> {
         if ctx.now.0.saturating_sub(self.scan_at.0) >= SCAN_EVERY_NS {
             self.scan_at = ctx.now;
             self.expire_slices(ctx);
+            self.sweep_calls(ctx.now);
             self.expire(ctx, env);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Used for every packet that takes the general way, and for those that are sent again.
 
+use super::encap::native_carries;
 use super::lan::encapsulation_of;
 use super::recover::wants_copy;
 use super::{Ctx, Env, Worker, encap};
@@ -10,7 +11,7 @@ use crate::cm::{Base, Cm, DATA_LEN, Flags, SeqBlock, TUPLE_V6_LEN, encode_data};
 use crate::ids::SessionId;
 use crate::recover::Entry;
 use crate::session::Row;
-use crate::snapshot::{Encapsulation, PathView};
+use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::tuple::FlowTuple;
 use crate::tuple::IPPROTO_TCP;
 use crate::verdict::DropReason;
@@ -53,7 +54,14 @@ impl<B: PacketBuf> Worker<B> {
         let (peer, lane, id) = (session.peer(), session.lane(), session.id());
         let view = ctx.peer(peer).ok_or(DropReason::NoPath)?;
         let state = self.peers.get_mut(usize::from(peer.0)).ok_or(DropReason::NoPath)?;
-        let encapsulation = encapsulation_of(path, p.protocol, p.src.is_ipv6());
+        let sure = encapsulation_of(path, p.protocol, p.src.is_ipv6());
+        let calls = path.calls && native_carries(p.protocol, p.src, path.local);
+        let calls = calls && p.protocol == IPPROTO_TCP;
+        if calls && p.tcp.is_some_and(|t| t.flags.syn() && !t.flags.ack()) {
+            self.calls.forget(peer, id);
+        }
+        let called = self.calls.open(&(peer, id, path.slot), path).filter(|_| calls);
+        let encapsulation = if called.is_some() { Encapsulation::Native } else { sure };
         let wrap = match encapsulation {
             Encapsulation::Udp | Encapsulation::FakeTcp => Flags::WRAP,
             Encapsulation::Native => Flags::NONE,
@@ -114,9 +122,10 @@ impl<B: PacketBuf> Worker<B> {
                 encap::wrap_tcp(&mut frame, p, &ends, put.ttl, tail, &segment)
             }
             Encapsulation::Native => {
-                let we_are_larger = ctx.snapshot.node > view.node;
-                let ports = native_ports(id, ctx.snapshot.params.wire_ports);
-                (ends.sport, ends.dport) = if we_are_larger { ports } else { (ports.1, ports.0) };
+                (ends.sport, ends.dport) = native_ports(ctx, view, id);
+                if let Some(end) = called {
+                    (ends.dst, ends.dport) = end;
+                }
                 encap::to_native(&mut frame, p, &ends, put.ttl, tail)
             }
         };
@@ -129,15 +138,24 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         env.transmit(path.port, frame);
+        if calls && called.is_none() {
+            self.call(ctx, (row, path), p, env);
+        }
         Ok(())
     }
 }
 
-/// Ports of a native path's packets: of the node with the larger id, of the other.
+/// Ports of a session's packets on a native path: ours, the peer's.
 ///
 /// Both ends derive them from the session id, so nothing is negotiated; the id, not the ports,
 /// tells the session.
-fn native_ports(id: SessionId, (first, last): (u16, u16)) -> (u16, u16) {
+pub(super) fn native_ports(ctx: &Ctx<'_>, peer: &PeerView, id: SessionId) -> (u16, u16) {
+    let (larger, other) = ports_of(id, ctx.snapshot.params.wire_ports);
+    if ctx.snapshot.node > peer.node { (larger, other) } else { (other, larger) }
+}
+
+/// Those of the node with the larger id, of the other.
+fn ports_of(id: SessionId, (first, last): (u16, u16)) -> (u16, u16) {
     let span = u32::from(last.saturating_sub(first)) + 1;
     let mix = |salt: u32| {
         let x = (id.0 ^ salt).wrapping_mul(0x9e37_79b1);

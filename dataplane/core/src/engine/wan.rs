@@ -8,7 +8,7 @@ use super::{Ctx, Env, Worker, damage, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
-use crate::session::{InsertError, Row, State};
+use crate::session::{InsertError, Row, Session, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
 use crate::time::Recent;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
@@ -85,6 +85,7 @@ impl<B: PacketBuf> Worker<B> {
         };
         let (cm, cm_len) = match Cm::parse_tail(bytes) {
             Ok(v) => v,
+            Err(_) if self.call_refused(ctx, p) => return Verdict::Consume,
             Err(e) => {
                 self.note_damage(ctx, port, p);
                 return Verdict::Drop(e.into());
@@ -148,6 +149,9 @@ impl<B: PacketBuf> Worker<B> {
             if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, h.path.slot)) {
                 cell.message_received();
             }
+            if cm.flags.contains(Flags::HS) {
+                return self.called(ctx, h, (p, &cm), env);
+            }
             let tlvs = p.payload_off..p.end - cm_len;
             let list = frame.data().get(tlvs).unwrap_or_default();
             return self.session_message(ctx, h, &cm, list, env);
@@ -162,6 +166,13 @@ impl<B: PacketBuf> Worker<B> {
             Ok(row) => row,
             Err(reason) => return Verdict::Drop(reason),
         };
+        if h.path.calls
+            && p.protocol == IPPROTO_TCP
+            && ctx.lane_port(p).is_none()
+            && let Some(id) = self.table.get(row).map(Session::id)
+        {
+            self.calls.heard((h.peer, id, h.path.slot), h.path, (p.src, p.sport), p.dport);
+        }
         self.refresh_class(ctx, row, env);
         let whole;
         let (p, cm_len) = if cm.slice.is_some() {
@@ -230,6 +241,9 @@ impl<B: PacketBuf> Worker<B> {
         if let Some(t) = inner.tcp {
             track_tcp(session, cold, t.flags, false);
             if t.flags.syn() {
+                if h.path.calls && !t.flags.ack() {
+                    self.calls.forget(h.peer, session.id());
+                }
                 clamp(&mut frame, &inner, mss_limit(h.view, inner.src.is_ipv6()));
             }
         }

@@ -95,6 +95,7 @@ pub struct Setup {
     pub workers: [u8; 2],
     pub twin: bool,
     pub sequence_block: bool,
+    pub calls: bool,
     pub params: Params,
     /// The same on both sides.
     pub rules: Vec<Rule>,
@@ -110,6 +111,7 @@ impl Default for Setup {
             workers: [1; 2],
             twin: false,
             sequence_block: true,
+            calls: false,
             params: Params { base_port: BASE_PORT, ..Params::default() },
             rules: Vec::new(),
         }
@@ -138,6 +140,7 @@ impl Setup {
             remote_base_port: BASE_PORT,
             ends: None,
             encapsulation: self.encapsulation[i],
+            calls: self.calls,
             next_hop: Some(port_mac(far, WAN[i])),
             mtu: self.mtu[i],
             live: true,
