@@ -16,7 +16,7 @@ use std::time::Duration;
 use mpip_core::cm::{Base, Cm, Flags, SeqBlock};
 use mpip_core::ids::{Lane, NodeId, PathId, PeerIx, PortIx, SessionId};
 use mpip_core::prefix::{Prefix, PrefixTable};
-use mpip_core::schedule::PathInput;
+use mpip_core::schedule::{PathInput, Scheduler};
 use mpip_core::seq::Seq;
 use mpip_core::snapshot::{
     Encapsulation, Params, PathView, PeerView, PortView, Role, Route, Snapshot,
@@ -139,6 +139,7 @@ pub fn snapshot(shape: &Shape) -> Snapshot {
         routes,
         neighbours: [((LAN, router), HOST_MAC)].into_iter().collect(),
         params: Params {
+            scheduler: Scheduler::Adaptive,
             max_sessions: shape.max_sessions,
             // A process that waits for its turn must not lose its sessions over it.
             timeout_udp_ns: 3_600_000_000_000,
@@ -171,9 +172,12 @@ fn path(port: u16, live: bool) -> PathView {
             index: slot,
             delay_us: 0,
             queueing_us: 0,
+            standing_us: 0,
             jitter_us: 0,
-            rate: 0,
-            min_rtt: Duration::ZERO,
+            calm_jitter_us: 0,
+            rate: 1_250_000_000,
+            was_full: true,
+            min_rtt: Duration::from_millis(10),
             loss_ppm: 0,
             cost: 0,
             sampled_at: Nanos(0),

@@ -148,8 +148,9 @@ impl Idle {
                 Ok::<f64, String>(t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64)
             };
             let (mut arrivals, mut seen) = (Arrivals::new(mpps), Self::default());
-            let (end, mut last) = (Instant::now() + time, now()?);
-            while Instant::now() < end {
+            let mut last = now()?;
+            let end = last + time.as_nanos() as f64;
+            while last < end {
                 let t = now()?;
                 let round = t - std::mem::replace(&mut last, t);
                 let fetched = arrivals.fetch(t, round, 32);

@@ -98,7 +98,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         lanes,
         wire_ports,
         query_port,
-        scheduler: scheduler.unwrap_or(if paper { Scheduler::Paper } else { Scheduler::Wrr }),
+        scheduler: scheduler.unwrap_or(if paper { Scheduler::Paper } else { Scheduler::Adaptive }),
         weight_step: weight_step.unwrap_or(10),
         weight_period,
         delay_min: delay_min.unwrap_or(if paper { DelayMin::AllTime } else { DelayMin::Windowed }),

@@ -305,7 +305,7 @@ impl Agent {
         path.delay_sample(now, delay);
         path.unanswered_since = None;
         // Only a path that queues shows its capacity; what is below says nothing against it.
-        let busy = path.delay.queueing_us() > 2_000;
+        let busy = path.delay.standing_us() > 2_000 + 2 * path.delay.calm_jitter_us();
         path.rate.on_total(clock, r.bytes, busy);
         path.report_clock = Some((sent, clock));
         // A third of what was sent: it may be the larger third.
@@ -315,6 +315,7 @@ impl Agent {
         }
         path.delivery.on_loss(r.lost, r.packets);
         path.loss = (r.lost, r.packets);
+        path.loss_rate.on_totals(now, r.lost, r.packets, busy);
     }
 
     /// The peer's addresses of one family (P §3.4.3).

@@ -7,7 +7,7 @@ use super::path_size::PathSize;
 use super::rhythm::{Arrived, Rhythm};
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
-use mpip_core::measure::{EstimatorParams, PathEstimator, RateMeter, RateParams, Rtt};
+use mpip_core::measure::{EstimatorParams, LossMeter, PathEstimator, RateMeter, RateParams, Rtt};
 use mpip_core::schedule::Momentum;
 use mpip_core::snapshot::Encapsulation;
 use mpip_core::time::Nanos;
@@ -148,6 +148,8 @@ pub(super) struct Path {
     pub least_delay: Option<i32>,
     /// Loss the peer reports: lost, received.
     pub loss: (u32, u32),
+    /// Share of what we send that the path loses by itself.
+    pub loss_rate: LossMeter,
 }
 
 /// Shown to the operator.
@@ -285,6 +287,7 @@ impl Path {
             report_clock: None,
             least_delay: None,
             loss: (0, 0),
+            loss_rate: LossMeter::new(),
         }
     }
 
@@ -308,6 +311,7 @@ impl Path {
         self.echo = None;
         self.least_delay = None;
         self.loss = (0, 0);
+        self.loss_rate = LossMeter::new();
         self.delivery.renew();
         self.leaving = None;
         self.data_at = None;

@@ -8,7 +8,7 @@ use mpip_core::cm::tlv::capability;
 use mpip_core::ids::{PeerIx, PortIx};
 use mpip_core::prefix::PrefixTable;
 use mpip_core::recover::Recovery;
-use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler};
+use mpip_core::schedule::{AdaptiveParams, Momentum, PathInput, PathWeight, Scheduler, left_out};
 use mpip_core::snapshot::{Encapsulation, PathView, PeerView, PortView, Snapshot};
 use mpip_core::time::Nanos;
 use std::sync::Arc;
@@ -21,12 +21,27 @@ impl Agent {
         let period = self.cfg.timers.weight_period;
         let exact = self.cfg.params.scheduler == Scheduler::Paper;
         for peer in &mut self.peers {
-            // A spare has no queue of ours, and is no measure for those that carry data.
-            let live: Vec<u8> = peer.paths().filter(|p| p.chosen).map(|p| p.slot).collect();
+            // A spare has no queue of ours, and is no measure for those that carry data; nor has a path that
+            // `adaptive` leaves out.
+            let known = Known::of(peer);
+            let inputs: Vec<PathInput> =
+                peer.paths().filter(|p| p.chosen).map(|p| path_input(now, p, 0, &known)).collect();
+            let out = match self.cfg.params.scheduler {
+                Scheduler::Adaptive => left_out(&AdaptiveParams::DEFAULT, &inputs),
+                _ => 0,
+            };
+            let stays = |slot: &u8| out >> (slot & 31) & 1 == 0;
+            let live: Vec<u8> = inputs.iter().map(|i| i.index).filter(stays).collect();
             // Without traffic there are no queues, and equal queues would drive all weights up to the
             // bound: what was learnt would be lost.
             let idle = !peer.paths().any(|p| p.is_busy(now, period * 2));
-            if live.len() < 2 || idle {
+            if idle {
+                continue;
+            }
+            // The workers go by what was measured, whether or not there is a choice.
+            peer.changed = true;
+            self.dirty = true;
+            if live.len() < 2 {
                 continue;
             }
             let mut weights: Vec<PathWeight> = live
@@ -54,8 +69,6 @@ impl Agent {
                     p.weight = w.weight;
                 }
             }
-            peer.changed = true;
-            self.dirty = true;
         }
     }
 
@@ -71,6 +84,7 @@ impl Agent {
         let mut prefixes = PrefixTable::default();
         let mut peers = Vec::with_capacity(self.peers.len());
         let ports = &self.ports;
+        let now = self.ticked_at;
         let cost = |port: PortIx| ports.get(usize::from(port.0)).map_or(0, |p| p.cost);
         for (i, peer) in self.peers.iter_mut().enumerate() {
             let ix = PeerIx(i as u16);
@@ -107,7 +121,7 @@ impl Agent {
                             mtu: p.carries(),
                             live: p.chosen,
                             weight: p.weight,
-                            input: path_input(p, cost(p.port), &known),
+                            input: path_input(now, p, cost(p.port), &known),
                         })
                         .collect();
                     let discovered = peer.discovered_at.is_some();
@@ -208,15 +222,18 @@ fn half_trip_us(p: &Path) -> Option<i64> {
     p.rtt.min().and_then(|r| i64::try_from(r.as_micros() / 2).ok())
 }
 
-fn path_input(p: &Path, cost: u32, known: &Known) -> PathInput {
+fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
     PathInput {
         index: p.slot,
         delay_us: p.delay.min_us().unwrap_or_else(|| known.guess_us(p)),
         queueing_us: p.delay.queueing_us(),
+        standing_us: p.delay.standing_us(),
         jitter_us: p.delay.jitter_us(),
+        calm_jitter_us: p.delay.calm_jitter_us(),
         rate: p.capacity(),
+        was_full: p.rate.was_full(),
         min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
-        loss_ppm: 0,
+        loss_ppm: p.loss_rate.ppm(now),
         cost,
         sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
     }
@@ -265,7 +282,7 @@ mod tests {
     fn delays_ms(paths: &[(Option<u64>, Option<i64>)]) -> Vec<i64> {
         let peer = peer(paths);
         let known = Known::of(&peer);
-        peer.paths().map(|p| path_input(p, 0, &known).delay_us / 1_000).collect()
+        peer.paths().map(|p| path_input(Nanos(0), p, 0, &known).delay_us / 1_000).collect()
     }
 
     #[test]

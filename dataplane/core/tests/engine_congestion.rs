@@ -37,6 +37,7 @@ fn queues(w: &mut World, queues_us: [u64; 2]) {
         w.republish_peer(A, |view| {
             for (path, queue) in view.paths.iter_mut().zip(queues_us) {
                 path.input.queueing_us = queue;
+                path.input.standing_us = queue;
                 path.input.sampled_at = now;
             }
         });

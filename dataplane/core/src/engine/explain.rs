@@ -6,8 +6,9 @@ use crate::buf::PacketBuf;
 use crate::cells::MAX_PATHS;
 use crate::ids::{PathId, PeerIx, PortIx, SessionId};
 use crate::rules::{Class, Direction};
+use crate::schedule::Flow;
 use crate::session::Session;
-use crate::tuple::FlowTuple;
+use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use std::time::Duration;
 
 /// Time between two packets of the trial.
@@ -90,7 +91,8 @@ impl<B: PacketBuf> Worker<B> {
         let mut picks = [0u32; MAX_PATHS];
         let mut sent = session.map_or(0, Session::sent_bytes);
         for i in 0..u32::from(q.packets) {
-            let packet = (sent, usize::from(q.size));
+            let flow = Flow { sent, stream: q.flow.protocol == IPPROTO_TCP };
+            let packet = (flow, usize::from(q.size));
             let slot = pick_among(&mut dispatcher, scheduler, mask, packet, ctx.now + GAP * i);
             if let Some(n) = slot.and_then(|s| picks.get_mut(usize::from(s))) {
                 *n += 1;

@@ -8,6 +8,7 @@ use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::ids::{PathId, PortIx};
 use crate::rules::Way;
+use crate::schedule::Flow;
 use crate::session::{Cold, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
@@ -187,7 +188,8 @@ impl<B: PacketBuf> Worker<B> {
             self.counts.marked += 1;
         }
         let p = &p;
-        let slot = pick(state, &plan, &ctx.snapshot.params, (sent, p.l3_len()), ctx.now);
+        let flow = Flow { sent, stream: p.protocol == IPPROTO_TCP };
+        let slot = pick(state, &plan, &ctx.snapshot.params, (flow, p.l3_len()), ctx.now);
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {
             Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),
@@ -426,8 +428,11 @@ mod tests {
                 index: slot,
                 delay_us: 0,
                 queueing_us: 0,
+                standing_us: 0,
                 jitter_us: 0,
+                calm_jitter_us: 0,
                 rate: 0,
+                was_full: true,
                 min_rtt: std::time::Duration::ZERO,
                 loss_ppm: 0,
                 cost: 0,

@@ -10,7 +10,7 @@ use crate::ids::Lane;
 use crate::measure::FeedbackTable;
 use crate::recover::{Entry, Gaps, Sent, Taken};
 use crate::rules::{Candidate, Choice, RuleTable};
-use crate::schedule::{Congestion, Dispatcher, PathInput};
+use crate::schedule::{Congestion, Dispatcher, PathInput, Scheduler};
 use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -313,6 +313,13 @@ impl PeerState {
         self.dispatcher.set_inputs(ctx.now, &inputs);
         match &ctx.snapshot.params.congestion {
             Some(params) => {
+                // A path that is left out has no queue because it is left out.
+                let near = match ctx.snapshot.params.scheduler {
+                    Scheduler::Adaptive => self.dispatcher.adaptive().near(),
+                    _ => u32::MAX,
+                };
+                let inputs: ArrayVec<PathInput, MAX_PATHS> =
+                    inputs.into_iter().filter(|i| near >> (i.index & 31) & 1 == 1).collect();
                 self.congestion.measured(ctx.now, params, ctx.snapshot.workers, &inputs);
             }
             None => self.congestion = Congestion::new(),

@@ -9,7 +9,7 @@ use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::PeerIx;
 use crate::rules::{Classes, Direction, Plan};
-use crate::schedule::{Dispatcher, Scheduler};
+use crate::schedule::{Dispatcher, Flow, Scheduler};
 use crate::session::{NewSession, Row};
 use crate::snapshot::Params;
 use crate::time::Nanos;
@@ -17,19 +17,16 @@ use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use crate::wire::Parsed;
 use arrayvec::ArrayVec;
 
-/// User bytes up to which a flow counts as small and stays on the path that delivers first.
-const SMALL_FLOW: u64 = 128 * 1024;
-
 /// Most copies of a packet, the first included.
 const MAX_COPIES: usize = 8;
 
-/// The path for the next packet, of `len` bytes, of a flow that has sent `sent` bytes.
+/// The path for the next packet of a flow, of `len` bytes.
 #[inline]
 pub(super) fn pick(
     state: &mut PeerState,
     plan: &Plan,
     params: &Params,
-    (sent, len): (u64, usize),
+    (flow, len): (Flow, usize),
     now: Nanos,
 ) -> Option<u8> {
     let scheduler = plan.scheduler.unwrap_or(params.scheduler);
@@ -37,7 +34,7 @@ pub(super) fn pick(
         return state.dispatcher.next_wrr();
     }
     let mask = state.chosen(plan.selector);
-    pick_among(&mut state.dispatcher, scheduler, mask, (sent, len), now)
+    pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)
 }
 
 /// The same with the plan worked out.
@@ -46,7 +43,7 @@ pub(super) fn pick_among(
     dispatcher: &mut Dispatcher,
     scheduler: Scheduler,
     mask: u32,
-    (sent, len): (u64, usize),
+    (flow, len): (Flow, usize),
     now: Nanos,
 ) -> Option<u8> {
     if mask.is_power_of_two() {
@@ -55,9 +52,7 @@ pub(super) fn pick_among(
         return Some(slot);
     }
     match scheduler {
-        Scheduler::Adaptive if sent < SMALL_FLOW => {
-            dispatcher.pick_first_arrival(mask, now, len as u32)
-        }
+        Scheduler::Adaptive => dispatcher.pick_adaptive(flow, mask, now, len as u32),
         s => dispatcher.pick_among(s, mask, now, len as u32),
     }
 }

@@ -42,12 +42,16 @@ pub struct PathEstimator {
     queueing_max_us: i64,
     /// Mean absolute deviation from D, µs × 16.
     jitter_x16: i64,
+    /// The least it has been lately.
+    calm: WindowedMin,
     last_sample: Option<Nanos>,
 }
 
 impl PathEstimator {
     /// Samples in the moving average.
     pub const AVERAGED: usize = 8;
+    /// The jitter without load is looked for in six times this.
+    const CALM: Duration = Duration::from_secs(2);
     /// Samples are cut to ± this, µs (over 17 000 years), so that no sum can overflow.
     const LIMIT_US: i64 = 1 << 59;
 
@@ -63,6 +67,7 @@ impl PathEstimator {
             queueing_us: 0,
             queueing_max_us: 0,
             jitter_x16: 0,
+            calm: WindowedMin::new(Self::CALM),
             last_sample: None,
         }
     }
@@ -77,6 +82,9 @@ impl PathEstimator {
         if self.samples > 0 {
             let deviation = (d - self.delay_us).abs().min(Self::LIMIT_US / 16);
             self.jitter_x16 += deviation - self.jitter_x16 / 16;
+        }
+        if self.samples >= 2 * Self::AVERAGED as u64 {
+            self.calm.add(now, self.jitter_x16 / 16);
         }
         self.samples += 1;
         let filled = self.samples.min(n) as usize;
@@ -107,6 +115,16 @@ impl PathEstimator {
         self.queueing_us.unsigned_abs()
     }
 
+    /// The queue that was there in all of the last eight samples, µs: the least of them above Dmin. It is gone as
+    /// soon as one packet has met none (RFC 8289 §3.2).
+    #[must_use]
+    pub fn standing_us(&self) -> u64 {
+        let filled = self.samples.min(Self::AVERAGED as u64) as usize;
+        let least = self.last.iter().take(filled).min();
+        let standing = least.zip(self.min.get()).map_or(0, |(least, min)| least - min);
+        standing.max(0).unsigned_abs()
+    }
+
     /// Largest Q so far, µs (shown, not used).
     #[must_use]
     pub fn queueing_max_us(&self) -> u64 {
@@ -117,6 +135,12 @@ impl PathEstimator {
     #[must_use]
     pub fn jitter_us(&self) -> u64 {
         (self.jitter_x16 / 16).unsigned_abs()
+    }
+
+    /// The least σ of the last 12 s, µs: what is left when no queue of ours grows or shrinks.
+    #[must_use]
+    pub fn calm_jitter_us(&self) -> u64 {
+        self.calm.get().map_or_else(|| self.jitter_us(), i64::unsigned_abs)
     }
 
     /// When the last sample came in.
@@ -160,6 +184,19 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_stands_as_long_as_no_packet_has_met_none() {
+        let mut samples: Vec<_> = (0..8).map(|i| (i, 1_000)).collect();
+        samples.extend((8..15).map(|i| (i, 9_000)));
+        let e = fed(EstimatorParams::WINDOWED, &samples);
+        assert_eq!((e.queueing_us(), e.standing_us()), (7_000, 0));
+        samples.extend([(15, 7_000), (16, 12_000)]);
+        assert_eq!(fed(EstimatorParams::WINDOWED, &samples).standing_us(), 6_000);
+        samples.push((17, 500));
+        assert_eq!(fed(EstimatorParams::WINDOWED, &samples).standing_us(), 0);
+        assert_eq!(PathEstimator::new(EstimatorParams::PAPER).standing_us(), 0);
+    }
+
+    #[test]
     fn a_longer_route_is_forgiven_by_the_window_but_not_by_the_paper() {
         let samples: Vec<_> =
             (0..2_000).map(|i| (i * 100, if i < 100 { 10_000 } else { 30_000 })).collect();
@@ -173,6 +210,10 @@ mod tests {
             (0..400).map(|i| (i, if i % 2 == 0 { 9_000 } else { 11_000 })).collect();
         let e = fed(EstimatorParams::WINDOWED, &samples);
         assert!((900..=1_100).contains(&e.jitter_us()), "{}", e.jitter_us());
+        let mut moved = samples;
+        moved.extend((400..420).map(|i| (i, 9_000 + (i as i64 - 400) * 2_000)));
+        let moved = fed(EstimatorParams::WINDOWED, &moved);
+        assert!(moved.jitter_us() > 3_000 && moved.calm_jitter_us() <= 1_100);
         let steady = fed(EstimatorParams::WINDOWED, &[(0, 77), (1, 77), (2, 77)]);
         assert_eq!(steady.jitter_us(), 0);
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns no packet and no clock. The receiving worker writes [`TimestampUnwrapper`] and
 //! [`FeedbackTable`]; the control thread feeds what the peer reports into [`PathEstimator`],
-//! [`DriftRemover`], [`Rtt`] and [`RateMeter`], and publishes the results to the dispatchers.
+//! [`DriftRemover`], [`Rtt`], [`RateMeter`] and [`LossMeter`], and publishes the results to the dispatchers.
 //!
 //! All delays are signed µs of two unrelated clocks: negative is legal, only differences between
 //! paths of one peer mean anything (G-37).
@@ -10,6 +10,7 @@
 mod delay;
 mod drift;
 mod feedback;
+mod loss;
 mod rate;
 mod rtt;
 mod unwrap;
@@ -18,6 +19,7 @@ mod window;
 pub use delay::{EstimatorParams, PathEstimator};
 pub use drift::DriftRemover;
 pub use feedback::{Feedback, FeedbackTable};
+pub use loss::LossMeter;
 pub use rate::{RateMeter, RateParams};
 pub use rtt::Rtt;
 pub use unwrap::TimestampUnwrapper;

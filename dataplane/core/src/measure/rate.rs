@@ -44,6 +44,8 @@ pub struct RateMeter {
     best: [u64; Self::PARTS],
     at: usize,
     part_used: Duration,
+    /// A rate was taken while the path was busy.
+    full_once: bool,
 }
 
 impl RateMeter {
@@ -60,6 +62,7 @@ impl RateMeter {
             best: [0; Self::PARTS],
             at: 0,
             part_used: Duration::ZERO,
+            full_once: false,
         }
     }
 
@@ -97,6 +100,13 @@ impl RateMeter {
         self.on_total(at, self.total.saturating_add(bytes), busy);
     }
 
+    /// Whether a rate was taken while the path was busy. Before, what it has delivered is what there was to
+    /// deliver.
+    #[must_use]
+    pub const fn was_full(&self) -> bool {
+        self.full_once
+    }
+
     /// C, bytes/s; 0 while unknown.
     #[must_use]
     pub fn rate(&self) -> u64 {
@@ -105,6 +115,7 @@ impl RateMeter {
 
     fn sample(&mut self, rate: u64, took: Duration) {
         if self.busy {
+            self.full_once = true;
             self.part_used += took.min(self.params.window);
             let part = self.params.window / Self::PARTS as u32;
             // At most one turn per sample: a long silence counts as one part.
@@ -142,7 +153,11 @@ mod tests {
     fn holds_the_maximum_and_forgets_it_only_when_busy() {
         let mut m = RateMeter::default();
         assert_eq!(m.rate(), 0);
+        run(&mut m, 0, 100, 10_000, false);
+        assert_eq!((m.rate(), m.was_full()), (1_000_000, false));
+        m = RateMeter::default();
         run(&mut m, 0, 500, 50_000, true);
+        assert_eq!((m.rate(), m.was_full()), (5_000_000, true));
         assert_eq!(m.rate(), 5_000_000);
         run(&mut m, 500, 20_000, 1_000, false);
         assert_eq!(m.rate(), 5_000_000, "an idle path keeps its capacity");

@@ -5,19 +5,23 @@
 //! The model is a time (B/C), so no packet costs a division.
 //!
 //! 1. *Eligible* is a path with B/C ≤ max(10 % of its round trip, 5 ms) + 2σ, less on a lossy path.
-//! 2. *Arrival* is D + B/C, where B includes the packet and D is the delay without queue. What Q
+//! 2. *Arrival* is D + B/C, where B includes the packet and D is the delay without queue and with what jitter
+//!    adds to it (+ 2σ of its own: who puts packets in order waits for the late ones). What Q
 //!    knows beyond our own backlog (others' traffic) has been added to B, so max(B/C, Q) is not
 //!    needed: the late Q by itself makes the load swing between the paths.
 //! 3. The path in use is kept for a slice of packets, and beyond it while no other arrives earlier by
 //!    more than δ = largest σ; back to the path just left only for more than 1.25 δ. A slice that would
 //!    take longer than the limit of 1 ends sooner.
 //! 4. If no path is eligible, the least arrival wins.
-//! 5. A path whose D exceeds the least by more than the receiver may hold is left out.
+//! 5. A path whose D exceeds the least by more than the receiver may hold is left out; so is one that loses
+//!    so much that TCP alone would get less of it than those carry that lose less than a quarter as much (Mathis et al.,
+//!    1997).
+//!    Flows that do not slow down by themselves get these too when all others have four times the limit of 1.
 //!
-//! C is what a path has delivered so far, so it is too small until the path was full once: while Q
-//! shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at 1.25 C. The surplus is the probe by
-//! which C grows. A path whose C is unknown has no B; its Q counts instead, and drains by one µs per
-//! µs when it is older than a round trip.
+//! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
+//! 1.25 C. The surplus is the probe by which C grows. Before the path was full for once C is what there was to
+//! carry: then B is counted at ten packets a round trip at least, as TCP begins (RFC 6928). A path whose C is
+//! unknown has no B; its Q counts instead, and drains by one µs per µs when it is older than a round trip.
 
 use std::time::Duration;
 
@@ -36,14 +40,17 @@ pub struct AdaptiveParams {
     pub max_spread: Duration,
     /// Packets that stay on one path at least.
     pub slice: u32,
+    /// Difference in D up to which a TCP flow uses paths alike from its begin.
+    pub together: Duration,
 }
 
 impl AdaptiveParams {
-    /// Backlog floor 5 ms, spread 100 ms, slices of 4.
+    /// Backlog floor 5 ms, spread 100 ms, slices of 4, alike within 15 ms.
     pub const DEFAULT: Self = Self {
         backlog_floor: Duration::from_millis(5),
         max_spread: Duration::from_millis(100),
         slice: 4,
+        together: Duration::from_millis(15),
     };
 }
 
@@ -62,10 +69,16 @@ pub struct PathInput {
     pub delay_us: i64,
     /// Q, queueing delay, µs.
     pub queueing_us: u64,
+    /// The part of it that was there all the time lately, µs.
+    pub standing_us: u64,
     /// σ, jitter, µs.
     pub jitter_us: u64,
+    /// The part of it that is the path's own, without what its load adds, µs.
+    pub calm_jitter_us: u64,
     /// C, bytes/s; 0 = unknown.
     pub rate: u64,
+    /// Whether the path was full when it was taken; else more may go.
+    pub was_full: bool,
     /// Least round-trip time; zero = unknown.
     pub min_rtt: Duration,
     /// Loss, parts per million.
@@ -98,6 +111,7 @@ struct Path {
     ns_per_byte_x16: u64,
     limit_ns: u64,
     queue: QueueModel,
+    /// Left out, for its delay or its loss.
     far: bool,
 }
 
@@ -127,6 +141,10 @@ impl Path {
         self.backlog_ns(now) <= self.limit_ns
     }
 
+    fn is_crowded(&self, now: Nanos) -> bool {
+        self.backlog_ns(now) > self.limit_ns.saturating_mul(Adaptive::CROWDED)
+    }
+
     fn eligible(&self, now: Nanos) -> bool {
         !self.far && (self.ns_per_byte_x16 == 0 || self.backlog_ns(now) <= self.limit_ns)
     }
@@ -138,6 +156,9 @@ pub struct Adaptive {
     params: AdaptiveParams,
     paths: ArrayVec<Path, MAX_PATHS>,
     any_rate: bool,
+    /// Those that are not left out, and those of them which a TCP flow uses alike, by bit.
+    near: u32,
+    together: u32,
     /// δ, ns.
     delta_ns: u64,
     published_at: Nanos,
@@ -151,6 +172,8 @@ pub struct Adaptive {
 impl Adaptive {
     /// Round trips and backlogs are cut to this.
     const LONGEST: Duration = Duration::from_secs(60);
+    /// Backlogs of so many limits are no chance.
+    const CROWDED: u64 = 4;
     /// Time in which the model follows what is measured, ns.
     const FOLLOW_NS: u64 = 40_000_000;
 
@@ -161,6 +184,8 @@ impl Adaptive {
             params,
             paths: ArrayVec::new_const(),
             any_rate: false,
+            near: 0,
+            together: 0,
             delta_ns: 0,
             published_at: Nanos(0),
             current: usize::MAX,
@@ -173,11 +198,15 @@ impl Adaptive {
     /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
     /// out. The queues of paths that stay go on, corrected by what was measured.
     pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
-        let least = inputs.iter().map(|i| i.delay_us).min().unwrap_or(0);
+        let out = left_out(&self.params, inputs);
+        let stays = |i: &&PathInput| out >> (i.index & 31) & 1 == 0;
+        let least = inputs.iter().filter(stays).map(delay_us).min().unwrap_or(0);
         let mut paths = ArrayVec::<Path, MAX_PATHS>::new();
         for input in inputs.iter().take(MAX_PATHS) {
             let old = self.paths.iter().find(|p| p.index == input.index);
-            paths.push(self.path(now, input, least, old));
+            let mut path = self.path(now, input, least, old);
+            path.far = !stays(&input);
+            paths.push(path);
         }
         self.delta_ns = inputs.iter().map(|i| i.jitter_us.saturating_mul(1_000)).max().unwrap_or(0);
         self.published_at = now;
@@ -198,11 +227,28 @@ impl Adaptive {
         self.any_rate
     }
 
-    /// The paths that are not left out for their delay, a bit for each index below 32; none while no path is
-    /// known.
+    /// The paths that are not left out, a bit for each index below 32; none while no path is known.
+    #[inline]
     #[must_use]
-    pub fn near(&self) -> u32 {
-        self.paths.iter().filter(|p| !p.far).fold(0, |mask, p| mask | 1 << (p.index & 31))
+    pub const fn near(&self) -> u32 {
+        self.near
+    }
+
+    /// Those of them which a TCP flow uses alike.
+    #[inline]
+    #[must_use]
+    pub const fn together(&self) -> u32 {
+        self.together
+    }
+
+    /// Those with room now.
+    #[must_use]
+    pub fn roomy(&self, now: Nanos) -> u32 {
+        self.bits(|p| p.eligible(now))
+    }
+
+    fn bits(&self, which: impl Fn(&Path) -> bool) -> u32 {
+        self.paths.iter().filter(|p| which(p)).fold(0, |mask, p| mask | 1 << (p.index & 31))
     }
 
     /// The path for a packet of `len` bytes, which is counted into its backlog.
@@ -228,7 +274,10 @@ impl Adaptive {
 
     /// [`Self::pick_first_arrival`] among the paths of which `mask` has the bit `index`.
     pub fn pick_first_arrival_among(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        let at = self.best(now, len, |p| p.is_in(mask))?.0;
+        let at = self
+            .best(now, len, |p| p.is_in(mask) && !p.far)
+            .or_else(|| self.best(now, len, |p| p.is_in(mask)))?
+            .0;
         self.take(at, now, len)
     }
 
@@ -243,6 +292,16 @@ impl Adaptive {
             .or_else(|| self.best(now, len, |p| p.is_in(mask) && !p.far))
             .or_else(|| self.best(now, len, |p| p.is_in(mask)))?
             .0;
+        self.take(at, now, len)
+    }
+
+    /// A path that is left out, when all others have more backlog than any good: for flows that do not slow down
+    /// by themselves.
+    pub fn pick_left_out(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        if self.paths.iter().any(|p| p.is_in(mask) && !p.far && !p.is_crowded(now)) {
+            return None;
+        }
+        let at = self.best(now, len, |p| p.is_in(mask) && p.far && p.has_room(now))?.0;
         self.take(at, now, len)
     }
 
@@ -301,6 +360,9 @@ impl Adaptive {
         (self.current, self.previous) = (moved(self.current), moved(self.previous));
         self.any_rate = paths.iter().any(|p| p.ns_per_byte_x16 > 0);
         self.paths = paths;
+        let within = nanos(self.params.together);
+        self.near = self.bits(|p| !p.far);
+        self.together = self.bits(|p| !p.far && p.base_ns <= within);
     }
 
     fn choose(&mut self, now: Nanos, len: u32) -> Option<()> {
@@ -341,8 +403,13 @@ impl Adaptive {
         Some(p.index)
     }
 
+    /// Ten packets a round trip, bytes/s.
+    fn first_rate(min_rtt: Duration) -> u64 {
+        15_000_000_000_000 / nanos(min_rtt).max(1_000_000)
+    }
+
     fn path(&self, now: Nanos, input: &PathInput, least: i64, old: Option<&Path>) -> Path {
-        let base_ns = input.delay_us.abs_diff(least).saturating_mul(1_000);
+        let base_ns = delay_us(input).abs_diff(least).saturating_mul(1_000);
         let queue_ns = input.queueing_us.saturating_mul(1_000);
         let min_rtt = input.min_rtt.min(Self::LONGEST);
         // 4 × loss off, at most half: a lossy path shows no queue, so less is put at risk on it.
@@ -351,7 +418,13 @@ impl Adaptive {
         let sigma_ns = input.jitter_us.saturating_mul(1_000);
         let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
         let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
-        let rate = if no_queue { input.rate.saturating_add(input.rate / 4) } else { input.rate };
+        let rate = match (input.rate, input.was_full) {
+            (0, _) => 0,
+            (r, full) => {
+                let r = if no_queue { r.saturating_add(r / 4) } else { r };
+                if full { r } else { r.max(Self::first_rate(min_rtt)) }
+            }
+        };
         let passed = now.0.saturating_sub(self.published_at.0);
         let measured = Measured {
             queue_ns,
@@ -377,13 +450,47 @@ impl Adaptive {
             ns_per_byte_x16: if rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(rate) },
             limit_ns: limit_ns.saturating_add(sigma_ns.saturating_mul(2)),
             queue,
-            far: base_ns > nanos(self.params.max_spread),
+            far: false,
         }
     }
 }
 
 fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Loss that counts, parts per million.
+const LOSSY_PPM: u32 = 1_000;
+
+/// Delay that counts, µs: without queue, with what jitter adds.
+fn delay_us(input: &PathInput) -> i64 {
+    input.delay_us.saturating_add_unsigned(input.calm_jitter_us.saturating_mul(2))
+}
+
+/// The paths that [`Adaptive`] leaves out, a bit for each index below 32; never all of them.
+#[must_use]
+pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
+    let spread = i64::try_from(params.max_spread.as_micros()).unwrap_or(i64::MAX);
+    let bits = |which: &dyn Fn(&&PathInput) -> bool| {
+        inputs.iter().filter(which).fold(0u32, |mask, i| mask | 1 << (i.index & 31))
+    };
+    let lossy = bits(&|i| is_no_gain(i, inputs, spread));
+    let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
+    let least = inputs.iter().filter(stays).map(delay_us).min().unwrap_or(0);
+    lossy | bits(&|i| delay_us(i).saturating_sub(least) > spread)
+}
+
+/// Whether a path loses so much that it would slow down a flow which has others that lose less than a quarter
+/// of that. One that is much longer (`spread`, µs) is no other: it may be left out itself.
+fn is_no_gain(input: &PathInput, all: &[PathInput], spread: i64) -> bool {
+    // Bytes of a segment times the constant of the formula.
+    const SEGMENT: f64 = 1_460.0 * 1.22;
+    let p = f64::from(input.loss_ppm) / 1e6;
+    let alone = SEGMENT / (input.min_rtt.as_secs_f64().max(1e-4) * p.sqrt());
+    let most = delay_us(input).saturating_add(spread);
+    let sound = all.iter().filter(|i| i.loss_ppm < input.loss_ppm / 4 && delay_us(i) <= most);
+    let sound = sound.map(|i| i.rate).fold(0, u64::saturating_add);
+    input.loss_ppm >= LOSSY_PPM && alone < sound as f64
 }
 
 #[cfg(test)]
@@ -397,8 +504,11 @@ mod tests {
             index,
             delay_us,
             queueing_us: 0,
+            standing_us: 0,
             jitter_us: 0,
+            calm_jitter_us: 0,
             rate,
+            was_full: true,
             min_rtt: Duration::from_millis(20),
             loss_ppm: 0,
             cost: 0,
@@ -456,22 +566,23 @@ mod tests {
     #[test]
     fn jitter_makes_it_reluctant_to_move() {
         let mut slow = input(1, 900, 0);
-        let mut a = with(&[input(0, 1_000, 0), slow]);
+        let steady = input(0, 1_000, 0);
+        let mut a = with(&[steady, slow]);
         assert_eq!(a.pick(Nanos(0), 100), Some(1));
         slow.delay_us = 1_400;
         slow.jitter_us = 500;
-        a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+        a.set_paths(Nanos(0), &[steady, slow]);
         for _ in 0..20 {
             assert_eq!(a.pick(Nanos(0), 100), Some(1), "400 µs gain are within 500 µs of jitter");
         }
         slow.delay_us = 1_600;
-        a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+        a.set_paths(Nanos(0), &[steady, slow]);
         let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
         assert_eq!(last, Some(Some(0)));
         // Back to the path just left only for more than 1.25 × 500 µs.
         for (delay, expect) in [(400, 0), (300, 1)] {
             slow.delay_us = delay;
-            a.set_paths(Nanos(0), &[input(0, 1_000, 0), slow]);
+            a.set_paths(Nanos(0), &[steady, slow]);
             let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
             assert_eq!(last, Some(Some(expect)), "{delay}");
         }
@@ -496,6 +607,74 @@ mod tests {
         assert!(a.saturated(Nanos(0)));
         a.set_paths(Nanos(0), &[input(1, 280_000, 10_000_000)]);
         assert_eq!(a.pick(Nanos(0), 1500), Some(1));
+    }
+
+    #[test]
+    fn a_path_whose_delay_varies_counts_as_longer() {
+        let mut shaky = input(1, 0, 1_000_000);
+        shaky.calm_jitter_us = 10_000;
+        let mut a = with(&[input(0, 8_000, 1_000_000), shaky]);
+        assert_eq!(a.pick_first_arrival(Nanos(0), 100), Some(0), "8 ms against up to 20");
+        assert_eq!(a.together(), 0b11);
+        shaky.calm_jitter_us = 12_000;
+        a.set_paths(Nanos(0), &[input(0, 8_000, 1_000_000), shaky]);
+        assert_eq!((a.together(), a.near()), (0b01, 0b11), "more than 15 ms apart");
+    }
+
+    #[test]
+    fn a_lossy_path_is_left_out_beside_sound_ones_that_carry_more_than_tcp_would_get_of_it() {
+        // TCP alone would get 0.89 MB/s of it.
+        let mut lossy = input(1, 0, 12_000_000);
+        lossy.loss_ppm = 10_000;
+        for (sound, near) in [(1_000_000, 0b01), (800_000, 0b11)] {
+            assert_eq!(with(&[input(0, 0, sound), lossy]).near(), near, "{sound}");
+        }
+        let mut less = lossy;
+        less.loss_ppm = 900;
+        assert_eq!(with(&[input(0, 0, 50_000_000), less]).near(), 0b11);
+        let mut also = input(0, 0, 50_000_000);
+        also.loss_ppm = 5_000;
+        assert_eq!(with(&[also, lossy]).near(), 0b11, "nothing better is there");
+    }
+
+    #[test]
+    fn a_lossy_path_is_not_left_out_for_one_that_is_much_longer() {
+        let mut lossy = input(0, 10_000, 12_000_000);
+        lossy.loss_ppm = 10_000;
+        let a = with(&[lossy, input(1, 250_000, 6_000_000)]);
+        assert_eq!((a.near(), a.together()), (0b01, 0b01));
+        // What stays is compared with what stays.
+        let a = with(&[lossy, input(1, 30_000, 6_000_000), input(2, 32_000, 6_000_000)]);
+        assert_eq!((a.near(), a.together()), (0b110, 0b110));
+    }
+
+    #[test]
+    fn first_packets_do_not_go_by_what_is_left_out() {
+        let mut lossy = input(1, 0, 12_000_000);
+        lossy.loss_ppm = 20_000;
+        let mut a = with(&[input(0, 8_000, 6_000_000), lossy]);
+        assert_eq!(a.pick_first_arrival(Nanos(0), 100), Some(0));
+        assert_eq!(a.pick_first_arrival_among(0b10, Nanos(0), 100), Some(1), "the only one");
+    }
+
+    #[test]
+    fn what_is_left_out_is_there_for_flows_that_do_not_slow_down() {
+        let mut a = with(&[input(0, 0, 1_000_000), input(1, 280_000, 10_000_000)]);
+        let mut left_out = 0;
+        for i in 0..1_000u64 {
+            let now = Nanos(i * 500 * US);
+            // 3 MB/s on 1 MB/s.
+            match a.pick_left_out(u32::MAX, now, 1500) {
+                Some(path) => {
+                    assert_eq!(path, 1);
+                    left_out += 1;
+                }
+                None => assert_eq!(a.pick(now, 1500), Some(0)),
+            }
+        }
+        assert!((550..=680).contains(&left_out), "{left_out}");
+        assert!(a.backlog(Nanos(500_000 * US), 0) < Duration::from_millis(25));
+        assert_eq!(a.pick_left_out(0b01, Nanos(500_000 * US), 1500), None, "not chosen");
     }
 
     #[test]

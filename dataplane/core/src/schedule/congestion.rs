@@ -160,15 +160,17 @@ impl Congestion {
         self.next != Self::NEVER
     }
 
-    /// Queue of a path, without what its jitter alone looks like and without two packets: its own time on the
+    /// Queue of a path, without what its delay varies now and without two packets: its own time on the
     /// link, which the least delay of a small packet does not have, and one before it (RFC 8289 §5.3 leaves a
-    /// queue of one packet alone). On a thin path that alone is more than the target. µs.
+    /// queue of one packet alone). On a thin path that alone is more than the target. The variation takes in what our
+    /// own load adds: a flow in slow start is not cut off while its queue still grows. µs.
     fn standing_us(now: Nanos, path: &PathInput) -> u64 {
         if now.since(path.sampled_at) > Self::STALE {
             return 0;
         }
         let packets_us = (2 * Self::PACKET * 1_000_000).checked_div(path.rate).unwrap_or(0);
-        path.queueing_us.saturating_sub(path.jitter_us).saturating_sub(packets_us)
+        let jitter_us = path.jitter_us.saturating_mul(2);
+        path.standing_us.saturating_sub(jitter_us).saturating_sub(packets_us)
     }
 
     fn note_rate(&mut self, now: Nanos) {
@@ -203,8 +205,11 @@ mod tests {
             index,
             delay_us: i64::from(index),
             queueing_us,
+            standing_us: queueing_us,
             jitter_us: 0,
+            calm_jitter_us: 0,
             rate: 1_000_000,
+            was_full: true,
             min_rtt: Duration::from_millis(20),
             loss_ppm: 0,
             cost: 0,

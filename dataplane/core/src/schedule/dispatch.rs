@@ -46,6 +46,20 @@ impl Scheduler {
     }
 }
 
+/// What is to be known of a packet's flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// User bytes sent before.
+    pub sent: u64,
+    /// TCP: its sender waits for what has not arrived, takes a delay that grows for a queue, and slows down by itself.
+    pub stream: bool,
+}
+
+impl Flow {
+    /// User bytes up to which a flow counts as small.
+    const SMALL: u64 = 128 * 1024;
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     index: u8,
@@ -67,6 +81,8 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     entries: ArrayVec<Entry, MAX_PATHS>,
+    /// Those with a weight, by bit.
+    usable: u32,
     total: u64,
     random: u64,
     /// Index that the round robin came to last.
@@ -101,6 +117,7 @@ impl Dispatcher {
     pub const fn with_params(seed: u64, params: AdaptiveParams) -> Self {
         Self {
             entries: ArrayVec::new_const(),
+            usable: 0,
             total: 0,
             random: seed,
             turn: u8::MAX,
@@ -123,6 +140,8 @@ impl Dispatcher {
             entries.push(Entry { index, weight, credit });
         }
         self.entries = entries;
+        let usable = self.entries.iter().filter(|e| e.weight > 0);
+        self.usable = usable.fold(0, |mask, e| mask | 1 << (e.index & 31));
         self.total = total;
         self.drop_dead_inputs();
     }
@@ -132,6 +151,35 @@ impl Dispatcher {
     pub fn set_inputs(&mut self, now: Nanos, inputs: &[PathInput]) {
         self.adaptive.set_paths(now, inputs);
         self.drop_dead_inputs();
+    }
+
+    /// The path for a packet of `flow` by [`Scheduler::Adaptive`].
+    ///
+    /// A TCP flow uses near paths of about the same delay alike from its second packet on. If it filled one before the
+    /// other its round trip would rise when the other's turn comes, which CUBIC takes for a queue
+    /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
+    /// path that delivers first.
+    pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        if flow.stream && flow.sent > 0 {
+            let together = self.adaptive.together() & mask;
+            // When there are further paths, only as long as these have room.
+            let all = together == self.adaptive.near() & mask;
+            let among = if all { together } else { together & self.adaptive.roomy(now) };
+            if together.count_ones() > 1 && among != 0 {
+                let every = among == self.usable;
+                let index = if every { self.next_wrr() } else { self.pick_wrr(among) }?;
+                self.adaptive.note(index, now, len);
+                return Some(index);
+            }
+        } else if !flow.stream
+            && let Some(index) = self.adaptive.pick_left_out(mask, now, len)
+        {
+            return Some(index);
+        }
+        if flow.sent < Flow::SMALL {
+            return self.pick_first_arrival(mask, now, len);
+        }
+        self.pick_among(Scheduler::Adaptive, mask, now, len)
     }
 
     /// The path for a packet of `len` bytes on the wire.
@@ -297,8 +345,11 @@ mod tests {
             index,
             delay_us: i64::from(index) * 1_000,
             queueing_us: 0,
+            standing_us: 0,
             jitter_us: 0,
+            calm_jitter_us: 0,
             rate,
+            was_full: true,
             min_rtt: std::time::Duration::from_millis(10),
             loss_ppm: 0,
             cost,
@@ -388,6 +439,31 @@ mod tests {
         assert_eq!(count(100, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..3], [50, 50, 0]);
         let mut alone = || d.pick_among(Scheduler::Adaptive, 0b100, Nanos(0), 1500);
         assert_eq!(count(10, &mut alone)[..3], [0, 0, 10], "the only one there is");
+    }
+
+    #[test]
+    fn a_tcp_flow_uses_near_paths_alike_and_further_ones_when_these_are_full() {
+        let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 300), (1, 100), (2, 100)]);
+        d.set_inputs(Nanos(0), &[at(0, 0), at(1, 10_000), at(2, 40_000)]);
+        let flow = |sent, stream| Flow { sent, stream };
+        let mut picks = |flow, gap_us: u64, from: u64| {
+            let now = |i: usize| Nanos(from + i as u64 * gap_us * 1_000);
+            let mut i = 0;
+            count(400, || {
+                i += 1;
+                d.pick_adaptive(flow, u32::MAX, now(i), 1500)
+            })
+        };
+        // 0.15 MB/s each.
+        assert_eq!(picks(flow(0, true), 10_000, 0), [400, 0, 0, 0], "handshakes");
+        assert_eq!(picks(flow(60, true), 10_000, 5_000_000_000), [300, 100, 0, 0]);
+        assert_eq!(picks(flow(1 << 30, false), 10_000, 10_000_000_000), [400, 0, 0, 0]);
+        // 3 MB/s.
+        let c = picks(flow(1 << 30, true), 500, 15_000_000_000);
+        assert!(c[2] > 40 && c[1] > 80, "{c:?}");
+        assert_eq!(d.pick_adaptive(flow(60, true), 0b100, Nanos(0), 1500), Some(2));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod dispatch;
 mod queue;
 mod weights;
 
-pub use adaptive::{Adaptive, AdaptiveParams, PathInput};
+pub use adaptive::{Adaptive, AdaptiveParams, PathInput, left_out};
 pub use congestion::{Congestion, CongestionParams};
-pub use dispatch::{Dispatcher, MAX_PATHS, Scheduler};
+pub use dispatch::{Dispatcher, Flow, MAX_PATHS, Scheduler};
 pub use weights::{Momentum, PathWeight, WeightParams};

@@ -15,6 +15,7 @@ use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, OPEN_LEN, SeqBlock};
 use crate::ids::{Lane, PathId, PortIx};
 use crate::rules::Way;
+use crate::schedule::Flow;
 use crate::session::{Hash, Key, Likely, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
@@ -239,7 +240,9 @@ impl<B: PacketBuf> Worker<B> {
             return Err(frame);
         }
         let params = &ctx.snapshot.params;
-        let slot = pick(state, &plan, params, (session.sent_bytes(), l3_len), ctx.now);
+        let stream = p.key.protocol() == IPPROTO_TCP;
+        let flow = Flow { sent: session.sent_bytes(), stream };
+        let slot = pick(state, &plan, params, (flow, l3_len), ctx.now);
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
