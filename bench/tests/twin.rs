@@ -15,6 +15,7 @@ use mpip_core::cells::WorkerCells;
 use mpip_core::cm::{Cm, Flags};
 use mpip_core::engine::{BURST, Command, Engine, Env, Origin, SessionQuery};
 use mpip_core::ids::{PortIx, SessionId};
+use mpip_core::schedule::Scheduler;
 use mpip_core::session::State;
 use mpip_core::time::Nanos;
 use mpip_core::wire::{parse_frame, tcp};
@@ -133,7 +134,10 @@ fn message(frame: &[u8]) -> Cm {
 #[test]
 fn the_same_packets_become_the_same_bytes() {
     let shape = Shape { workers: 1, max_sessions: 4096, live: PATHS, answers: true, more_lans: 0 };
-    let snapshot = Arc::new(place::snapshot(&shape));
+    // The twin knows this scheduler only; `adaptive` has it for all but a flow's first packet.
+    let mut snapshot = place::snapshot(&shape);
+    snapshot.params.scheduler = Scheduler::Wrr;
+    let snapshot = Arc::new(snapshot);
     let now = Nanos(5_000_000_000);
     let cells = vec![Arc::new(WorkerCells::new(1))];
     let engine = Engine::new(0, now, Arc::clone(&snapshot), cells, 7);
