@@ -173,12 +173,12 @@ pub fn set(ns: &Namespaces, path: u8, ports: Option<(u16, u16)>, filter: Filter)
     let rules = format!(
         "table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n\
          counter invalid {{ }}\n\
-         counter tcp {{ }}\n\
-         counter udp {{ }}\n\
+         counter seen_tcp {{ }}\n\
+         counter seen_udp {{ }}\n\
          chain forward {{ type filter hook forward priority filter;\n\
            {block}\n\
-           meta l4proto tcp counter name tcp;\n\
-           meta l4proto udp counter name udp;\n\
+           meta l4proto tcp counter name seen_tcp;\n\
+           meta l4proto udp counter name seen_udp;\n\
            ct state invalid counter name invalid drop;\n\
            iifname \"out\" ct state new drop;\n\
          }}\n\
@@ -215,7 +215,7 @@ pub fn invalid_at(ns: &Namespaces, namespace: &str) -> Result<u64> {
 /// # Errors
 /// nftables does not say.
 pub fn forwarded(ns: &Namespaces, path: u8) -> Result<(u64, u64)> {
-    Ok((counted(ns, name(path), "tcp")?, counted(ns, name(path), "udp")?))
+    Ok((counted(ns, name(path), "seen_tcp")?, counted(ns, name(path), "seen_udp")?))
 }
 
 fn counted(ns: &Namespaces, namespace: &str, counter: &str) -> Result<u64> {
