@@ -207,20 +207,21 @@ pub fn invalid(ns: &Namespaces, path: u8) -> Result<u64> {
 /// # Errors
 /// nftables does not say.
 pub fn invalid_at(ns: &Namespaces, namespace: &str) -> Result<u64> {
-    counted(ns, namespace, "invalid")
+    counted(ns, namespace, "invalid", "packets")
 }
 
-/// TCP and UDP packets that a path's box was to forward since the rules were set.
+/// Bytes of TCP and of UDP that a path's box was to forward since the rules were set, IP headers included.
 ///
 /// # Errors
 /// nftables does not say.
 pub fn forwarded(ns: &Namespaces, path: u8) -> Result<(u64, u64)> {
-    Ok((counted(ns, name(path), "seen_tcp")?, counted(ns, name(path), "seen_udp")?))
+    let of = |counter| counted(ns, name(path), counter, "bytes");
+    Ok((of("seen_tcp")?, of("seen_udp")?))
 }
 
-fn counted(ns: &Namespaces, namespace: &str, counter: &str) -> Result<u64> {
+fn counted(ns: &Namespaces, namespace: &str, counter: &str, what: &str) -> Result<u64> {
     let text = ns.run(namespace, &Cmd::line(&format!("nft list counter {TABLE} {counter}")))?;
-    packets(&text).ok_or_else(|| LabError::unexpected(format!("nft list counter: {text}")))
+    number(&text, what).ok_or_else(|| LabError::unexpected(format!("nft list counter: {text}")))
 }
 
 /// Makes conntrack of a path's box take any numbers of a connection that it has seen open. It still takes
@@ -232,8 +233,9 @@ pub fn take_any_numbers(ns: &Namespaces, path: u8) -> Result<()> {
     ns.sysctl(name(path), "net.netfilter.nf_conntrack_tcp_be_liberal=1")
 }
 
-fn packets(text: &str) -> Option<u64> {
-    let mut words = text.split_whitespace().skip_while(|w| *w != "packets");
+/// The number behind a word.
+fn number(text: &str, what: &str) -> Option<u64> {
+    let mut words = text.split_whitespace().skip_while(|w| *w != what);
     words.nth(1)?.parse().ok()
 }
 
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn the_counter_is_read_from_what_nft_prints() {
         let text = "table ip nat {\n\tcounter invalid {\n\t\tpackets 17 bytes 884\n\t}\n}\n";
-        assert_eq!(packets(text), Some(17));
-        assert_eq!(packets("table ip nat"), None);
+        assert_eq!((number(text, "packets"), number(text, "bytes")), (Some(17), Some(884)));
+        assert_eq!(number("table ip nat", "packets"), None);
     }
 }

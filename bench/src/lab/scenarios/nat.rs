@@ -90,7 +90,7 @@ pub(super) fn session(lab: &mut Lab<'_>) -> Result<()> {
     let what = "goodput of TCP against the sum of both paths alone";
     let goal = Some(Goal::at_least(90.0));
     lab.row(Row::new(ID, what, "mpip", "%", goal, &percent));
-    let what = "packets at the boxes that are TCP and not wrapped";
+    let what = "bytes at the boxes that are TCP and not wrapped, the gateways' messages counted in";
     let goal = Some(Goal::at_least(95.0));
     lab.row(Row::new(ID, what, "mpip", "%", goal, &shares).judged_by_worst());
     let what = "packets that the boxes' conntrack calls invalid";

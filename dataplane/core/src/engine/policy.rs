@@ -30,8 +30,17 @@ pub(super) fn pick(
     now: Nanos,
 ) -> Option<u8> {
     let scheduler = plan.scheduler.unwrap_or(params.scheduler);
-    if plan.selector.is_none() && scheduler == Scheduler::Wrr {
-        return state.dispatcher.next_wrr();
+    if plan.selector.is_none() {
+        if scheduler == Scheduler::Wrr {
+            return state.dispatcher.next_wrr();
+        }
+        if scheduler == Scheduler::Adaptive
+            && flow.stream
+            && flow.sent > 0
+            && let Some(slot) = state.dispatcher.next_alike(now, len as u32)
+        {
+            return Some(slot);
+        }
     }
     let mask = state.chosen(plan.selector);
     pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)

@@ -89,6 +89,17 @@ pub struct Dispatcher {
     turn: u8,
     adaptive: Adaptive,
     ahead: Ahead,
+    /// TCP flows use all paths alike, and there is no other.
+    alike: bool,
+    owed: Owed,
+}
+
+/// What was sent by [`Dispatcher::next_alike`] and is not yet in the paths' backlogs. Nothing of it matters to
+/// that choice, so it is handed in for many packets at once, and before any other choice.
+#[derive(Clone, Debug)]
+struct Owed {
+    bytes: [u32; MAX_PATHS],
+    packets: u8,
 }
 
 /// Most choices made at once.
@@ -123,6 +134,8 @@ impl Dispatcher {
             turn: u8::MAX,
             adaptive: Adaptive::new(params),
             ahead: Ahead { picks: ArrayVec::new_const(), asked: 0, batch: 1 },
+            alike: false,
+            owed: Owed { bytes: [0; MAX_PATHS], packets: 0 },
         }
     }
 
@@ -149,6 +162,7 @@ impl Dispatcher {
     /// What control measured, for `adaptive`, each path once. Paths without a weight are ignored, so
     /// that a path taken out by [`set_weights`](Self::set_weights) is out for every scheduler.
     pub fn set_inputs(&mut self, now: Nanos, inputs: &[PathInput]) {
+        self.hand_in(now);
         self.adaptive.set_paths(now, inputs);
         self.drop_dead_inputs();
     }
@@ -160,14 +174,14 @@ impl Dispatcher {
     /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
     /// path that delivers first.
     pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.hand_in(now);
         if flow.stream && flow.sent > 0 {
             let together = self.adaptive.together() & mask;
             // When there are further paths, only as long as these have room.
             let all = together == self.adaptive.near() & mask;
             let among = if all { together } else { together & self.adaptive.roomy(now) };
             if together.count_ones() > 1 && among != 0 {
-                let every = among == self.usable;
-                let index = if every { self.next_wrr() } else { self.pick_wrr(among) }?;
+                let index = self.pick_wrr(among)?;
                 self.adaptive.note(index, now, len);
                 return Some(index);
             }
@@ -180,6 +194,37 @@ impl Dispatcher {
             return self.pick_first_arrival(mask, now, len);
         }
         self.pick_among(Scheduler::Adaptive, mask, now, len)
+    }
+
+    /// [`Self::pick_adaptive`] for a packet of a TCP flow after its first, among all paths, where it is quick to tell:
+    /// when all are used alike.
+    #[inline]
+    pub fn next_alike(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        if !self.alike {
+            return None;
+        }
+        let index = self.next_wrr()?;
+        if let Some(bytes) = self.owed.bytes.get_mut(usize::from(index)) {
+            *bytes = bytes.saturating_add(len);
+        }
+        self.owed.packets += 1;
+        if usize::from(self.owed.packets) >= AHEAD {
+            self.hand_in(now);
+        }
+        Some(index)
+    }
+
+    /// Counts what was sent alike into the backlogs.
+    fn hand_in(&mut self, now: Nanos) {
+        if self.owed.packets == 0 {
+            return;
+        }
+        self.owed.packets = 0;
+        for (index, bytes) in (0u8..).zip(&mut self.owed.bytes) {
+            if *bytes > 0 {
+                self.adaptive.note(index, now, std::mem::take(bytes));
+            }
+        }
     }
 
     /// The path for a packet of `len` bytes on the wire.
@@ -196,6 +241,7 @@ impl Dispatcher {
         now: Nanos,
         len: u32,
     ) -> Option<u8> {
+        self.hand_in(now);
         let by_input = match scheduler {
             Scheduler::Paper => return self.pick_random(mask),
             Scheduler::Wrr => return self.pick_wrr(mask),
@@ -252,6 +298,7 @@ impl Dispatcher {
     /// The path on which the packet arrives first: for handshakes and small flows. By weight while
     /// `adaptive` has been told of no path.
     pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.hand_in(now);
         self.adaptive.pick_first_arrival_among(mask, now, len).or_else(|| self.pick_wrr(mask))
     }
 
@@ -325,6 +372,10 @@ impl Dispatcher {
     fn drop_dead_inputs(&mut self) {
         let entries = &self.entries;
         self.adaptive.retain(|index| entries.iter().any(|e| e.index == index && e.weight > 0));
+        let together = self.adaptive.together();
+        self.alike = together == self.usable
+            && together == self.adaptive.near()
+            && together.count_ones() > 1;
     }
 }
 
@@ -464,6 +515,29 @@ mod tests {
         let c = picks(flow(1 << 30, true), 500, 15_000_000_000);
         assert!(c[2] > 40 && c[1] > 80, "{c:?}");
         assert_eq!(d.pick_adaptive(flow(60, true), 0b100, Nanos(0), 1500), Some(2));
+    }
+
+    #[test]
+    fn what_is_sent_alike_counts_for_other_choices() {
+        let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 300), (1, 100)]);
+        assert_eq!(d.next_alike(Nanos(0), 1_500), None, "nothing is known");
+        d.set_inputs(Nanos(0), &[at(0, 0), at(1, 10_000)]);
+        let mut one_by_one = d.clone();
+        let flow = Flow { sent: 60, stream: true };
+        for n in 0..100 {
+            let index = d.next_alike(Nanos(0), 1_500);
+            assert_eq!(index, one_by_one.pick_adaptive(flow, u32::MAX, Nanos(0), 1_500), "{n}");
+        }
+        // 75 packets at 1.25 MB/s wait on the quicker one.
+        let datagram = Flow { sent: 1 << 20, stream: false };
+        assert_eq!(d.pick_adaptive(datagram, u32::MAX, Nanos(0), 100), Some(1));
+        assert_eq!(d.adaptive().backlog(Nanos(0), 0), std::time::Duration::from_millis(90));
+        d.set_inputs(Nanos(0), &[at(0, 0), at(1, 20_000)]);
+        assert_eq!(d.next_alike(Nanos(0), 1_500), None, "too far apart");
+        d.set_weights(&[(0, 300), (1, 0)]);
+        assert_eq!(d.next_alike(Nanos(0), 1_500), None, "only one");
     }
 
     #[test]
