@@ -298,7 +298,8 @@ impl Adaptive {
     /// A path that is left out, when all others have more backlog than any good: for flows that do not slow down
     /// by themselves.
     pub fn pick_left_out(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        if self.paths.iter().any(|p| p.is_in(mask) && !p.far && !p.is_crowded(now)) {
+        let some = self.near.count_ones() as usize != self.paths.len();
+        if !some || self.paths.iter().any(|p| p.is_in(mask) && !p.far && !p.is_crowded(now)) {
             return None;
         }
         let at = self.best(now, len, |p| p.is_in(mask) && p.far && p.has_room(now))?.0;
