@@ -35,8 +35,7 @@ pub(super) fn pick(
             return state.dispatcher.next_wrr();
         }
         if scheduler == Scheduler::Adaptive
-            && flow.stream
-            && flow.sent > 0
+            && flow.is_spread()
             && let Some(slot) = state.dispatcher.next_alike(now, len as u32)
         {
             return Some(slot);

@@ -58,6 +58,13 @@ pub struct Flow {
 impl Flow {
     /// User bytes up to which a flow counts as small.
     const SMALL: u64 = 128 * 1024;
+
+    /// Whether it uses near paths alike: TCP from its second packet on, others when they are not small.
+    #[inline]
+    #[must_use]
+    pub const fn is_spread(self) -> bool {
+        self.sent >= if self.stream { 1 } else { Self::SMALL }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,10 +179,15 @@ impl Dispatcher {
     /// A TCP flow uses near paths of about the same delay alike from its second packet on. If it filled one before the
     /// other its round trip would rise when the other's turn comes, which CUBIC takes for a queue
     /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
-    /// path that delivers first.
+    /// path that delivers first, and use near paths alike later.
     pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
         self.hand_in(now);
-        if flow.stream && flow.sent > 0 {
+        if !flow.stream
+            && let Some(index) = self.adaptive.pick_left_out(mask, now, len)
+        {
+            return Some(index);
+        }
+        if flow.is_spread() {
             let together = self.adaptive.together() & mask;
             // When there are further paths, only as long as these have room.
             let all = together == self.adaptive.near() & mask;
@@ -185,10 +197,6 @@ impl Dispatcher {
                 self.adaptive.note(index, now, len);
                 return Some(index);
             }
-        } else if !flow.stream
-            && let Some(index) = self.adaptive.pick_left_out(mask, now, len)
-        {
-            return Some(index);
         }
         if flow.sent < Flow::SMALL {
             return self.pick_first_arrival(mask, now, len);
@@ -196,7 +204,7 @@ impl Dispatcher {
         self.pick_among(Scheduler::Adaptive, mask, now, len)
     }
 
-    /// [`Self::pick_adaptive`] for a packet of a TCP flow after its first, among all paths, where it is quick to tell:
+    /// [`Self::pick_adaptive`] for a packet of a flow that [is spread](Flow::is_spread), among all paths, where it is quick to tell:
     /// when all are used alike.
     #[inline]
     pub fn next_alike(&mut self, now: Nanos, len: u32) -> Option<u8> {
@@ -493,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcp_flow_uses_near_paths_alike_and_further_ones_when_these_are_full() {
+    fn near_paths_are_used_alike_and_further_ones_when_these_are_full() {
         let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
         let mut d = Dispatcher::new(0);
         d.set_weights(&[(0, 300), (1, 100), (2, 100)]);
@@ -510,9 +518,10 @@ mod tests {
         // 0.15 MB/s each.
         assert_eq!(picks(flow(0, true), 10_000, 0), [400, 0, 0, 0], "handshakes");
         assert_eq!(picks(flow(60, true), 10_000, 5_000_000_000), [300, 100, 0, 0]);
-        assert_eq!(picks(flow(1 << 30, false), 10_000, 10_000_000_000), [400, 0, 0, 0]);
+        assert_eq!(picks(flow(1 << 10, false), 10_000, 10_000_000_000), [400, 0, 0, 0]);
+        assert_eq!(picks(flow(1 << 30, false), 10_000, 15_000_000_000)[..2], [300, 100]);
         // 3 MB/s.
-        let c = picks(flow(1 << 30, true), 500, 15_000_000_000);
+        let c = picks(flow(1 << 30, true), 500, 20_000_000_000);
         assert!(c[2] > 40 && c[1] > 80, "{c:?}");
         assert_eq!(d.pick_adaptive(flow(60, true), 0b100, Nanos(0), 1500), Some(2));
     }
@@ -531,7 +540,7 @@ mod tests {
             assert_eq!(index, one_by_one.pick_adaptive(flow, u32::MAX, Nanos(0), 1_500), "{n}");
         }
         // 75 packets at 1.25 MB/s wait on the quicker one.
-        let datagram = Flow { sent: 1 << 20, stream: false };
+        let datagram = Flow { sent: 1 << 10, stream: false };
         assert_eq!(d.pick_adaptive(datagram, u32::MAX, Nanos(0), 100), Some(1));
         assert_eq!(d.adaptive().backlog(Nanos(0), 0), std::time::Duration::from_millis(90));
         d.set_inputs(Nanos(0), &[at(0, 0), at(1, 20_000)]);
