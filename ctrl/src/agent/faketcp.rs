@@ -16,7 +16,7 @@ use super::mapping::To;
 use super::path::Path;
 use super::{Agent, Output};
 use mpip_core::cm::tlv::Tlv;
-use mpip_core::engine::WINDOW_SHIFT;
+use mpip_core::engine::syn_options;
 use mpip_core::ids::{Lane, PortIx};
 use mpip_core::seq::Seq;
 use mpip_core::snapshot::{Encapsulation, LaneTcp};
@@ -207,9 +207,7 @@ impl Agent {
         let link = Link::new(Mac(mac), hop, local, to.ip());
         let sport = self.cfg.params.base_port.wrapping_add(u16::from(lane.0));
         let header = Header { sport, dport: to.port(), window: u16::MAX, ..header };
-        let mss = mtu.saturating_sub(if local.is_ipv6() { 60 } else { 40 }).to_be_bytes();
-        // MSS, SACK permitted, NOP, window scale.
-        let options = [2, 4, mss[0], mss[1], 4, 2, 1, 3, 3, WINDOW_SHIFT];
+        let options = syn_options(mtu, local.is_ipv6());
         if let Ok(frame) = build::tcp_frame(&link, &header, &options, &[]) {
             self.out.push_back(Output::Transmit { port, frame });
             self.counts.sent += 1;

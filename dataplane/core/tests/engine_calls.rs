@@ -152,6 +152,15 @@ fn connect(w: &mut World, boxes: &mut Boxes) -> (u32, u32) {
     (1_001, 9_001)
 }
 
+/// A connection whose paths have been called, and its numbers.
+fn called() -> (World, Boxes, (u32, u32)) {
+    let mut w = world(&setup());
+    let mut boxes = Boxes::default();
+    let from = connect(&mut w, &mut boxes);
+    talk(&mut w, &mut boxes, from, 4);
+    (w, boxes, (from.0 + 4, from.1 + 4))
+}
+
 fn segment(side: usize, (seq, ack): (u32, u32), flags: tcp::Flags, payload: &[u8]) -> Vec<u8> {
     let ports = if side == A { (5_000, 80) } else { (80, 5_000) };
     let options: &[u8] = if flags.syn() { &[2, 4, 0x05, 0xb4, 1, 3, 3, 7] } else { &[] };
@@ -192,10 +201,7 @@ fn talk(w: &mut World, boxes: &mut Boxes, from: (u32, u32), times: u32) -> [usiz
 
 #[test]
 fn every_path_is_called_and_carries_the_session_as_it_is() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (mut w, mut boxes, from) = called();
     assert_eq!(boxes.given.len(), 2, "a mapping on each path");
     let shaken: Vec<_> = boxes.passed.iter().filter(|f| cm_of(f).flags == Flags::HS).collect();
     let flags: Vec<_> = shaken
@@ -206,17 +212,13 @@ fn every_path_is_called_and_carries_the_session_as_it_is() {
     let three = [(true, false), (true, true), (false, true)];
     assert_eq!(flags, [three, three].concat());
     // From then on nothing is wrapped, and nothing is dropped.
-    let (a, b) = (from.0 + 4, from.1 + 4);
-    assert_eq!(talk(&mut w, &mut boxes, (a, b), 20), [20, 20]);
+    assert_eq!(talk(&mut w, &mut boxes, from, 20), [20, 20]);
     assert_eq!(boxes.dropped, 0);
 }
 
 #[test]
 fn the_numbers_of_a_call_are_those_before_the_segments() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (_, boxes, _) = called();
     let t = |i: usize| parse_frame(&boxes.passed[i]).expect("whole").tcp.expect("TCP");
     // The first path is called with the last segment of the session's own handshake.
     assert_eq!((t(0).seq.0, t(0).ack.0), (1_000, 9_000));
@@ -259,10 +261,7 @@ fn a_path_that_takes_no_calls_stays_wrapped() {
 
 #[test]
 fn a_path_that_begins_anew_is_called_anew() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (mut w, mut boxes, from) = called();
     boxes.given.clear();
     for side in [A, B] {
         w.republish_peer(side, |v| {
@@ -271,9 +270,9 @@ fn a_path_that_begins_anew_is_called_anew() {
             }
         });
     }
-    talk(&mut w, &mut boxes, (from.0 + 4, from.1 + 4), 4);
+    talk(&mut w, &mut boxes, from, 4);
     assert_eq!(boxes.dropped, 0, "no segment before the handshake");
-    assert_eq!(talk(&mut w, &mut boxes, (from.0 + 8, from.1 + 8), 10), [10, 10]);
+    assert_eq!(talk(&mut w, &mut boxes, (from.0 + 4, from.1 + 4), 10), [10, 10]);
 }
 
 #[test]
@@ -294,10 +293,7 @@ fn datagrams_are_wrapped_and_sessions_of_hosts_behind_the_hub_are_called_by_it()
 
 #[test]
 fn calls_about_nothing_change_nothing() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (mut w, mut boxes, from) = called();
     let syn = boxes.passed[0].clone();
     let answer = boxes.passed[1].clone();
     let on = usize::from(cm_of(&syn).path.0) - 1;
@@ -326,36 +322,30 @@ fn calls_about_nothing_change_nothing() {
     let rst = build::tcp_frame(&seen, &header, &[], &[]).expect("fits");
     w.rx(B, WAN[on], Origin::Wire, &rst);
     assert!(w.take_wan(A).is_empty() && w.take_wan(B).is_empty());
-    assert_eq!(talk(&mut w, &mut boxes, (from.0 + 4, from.1 + 4), 10), [10, 10]);
+    assert_eq!(talk(&mut w, &mut boxes, from, 10), [10, 10]);
 }
 
 #[test]
 fn a_box_that_gives_other_ports_is_followed() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (mut w, mut boxes, from) = called();
     for port in boxes.given.values_mut() {
         *port += 100;
     }
     // The edge speaks first on both paths.
     let flags = tcp::Flags::ACK | tcp::Flags::PSH;
-    for i in 4..6 {
-        let frame = segment(A, (from.0 + i, from.1 + 4), flags, b"x");
+    for i in 0..2 {
+        let frame = segment(A, (from.0 + i, from.1), flags, b"x");
         assert_eq!(cross(&mut w, &mut boxes, A, &frame).len(), 1);
     }
-    assert_eq!(talk(&mut w, &mut boxes, (from.0 + 6, from.1 + 4), 10), [10, 10]);
+    assert_eq!(talk(&mut w, &mut boxes, (from.0 + 2, from.1), 10), [10, 10]);
     assert_eq!(boxes.dropped, 0);
 }
 
 #[test]
 fn ports_that_are_used_again_are_called_again() {
-    let mut w = world(&setup());
-    let mut boxes = Boxes::default();
-    let from = connect(&mut w, &mut boxes);
-    talk(&mut w, &mut boxes, from, 4);
+    let (mut w, _, _) = called();
     // The same session, with other numbers, and boxes that know nothing of it.
-    boxes = Boxes::default();
+    let mut boxes = Boxes::default();
     let from = connect(&mut w, &mut boxes);
     talk(&mut w, &mut boxes, from, 4);
     assert_eq!((boxes.given.len(), boxes.dropped), (2, 0));

@@ -35,12 +35,15 @@ pub(super) fn faketcp(lab: &mut Lab<'_>) -> Result<()> {
     aggregate(lab, "nat-faketcp", "faketcp")
 }
 
+/// Boxes that number ports anew, on both paths of A.
+fn put_up_boxes(lab: &mut Lab<'_>, filter: Filter) -> Result<()> {
+    nat::add(&mut lab.ns)?;
+    PATHS.into_iter().try_for_each(|path| nat::set(&lab.ns, path, Some(PORTS), filter))
+}
+
 /// The gateways, A behind boxes that number ports anew.
 fn behind_boxes(lab: &mut Lab<'_>, encapsulation: &[&'static str], filter: Filter) -> Result<Pair> {
-    nat::add(&mut lab.ns)?;
-    for path in PATHS {
-        nat::set(&lab.ns, path, Some(PORTS), filter)?;
-    }
+    put_up_boxes(lab, filter)?;
     let encapsulation = encapsulation.to_vec();
     // Several lanes, each with a mapping of its own.
     let mpip = [("lanes".to_owned(), LANES.into())].into();
@@ -60,9 +63,8 @@ fn aggregate(lab: &mut Lab<'_>, id: &'static str, encapsulation: &'static str) -
 pub(super) fn session(lab: &mut Lab<'_>) -> Result<()> {
     const ID: &str = "nat-session";
     let sums = shares::plain_sums(lab)?;
-    nat::add(&mut lab.ns)?;
+    put_up_boxes(lab, Filter::None)?;
     for path in PATHS {
-        nat::set(&lab.ns, path, Some(PORTS), Filter::None)?;
         nat::take_any_numbers(&lab.ns, path)?;
     }
     let mpip = [("paper_mode".to_owned(), true.into())].into();

@@ -18,9 +18,10 @@
 //! LIMITATION: a NAT that checks numbers strictly drops acknowledgements of what has travelled on other paths. A
 //! reset that comes to another worker than the session's is not believed; the calls then end in vain.
 //!
-//! Owner: the worker of the session. State: [`Calls`].
+//! Owner and only writer of [`Calls`]: the worker of the session. Readers: its `put`, which asks where a packet goes,
+//! and its `wan`, which tells what came.
 
-use super::encap::{ETH_LEN, WINDOW_SHIFT};
+use super::encap::{ETH_LEN, Segment, syn_options};
 use super::put::native_ports;
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker};
@@ -63,7 +64,7 @@ enum Stage {
     Answered,
     /// Both ends know.
     Open,
-    /// Refused.
+    /// A box on the way has refused it: the session's packets stay wrapped.
     Refused,
 }
 
@@ -165,13 +166,6 @@ impl Calls {
     }
 }
 
-/// One segment of a handshake.
-struct Ring {
-    flags: tcp::Flags,
-    seq: Seq,
-    ack: Seq,
-}
-
 impl<B: PacketBuf> Worker<B> {
     /// Calls on `path` for the session of `row`, whose segment `p` has just been sent, if it is for us to do so and
     /// time.
@@ -190,10 +184,11 @@ impl<B: PacketBuf> Worker<B> {
         let Some(view) = ctx.peer(peer).filter(|_| open) else { return };
         let ports = native_ports(ctx, view, id);
         if self.calls.due((peer, id, path.slot), path, ports, ctx.now) {
-            let (seq, ack) = (t.seq + u32::MAX, t.ack + u32::MAX);
-            let ring = Ring { flags: tcp::Flags::SYN, seq, ack };
+            let before = |n: Seq| n + u32::MAX;
+            let flags = tcp::Flags::SYN;
+            let segment = Segment { flags, seq: before(t.seq), ack: before(t.ack) };
             if let Some(call) = self.calls.get(&(peer, id, path.slot), path).copied() {
-                self.ring(ctx, (id, path), &call, &ring, (peer, env));
+                self.shake(ctx, (id, path), &call, &segment, (peer, env));
             }
         }
     }
@@ -227,8 +222,8 @@ impl<B: PacketBuf> Worker<B> {
                     return Verdict::Drop(DropReason::TableFull);
                 }
                 let flags = tcp::Flags::SYN | tcp::Flags::ACK;
-                let ring = Ring { flags, seq: t.ack, ack: t.seq + 1 };
-                self.ring(ctx, (id, h.path), &call, &ring, (h.peer, env));
+                let segment = Segment { flags, seq: t.ack, ack: t.seq + 1 };
+                self.shake(ctx, (id, h.path), &call, &segment, (h.peer, env));
             }
             (true, true) => {
                 let ours =
@@ -238,8 +233,9 @@ impl<B: PacketBuf> Worker<B> {
                 };
                 // There is room for it: it is there.
                 let _ = self.calls.put(key, Call { stage: Stage::Open, ..call });
-                let ring = Ring { flags: tcp::Flags::ACK, seq: t.ack, ack: t.seq + 1 };
-                self.ring(ctx, (id, h.path), &call, &ring, (h.peer, env));
+                let flags = tcp::Flags::ACK;
+                let segment = Segment { flags, seq: t.ack, ack: t.seq + 1 };
+                self.shake(ctx, (id, h.path), &call, &segment, (h.peer, env));
             }
             (false, _) => {
                 if known.is_some_and(|c| c.end == from) {
@@ -265,12 +261,13 @@ impl<B: PacketBuf> Worker<B> {
         self.calls.sweep(now, |peer, id| table.find_id(peer, id).is_some());
     }
 
-    fn ring(
+    /// Sends one segment of a handshake.
+    fn shake(
         &mut self,
         ctx: &Ctx<'_>,
         (id, path): (SessionId, &PathView),
         call: &Call,
-        ring: &Ring,
+        segment: &Segment,
         (peer, env): (PeerIx, &mut impl Env<B>),
     ) {
         let (Some(port), Some(next_hop)) = (ctx.port(path.port), path.next_hop) else { return };
@@ -278,9 +275,9 @@ impl<B: PacketBuf> Worker<B> {
         let header = tcp::Header {
             sport: call.port,
             dport: call.end.1,
-            seq: ring.seq,
-            ack: ring.ack,
-            flags: ring.flags,
+            seq: segment.seq,
+            ack: segment.ack,
+            flags: segment.flags,
             window: u16::MAX,
         };
         let cm = Cm::new(Base {
@@ -295,10 +292,8 @@ impl<B: PacketBuf> Worker<B> {
         if cm.encode_into(&mut tail).is_err() {
             return;
         }
-        let mss = path.mtu.saturating_sub(if path.local.is_ipv6() { 60 } else { 40 }).to_be_bytes();
-        // MSS, SACK permitted, NOP, window scale.
-        let options = [2, 4, mss[0], mss[1], 4, 2, 1, 3, 3, WINDOW_SHIFT];
-        let options = if ring.flags.syn() { &options[..] } else { &[] };
+        let options = syn_options(path.mtu, path.local.is_ipv6());
+        let options = if segment.flags.syn() { &options[..] } else { &[] };
         let Ok(frame) = build::tcp_frame(&link, &header, options, &tail) else { return };
         self.originate(path.port, Origin::Wire, Some(&frame), env);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {

@@ -12,7 +12,7 @@
 
 mod tcp;
 
-pub use tcp::{Segment, TCP_LEN, WINDOW_SHIFT, build_tcp, unwrap_tcp, wrap_tcp};
+pub use tcp::{Segment, TCP_LEN, build_tcp, syn_options, unwrap_tcp, wrap_tcp};
 
 use crate::buf::PacketBuf;
 use crate::checksum::{self, Delta, Sum};

@@ -47,7 +47,7 @@ mod recover;
 mod slices;
 mod wan;
 
-pub use encap::{EncapError, Ends, WINDOW_SHIFT, build_udp};
+pub use encap::{EncapError, Ends, build_udp, syn_options};
 pub use explain::{ExplainQuery, ExplainedPath, Explanation};
 pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 

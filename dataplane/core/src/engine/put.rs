@@ -54,14 +54,17 @@ impl<B: PacketBuf> Worker<B> {
         let (peer, lane, id) = (session.peer(), session.lane(), session.id());
         let view = ctx.peer(peer).ok_or(DropReason::NoPath)?;
         let state = self.peers.get_mut(usize::from(peer.0)).ok_or(DropReason::NoPath)?;
-        let sure = encapsulation_of(path, p.protocol, p.src.is_ipv6());
-        let calls = path.calls && native_carries(p.protocol, p.src, path.local);
-        let calls = calls && p.protocol == IPPROTO_TCP;
+        let calls = path.calls
+            && p.protocol == IPPROTO_TCP
+            && native_carries(p.protocol, p.src, path.local);
         if calls && p.tcp.is_some_and(|t| t.flags.syn() && !t.flags.ack()) {
             self.calls.forget(peer, id);
         }
-        let called = self.calls.open(&(peer, id, path.slot), path).filter(|_| calls);
-        let encapsulation = if called.is_some() { Encapsulation::Native } else { sure };
+        let called = if calls { self.calls.open(&(peer, id, path.slot), path) } else { None };
+        let encapsulation = match called {
+            Some(_) => Encapsulation::Native,
+            None => encapsulation_of(path, p.protocol, p.src.is_ipv6()),
+        };
         let wrap = match encapsulation {
             Encapsulation::Udp | Encapsulation::FakeTcp => Flags::WRAP,
             Encapsulation::Native => Flags::NONE,

@@ -28,6 +28,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::dispatch::MAX_PATHS;
+use super::input::{PathInput, left_out};
 use super::queue::{Measured, QueueModel};
 use crate::time::Nanos;
 
@@ -57,44 +58,6 @@ impl AdaptiveParams {
 impl Default for AdaptiveParams {
     fn default() -> Self {
         Self::DEFAULT
-    }
-}
-
-/// What the control thread publishes about a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PathInput {
-    /// The caller's number of the path, the result of a pick.
-    pub index: u8,
-    /// D, one-way delay without queue (windowed minimum), µs; only comparable within one peer.
-    pub delay_us: i64,
-    /// Q, queueing delay, µs.
-    pub queueing_us: u64,
-    /// The part of it that was there all the time lately, µs.
-    pub standing_us: u64,
-    /// σ, jitter, µs.
-    pub jitter_us: u64,
-    /// The part of it that is the path's own, without what its load adds, µs.
-    pub calm_jitter_us: u64,
-    /// C, bytes/s; 0 = unknown.
-    pub rate: u64,
-    /// Whether the path was full when it was taken; else more may go.
-    pub was_full: bool,
-    /// Least round-trip time; zero = unknown.
-    pub min_rtt: Duration,
-    /// Loss, parts per million.
-    pub loss_ppm: u32,
-    /// What using the path costs, in the operator's unit.
-    pub cost: u32,
-    /// When the sample behind Q came in.
-    pub sampled_at: Nanos,
-}
-
-impl PathInput {
-    /// One-way delay with queue, µs; nothing while not measured.
-    #[must_use]
-    pub fn total_delay_us(&self) -> Option<i64> {
-        let measured = self.sampled_at.0 > 0;
-        measured.then(|| self.delay_us.saturating_add_unsigned(self.queueing_us))
     }
 }
 
@@ -198,9 +161,9 @@ impl Adaptive {
     /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
     /// out. The queues of paths that stay go on, corrected by what was measured.
     pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
-        let out = left_out(&self.params, inputs);
+        let out = left_out(self.params.max_spread, inputs);
         let stays = |i: &&PathInput| out >> (i.index & 31) & 1 == 0;
-        let least = inputs.iter().filter(stays).map(delay_us).min().unwrap_or(0);
+        let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
         let mut paths = ArrayVec::<Path, MAX_PATHS>::new();
         for input in inputs.iter().take(MAX_PATHS) {
             let old = self.paths.iter().find(|p| p.index == input.index);
@@ -410,7 +373,7 @@ impl Adaptive {
     }
 
     fn path(&self, now: Nanos, input: &PathInput, least: i64, old: Option<&Path>) -> Path {
-        let base_ns = delay_us(input).abs_diff(least).saturating_mul(1_000);
+        let base_ns = input.counted_delay_us().abs_diff(least).saturating_mul(1_000);
         let queue_ns = input.queueing_us.saturating_mul(1_000);
         let min_rtt = input.min_rtt.min(Self::LONGEST);
         // 4 × loss off, at most half: a lossy path shows no queue, so less is put at risk on it.
@@ -460,282 +423,5 @@ fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Loss that counts, parts per million.
-const LOSSY_PPM: u32 = 1_000;
-
-/// Delay that counts, µs: without queue, with what jitter adds.
-fn delay_us(input: &PathInput) -> i64 {
-    input.delay_us.saturating_add_unsigned(input.calm_jitter_us.saturating_mul(2))
-}
-
-/// The paths that [`Adaptive`] leaves out, a bit for each index below 32; never all of them.
-#[must_use]
-pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
-    let spread = i64::try_from(params.max_spread.as_micros()).unwrap_or(i64::MAX);
-    let bits = |which: &dyn Fn(&&PathInput) -> bool| {
-        inputs.iter().filter(which).fold(0u32, |mask, i| mask | 1 << (i.index & 31))
-    };
-    let lossy = bits(&|i| is_no_gain(i, inputs, spread));
-    let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
-    let least = inputs.iter().filter(stays).map(delay_us).min().unwrap_or(0);
-    lossy | bits(&|i| delay_us(i).saturating_sub(least) > spread)
-}
-
-/// Whether a path loses so much that it would slow down a flow which has others that lose less than a quarter
-/// of that. One that is much longer (`spread`, µs) is no other: it may be left out itself.
-fn is_no_gain(input: &PathInput, all: &[PathInput], spread: i64) -> bool {
-    // Bytes of a segment times the constant of the formula.
-    const SEGMENT: f64 = 1_460.0 * 1.22;
-    let p = f64::from(input.loss_ppm) / 1e6;
-    let alone = SEGMENT / (input.min_rtt.as_secs_f64().max(1e-4) * p.sqrt());
-    let most = delay_us(input).saturating_add(spread);
-    let sound = all.iter().filter(|i| i.loss_ppm < input.loss_ppm / 4 && delay_us(i) <= most);
-    let sound = sound.map(|i| i.rate).fold(0, u64::saturating_add);
-    input.loss_ppm >= LOSSY_PPM && alone < sound as f64
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const US: u64 = 1_000;
-
-    fn input(index: u8, delay_us: i64, rate: u64) -> PathInput {
-        PathInput {
-            index,
-            delay_us,
-            queueing_us: 0,
-            standing_us: 0,
-            jitter_us: 0,
-            calm_jitter_us: 0,
-            rate,
-            was_full: true,
-            min_rtt: Duration::from_millis(20),
-            loss_ppm: 0,
-            cost: 0,
-            sampled_at: Nanos(0),
-        }
-    }
-
-    fn with(inputs: &[PathInput]) -> Adaptive {
-        let mut a = Adaptive::new(AdaptiveParams::default());
-        a.set_paths(Nanos(0), inputs);
-        a
-    }
-
-    #[test]
-    fn no_path_no_pick() {
-        let mut a = with(&[]);
-        assert_eq!(a.pick(Nanos(0), 1500), None);
-        assert_eq!(a.pick_first_arrival(Nanos(0), 1500), None);
-        assert!(a.saturated(Nanos(0)));
-    }
-
-    #[test]
-    fn a_light_load_stays_on_the_fastest_path() {
-        let mut a = with(&[input(3, 10_000, 1_000_000), input(7, -2_000, 1_000_000)]);
-        for i in 0..1_000u64 {
-            // 150 kB/s on 1 MB/s.
-            assert_eq!(a.pick(Nanos(i * 10_000 * US), 1500), Some(7));
-        }
-    }
-
-    #[test]
-    fn a_full_load_is_split_by_rate() {
-        let mut a = with(&[input(0, 5_000, 5_000_000), input(1, 5_000, 2_500_000)]);
-        let mut bytes = [0u64; 2];
-        for i in 0..50_000u64 {
-            // 7.5 MB/s, as much as both carry.
-            let p = a.pick(Nanos(i * 200 * US), 1500).expect("a path");
-            bytes[usize::from(p)] += 1500;
-        }
-        let share = bytes[0] as f64 / bytes[1] as f64;
-        assert!((1.95..=2.05).contains(&share), "{bytes:?}");
-        assert!(a.backlog(Nanos(50_000 * 200 * US), 0) <= Duration::from_millis(6));
-    }
-
-    #[test]
-    fn slices_keep_packets_together() {
-        let mut a = with(&[input(0, 0, 5_000_000), input(1, 0, 5_000_000)]);
-        let picks: Vec<_> = (0..400u64).filter_map(|i| a.pick(Nanos(i * 150 * US), 1500)).collect();
-        let mut runs = picks.chunk_by(|a, b| a == b).map(<[u8]>::len);
-        assert!(runs.clone().count() > 10, "both are used");
-        runs.next_back();
-        assert!(runs.all(|n| n >= 4));
-    }
-
-    #[test]
-    fn jitter_makes_it_reluctant_to_move() {
-        let mut slow = input(1, 900, 0);
-        let steady = input(0, 1_000, 0);
-        let mut a = with(&[steady, slow]);
-        assert_eq!(a.pick(Nanos(0), 100), Some(1));
-        slow.delay_us = 1_400;
-        slow.jitter_us = 500;
-        a.set_paths(Nanos(0), &[steady, slow]);
-        for _ in 0..20 {
-            assert_eq!(a.pick(Nanos(0), 100), Some(1), "400 µs gain are within 500 µs of jitter");
-        }
-        slow.delay_us = 1_600;
-        a.set_paths(Nanos(0), &[steady, slow]);
-        let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
-        assert_eq!(last, Some(Some(0)));
-        // Back to the path just left only for more than 1.25 × 500 µs.
-        for (delay, expect) in [(400, 0), (300, 1)] {
-            slow.delay_us = delay;
-            a.set_paths(Nanos(0), &[steady, slow]);
-            let last = (0..8).map(|_| a.pick(Nanos(0), 100)).last();
-            assert_eq!(last, Some(Some(expect)), "{delay}");
-        }
-    }
-
-    #[test]
-    fn without_a_rate_the_measured_queue_counts_and_drains_when_it_gets_old() {
-        let mut busy = input(0, 0, 0);
-        busy.queueing_us = 30_000;
-        let mut a = with(&[busy, input(1, 10_000, 0)]);
-        assert_eq!(a.pick_first_arrival(Nanos(0), 1000), Some(1));
-        assert_eq!(a.pick_first_arrival(Nanos::from_millis(30), 1000), Some(1));
-        assert_eq!(a.pick_first_arrival(Nanos::from_millis(60), 1000), Some(0));
-    }
-
-    #[test]
-    fn a_far_path_is_left_out_unless_it_is_alone() {
-        let mut a = with(&[input(0, 0, 1_000_000), input(1, 280_000, 10_000_000)]);
-        for _ in 0..1_000 {
-            assert_eq!(a.pick(Nanos(0), 1500), Some(0));
-        }
-        assert!(a.saturated(Nanos(0)));
-        a.set_paths(Nanos(0), &[input(1, 280_000, 10_000_000)]);
-        assert_eq!(a.pick(Nanos(0), 1500), Some(1));
-    }
-
-    #[test]
-    fn a_path_whose_delay_varies_counts_as_longer() {
-        let mut shaky = input(1, 0, 1_000_000);
-        shaky.calm_jitter_us = 10_000;
-        let mut a = with(&[input(0, 8_000, 1_000_000), shaky]);
-        assert_eq!(a.pick_first_arrival(Nanos(0), 100), Some(0), "8 ms against up to 20");
-        assert_eq!(a.together(), 0b11);
-        shaky.calm_jitter_us = 12_000;
-        a.set_paths(Nanos(0), &[input(0, 8_000, 1_000_000), shaky]);
-        assert_eq!((a.together(), a.near()), (0b01, 0b11), "more than 15 ms apart");
-    }
-
-    #[test]
-    fn a_lossy_path_is_left_out_beside_sound_ones_that_carry_more_than_tcp_would_get_of_it() {
-        // TCP alone would get 0.89 MB/s of it.
-        let mut lossy = input(1, 0, 12_000_000);
-        lossy.loss_ppm = 10_000;
-        for (sound, near) in [(1_000_000, 0b01), (800_000, 0b11)] {
-            assert_eq!(with(&[input(0, 0, sound), lossy]).near(), near, "{sound}");
-        }
-        let mut less = lossy;
-        less.loss_ppm = 900;
-        assert_eq!(with(&[input(0, 0, 50_000_000), less]).near(), 0b11);
-        let mut also = input(0, 0, 50_000_000);
-        also.loss_ppm = 5_000;
-        assert_eq!(with(&[also, lossy]).near(), 0b11, "nothing better is there");
-    }
-
-    #[test]
-    fn a_lossy_path_is_not_left_out_for_one_that_is_much_longer() {
-        let mut lossy = input(0, 10_000, 12_000_000);
-        lossy.loss_ppm = 10_000;
-        let a = with(&[lossy, input(1, 250_000, 6_000_000)]);
-        assert_eq!((a.near(), a.together()), (0b01, 0b01));
-        // What stays is compared with what stays.
-        let a = with(&[lossy, input(1, 30_000, 6_000_000), input(2, 32_000, 6_000_000)]);
-        assert_eq!((a.near(), a.together()), (0b110, 0b110));
-    }
-
-    #[test]
-    fn first_packets_do_not_go_by_what_is_left_out() {
-        let mut lossy = input(1, 0, 12_000_000);
-        lossy.loss_ppm = 20_000;
-        let mut a = with(&[input(0, 8_000, 6_000_000), lossy]);
-        assert_eq!(a.pick_first_arrival(Nanos(0), 100), Some(0));
-        assert_eq!(a.pick_first_arrival_among(0b10, Nanos(0), 100), Some(1), "the only one");
-    }
-
-    #[test]
-    fn what_is_left_out_is_there_for_flows_that_do_not_slow_down() {
-        let mut a = with(&[input(0, 0, 1_000_000), input(1, 280_000, 10_000_000)]);
-        let mut left_out = 0;
-        for i in 0..1_000u64 {
-            let now = Nanos(i * 500 * US);
-            // 3 MB/s on 1 MB/s.
-            match a.pick_left_out(u32::MAX, now, 1500) {
-                Some(path) => {
-                    assert_eq!(path, 1);
-                    left_out += 1;
-                }
-                None => assert_eq!(a.pick(now, 1500), Some(0)),
-            }
-        }
-        assert!((550..=680).contains(&left_out), "{left_out}");
-        assert!(a.backlog(Nanos(500_000 * US), 0) < Duration::from_millis(25));
-        assert_eq!(a.pick_left_out(0b01, Nanos(500_000 * US), 1500), None, "not chosen");
-    }
-
-    #[test]
-    fn loss_shrinks_what_is_put_on_a_path() {
-        let mut lossy = input(0, 0, 1_000_000);
-        lossy.loss_ppm = 50_000;
-        let mut a = with(&[lossy]);
-        let mut b = with(&[input(0, 0, 1_000_000)]);
-        let fill = |s: &mut Adaptive| {
-            let mut n = 0;
-            while !s.saturated(Nanos(0)) {
-                s.pick(Nanos(0), 100);
-                n += 1;
-            }
-            n
-        };
-        // 5 ms and 4 ms at 1.25 C.
-        assert_eq!((fill(&mut b), fill(&mut a)), (63, 51));
-    }
-
-    #[test]
-    fn publication_corrects_the_backlog_towards_what_was_measured() {
-        let mut a = with(&[input(0, 0, 1_000_000)]);
-        for _ in 0..100 {
-            a.pick(Nanos(0), 1000);
-        }
-        let backlog = |a: &Adaptive, ms| a.backlog(Nanos::from_millis(ms), 0).as_millis();
-        assert_eq!(backlog(&a, 0), 80, "100 kB at 1.25 MB/s");
-        let mut i = input(0, 0, 1_000_000);
-        a.set_paths(Nanos::from_millis(5), &[i]);
-        assert_eq!(backlog(&a, 5), 75, "no new sample");
-        // Sent at 10, when the model said 70: there was no queue. Half the difference per 20 ms.
-        a.set_paths(Nanos::from_millis(10), &[i]);
-        i.sampled_at = Nanos::from_millis(30);
-        a.set_paths(Nanos::from_millis(30), &[i]);
-        assert_eq!(backlog(&a, 30), 50 - 35);
-    }
-
-    #[test]
-    fn a_slow_path_gets_short_slices() {
-        let mut a = with(&[input(0, 0, 100_000), input(1, 0, 100_000)]);
-        // 1500 bytes take 12 ms here, more than the backlog a path may have.
-        let picks: Vec<_> = (0..8u64).filter_map(|i| a.pick(Nanos(i * 6_000 * US), 1500)).collect();
-        assert_eq!(picks, [0, 1, 0, 1, 0, 1, 0, 1]);
-    }
-
-    #[test]
-    fn extreme_inputs_do_not_overflow() {
-        let mut i = input(0, i64::MIN, 1);
-        i.queueing_us = u64::MAX;
-        i.jitter_us = u64::MAX;
-        i.min_rtt = Duration::MAX;
-        i.loss_ppm = u32::MAX;
-        i.sampled_at = Nanos(u64::MAX);
-        let mut j = input(1, i64::MAX, u64::MAX);
-        j.min_rtt = Duration::MAX;
-        let mut a = with(&[i, j]);
-        for _ in 0..10 {
-            assert!(a.pick(Nanos(u64::MAX), u32::MAX).is_some());
-            a.set_paths(Nanos(u64::MAX), &[j, i]);
-        }
-    }
-}
+mod tests;

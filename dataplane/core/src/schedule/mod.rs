@@ -13,10 +13,12 @@
 mod adaptive;
 mod congestion;
 mod dispatch;
+mod input;
 mod queue;
 mod weights;
 
-pub use adaptive::{Adaptive, AdaptiveParams, PathInput, left_out};
+pub use adaptive::{Adaptive, AdaptiveParams};
 pub use congestion::{Congestion, CongestionParams};
 pub use dispatch::{Dispatcher, Flow, MAX_PATHS, Scheduler};
+pub use input::{PathInput, left_out};
 pub use weights::{Momentum, PathWeight, WeightParams};

@@ -21,6 +21,14 @@ pub const TCP_LEN: usize = MIN_LEN;
 pub const WINDOW_SHIFT: u8 = 14;
 const WINDOW: u16 = u16::MAX;
 
+/// Options of a SYN or SYN-ACK of ours on a path that carries IP packets of `mtu` bytes: MSS, SACK permitted, NOP,
+/// window scale.
+#[must_use]
+pub const fn syn_options(mtu: u16, ipv6: bool) -> [u8; 10] {
+    let mss = mtu.saturating_sub(if ipv6 { 60 } else { 40 }).to_be_bytes();
+    [2, 4, mss[0], mss[1], 4, 2, 1, 3, 3, WINDOW_SHIFT]
+}
+
 /// Numbers of one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {

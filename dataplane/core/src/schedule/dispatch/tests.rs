@@ -1,0 +1,272 @@
+//! Tests of [`super`].
+
+use super::*;
+
+fn count(n: usize, mut pick: impl FnMut() -> Option<u8>) -> [usize; 4] {
+    let mut c = [0; 4];
+    for _ in 0..n {
+        c[usize::from(pick().expect("a path"))] += 1;
+    }
+    c
+}
+
+fn input(index: u8, rate: u64, cost: u32) -> PathInput {
+    PathInput {
+        index,
+        delay_us: i64::from(index) * 1_000,
+        queueing_us: 0,
+        standing_us: 0,
+        jitter_us: 0,
+        calm_jitter_us: 0,
+        rate,
+        was_full: true,
+        min_rtt: std::time::Duration::from_millis(10),
+        loss_ppm: 0,
+        cost,
+        sampled_at: Nanos(0),
+    }
+}
+
+#[test]
+fn nothing_to_pick() {
+    let mut d = Dispatcher::new(1);
+    for _ in 0..2 {
+        for s in Scheduler::ALL {
+            assert_eq!(d.pick(s, Nanos(0), 100), None);
+        }
+        assert_eq!(d.pick_first_arrival(u32::MAX, Nanos(0), 100), None);
+        d.set_weights(&[(1, 0), (2, 0)]);
+    }
+}
+
+#[test]
+fn the_draw_follows_the_weights_and_the_seed() {
+    let mut d = Dispatcher::new(42);
+    d.set_weights(&[(0, 600), (1, 0), (2, 300), (3, 100)]);
+    let mut same = d.clone();
+    let c = count(100_000, || d.pick_random(u32::MAX));
+    assert_eq!(c[1], 0);
+    for (got, want) in c.iter().zip([60_000usize, 0, 30_000, 10_000]) {
+        // Six standard deviations.
+        assert!(got.abs_diff(want) <= 6 * 155, "{c:?}");
+    }
+    assert_eq!(count(100_000, || same.pick_random(u32::MAX)), c);
+}
+
+#[test]
+fn round_robin_is_exact_and_smooth() {
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 5), (1, 1), (2, 1), (3, 0)]);
+    let picks: Vec<_> = (0..7).filter_map(|_| d.pick_wrr(u32::MAX)).collect();
+    assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(count(7_000, || d.pick_wrr(u32::MAX)), [5_000, 1_000, 1_000, 0]);
+}
+
+#[test]
+fn round_robin_goes_on_when_weights_change() {
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 500), (1, 500)]);
+    let mut c = [0; 2];
+    for round in 0..100 {
+        // Weights change between every pick; restarting each time would always pick 0.
+        d.set_weights(&[(0, 500 + round % 2), (1, 500)]);
+        c[usize::from(d.pick_wrr(u32::MAX).expect("a path"))] += 1;
+    }
+    assert_eq!(c, [50, 50]);
+}
+
+#[test]
+fn small_weights_after_large_ones_starve_nobody() {
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 1000), (1, 1000), (2, 1000)]);
+    d.pick_wrr(u32::MAX);
+    d.set_weights(&[(0, 1), (1, 1)]);
+    let c = count(20, || d.pick_wrr(u32::MAX));
+    assert!(c[0] >= 8 && c[1] >= 8, "{c:?}");
+}
+
+#[test]
+fn adaptive_without_rates_goes_by_weight() {
+    let input = |index, rate| input(index, rate, 0);
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 1), (1, 3)]);
+    d.set_inputs(Nanos(0), &[input(0, 0), input(1, 0)]);
+    assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [100, 300]);
+    d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
+    assert_eq!(d.pick(Scheduler::Adaptive, Nanos(0), 1500), Some(0));
+    d.set_weights(&[(0, 0), (1, 3)]);
+    assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
+    d.set_inputs(Nanos(0), &[input(0, 1_000_000), input(1, 1_000_000)]);
+    assert_eq!(count(400, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..2], [0, 400]);
+}
+
+#[test]
+fn adaptive_without_rates_shares_among_near_paths_only() {
+    let far = PathInput { delay_us: 500_000, ..input(2, 0, 0) };
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 1), (1, 1), (2, 8)]);
+    d.set_inputs(Nanos(0), &[input(0, 0, 0), input(1, 0, 0), far]);
+    assert_eq!(count(100, || d.pick(Scheduler::Adaptive, Nanos(0), 1500))[..3], [50, 50, 0]);
+    let mut alone = || d.pick_among(Scheduler::Adaptive, 0b100, Nanos(0), 1500);
+    assert_eq!(count(10, &mut alone)[..3], [0, 0, 10], "the only one there is");
+}
+
+#[test]
+fn near_paths_are_used_alike_and_further_ones_when_these_are_full() {
+    let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 300), (1, 100), (2, 100)]);
+    d.set_inputs(Nanos(0), &[at(0, 0), at(1, 10_000), at(2, 40_000)]);
+    let flow = |sent, stream| Flow { sent, stream };
+    let mut picks = |flow, gap_us: u64, from: u64| {
+        let now = |i: usize| Nanos(from + i as u64 * gap_us * 1_000);
+        let mut i = 0;
+        count(400, || {
+            i += 1;
+            d.pick_adaptive(flow, u32::MAX, now(i), 1500)
+        })
+    };
+    // 0.15 MB/s each.
+    assert_eq!(picks(flow(0, true), 10_000, 0), [400, 0, 0, 0], "handshakes");
+    assert_eq!(picks(flow(60, true), 10_000, 5_000_000_000), [300, 100, 0, 0]);
+    assert_eq!(picks(flow(1 << 10, false), 10_000, 10_000_000_000), [400, 0, 0, 0]);
+    assert_eq!(picks(flow(1 << 30, false), 10_000, 15_000_000_000)[..2], [300, 100]);
+    // 3 MB/s.
+    let c = picks(flow(1 << 30, true), 500, 20_000_000_000);
+    assert!(c[2] > 40 && c[1] > 80, "{c:?}");
+    assert_eq!(d.pick_adaptive(flow(60, true), 0b100, Nanos(0), 1500), Some(2));
+}
+
+#[test]
+fn what_is_sent_alike_counts_for_other_choices() {
+    let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 300), (1, 100)]);
+    assert_eq!(d.next_alike(Nanos(0), 1_500), None, "nothing is known");
+    d.set_inputs(Nanos(0), &[at(0, 0), at(1, 10_000)]);
+    let mut one_by_one = d.clone();
+    let flow = Flow { sent: 60, stream: true };
+    for n in 0..100 {
+        let index = d.next_alike(Nanos(0), 1_500);
+        assert_eq!(index, one_by_one.pick_adaptive(flow, u32::MAX, Nanos(0), 1_500), "{n}");
+    }
+    // 75 packets at 1.25 MB/s wait on the quicker one.
+    let datagram = Flow { sent: 1 << 10, stream: false };
+    assert_eq!(d.pick_adaptive(datagram, u32::MAX, Nanos(0), 100), Some(1));
+    assert_eq!(d.adaptive().backlog(Nanos(0), 0), std::time::Duration::from_millis(90));
+    d.set_inputs(Nanos(0), &[at(0, 0), at(1, 20_000)]);
+    assert_eq!(d.next_alike(Nanos(0), 1_500), None, "too far apart");
+    d.set_weights(&[(0, 300), (1, 0)]);
+    assert_eq!(d.next_alike(Nanos(0), 1_500), None, "only one");
+}
+
+#[test]
+fn more_paths_than_fit_are_left_out() {
+    let mut d = Dispatcher::new(0);
+    let many: Vec<_> = (0..40u8).map(|i| (i, u32::MAX)).collect();
+    d.set_weights(&many);
+    for _ in 0..200 {
+        assert!(d.pick_wrr(u32::MAX).is_some_and(|i| i < 32));
+        assert!(d.pick_random(u32::MAX).is_some_and(|i| i < 32));
+    }
+}
+
+#[test]
+fn in_turn_goes_round_whatever_the_weights() {
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 900), (1, 0), (2, 1), (5, 50)]);
+    let mut picks = |mask, n| -> Vec<_> {
+        (0..n).filter_map(|_| d.pick_among(Scheduler::RoundRobin, mask, Nanos(0), 1)).collect()
+    };
+    assert_eq!(picks(u32::MAX, 7), [0, 2, 5, 0, 2, 5, 0]);
+    assert_eq!(picks(0b10_0001, 3), [5, 0, 5]);
+}
+
+#[test]
+fn only_paths_of_the_mask_are_picked_in_proportion() {
+    for s in Scheduler::ALL {
+        let mut d = Dispatcher::new(7);
+        d.set_weights(&[(0, 100), (1, 600), (2, 300)]);
+        let inputs: Vec<_> = (0..3).map(|i| input(i, 1_000_000 * u64::from(i + 1), 0)).collect();
+        d.set_inputs(Nanos(0), &inputs);
+        let mut c = [0; 4];
+        for i in 0..9_000u64 {
+            let now = Nanos(i * 300_000);
+            c[usize::from(d.pick_among(s, 0b110, now, 1500).expect("a path"))] += 1;
+        }
+        assert_eq!((c[0], c[1] + c[2]), (0, 9_000), "{s:?}");
+        if s == Scheduler::Wrr {
+            assert_eq!(c[1], 6_000);
+        }
+        assert_eq!(d.pick_among(s, 0, Nanos(0), 1500), None, "{s:?}");
+    }
+}
+
+#[test]
+fn the_cheapest_path_is_filled_first_and_then_the_next() {
+    let mut d = Dispatcher::new(7);
+    d.set_weights(&[(0, 1), (1, 1), (2, 1)]);
+    // 1 MB/s each; the cheapest has the longest delay.
+    d.set_inputs(
+        Nanos(0),
+        &[input(0, 1_000_000, 9), input(1, 1_000_000, 5), input(2, 1_000_000, 1)],
+    );
+    let mut load = |start: u64, rate: u64| {
+        let mut c = [0u64; 4];
+        for i in 0..20_000u64 {
+            let now = Nanos(start + i * 1_500_000_000_000 / rate);
+            c[usize::from(d.pick_among(Scheduler::Cost, u32::MAX, now, 1500).expect("a path"))] +=
+                1;
+        }
+        c.map(|n| n * 100 / 20_000)
+    };
+    assert_eq!(load(0, 900_000), [0, 0, 100, 0]);
+    let c = load(100_000_000_000, 1_800_000);
+    assert!(c[0] == 0 && (25..=50).contains(&c[1]), "{c:?}");
+}
+
+#[test]
+fn the_least_delay_is_filled_first_and_then_the_next() {
+    let mut d = Dispatcher::new(7);
+    d.set_weights(&[(0, 1), (1, 1)]);
+    d.set_inputs(Nanos(0), &[input(0, 1_000_000, 0), input(1, 1_000_000, 0)]);
+    let mut c = [0; 4];
+    for i in 0..10_000u64 {
+        // 0.9 MB/s, then 1.8.
+        let gap = if i < 5_000 { 1_666_667 } else { 833_333 };
+        let now = Nanos(i.min(5_000) * 1_666_667 + i.saturating_sub(5_000) * gap);
+        let path = d.pick_among(Scheduler::MinRtt, u32::MAX, now, 1500).expect("a path");
+        assert!(i >= 5_000 || path == 0);
+        c[usize::from(path)] += 1;
+    }
+    assert!((1_200..=2_500).contains(&c[1]), "{c:?}");
+}
+
+proptest::proptest! {
+    /// Choices made ahead are those made one by one, whatever comes between them.
+    #[test]
+    fn ahead_or_one_by_one_the_picks_are_the_same(
+        ops in proptest::collection::vec((0u8..12, proptest::collection::vec(0u32..50, 1..5)), 1..300)
+    ) {
+        let (mut ahead, mut single) = (Dispatcher::new(1), Dispatcher::new(1));
+        for (op, weights) in ops {
+            let weights: Vec<(u8, u32)> = (0u8..).zip(weights).collect();
+            let now = Nanos(0);
+            match op {
+                0 => {
+                    ahead.set_weights(&weights);
+                    single.set_weights(&weights);
+                }
+                1 => {
+                    let mask = weights.iter().fold(0, |m, (i, w)| m | (w & 1) << i);
+                    let of = |d: &mut Dispatcher| d.pick_among(Scheduler::Wrr, mask, now, 9);
+                    proptest::prop_assert_eq!(of(&mut ahead), of(&mut single));
+                }
+                n => for _ in 0..n * 3 {
+                    let one = single.pick(Scheduler::Wrr, now, 9);
+                    proptest::prop_assert_eq!(ahead.next_wrr(), one);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is known of a path when packets are to be sent, and which paths are better left out.
+//!
+//! Writer: the control thread, which publishes a [`PathInput`] for each path. Readers: the workers' schedulers and CoDel;
+//! [`left_out`] is asked by `adaptive` for its choices and by the control thread for the weights, so that both speak of
+//! the same paths.
+
+use std::time::Duration;
+
+use crate::time::Nanos;
+
+/// What the control thread publishes about a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathInput {
+    /// The caller's number of the path, the result of a pick.
+    pub index: u8,
+    /// D, one-way delay without queue (windowed minimum), µs; only comparable within one peer.
+    pub delay_us: i64,
+    /// Q, queueing delay, µs.
+    pub queueing_us: u64,
+    /// The part of it that was there all the time lately, µs.
+    pub standing_us: u64,
+    /// σ, jitter, µs.
+    pub jitter_us: u64,
+    /// The part of it that is the path's own, without what its load adds, µs.
+    pub calm_jitter_us: u64,
+    /// C, bytes/s; 0 = unknown.
+    pub rate: u64,
+    /// Whether the path was full when it was taken; else more may go.
+    pub was_full: bool,
+    /// Least round-trip time; zero = unknown.
+    pub min_rtt: Duration,
+    /// Loss, parts per million.
+    pub loss_ppm: u32,
+    /// What using the path costs, in the operator's unit.
+    pub cost: u32,
+    /// When the sample behind Q came in.
+    pub sampled_at: Nanos,
+}
+
+impl PathInput {
+    /// One-way delay with queue, µs; nothing while not measured.
+    #[must_use]
+    pub fn total_delay_us(&self) -> Option<i64> {
+        let measured = self.sampled_at.0 > 0;
+        measured.then(|| self.delay_us.saturating_add_unsigned(self.queueing_us))
+    }
+
+    /// Delay that counts in a choice, µs: without queue, with what jitter adds.
+    #[must_use]
+    pub const fn counted_delay_us(&self) -> i64 {
+        self.delay_us.saturating_add_unsigned(self.calm_jitter_us.saturating_mul(2))
+    }
+}
+
+/// Loss that counts, parts per million.
+const LOSSY_PPM: u32 = 1_000;
+
+/// The paths that [`Adaptive`](super::Adaptive) leaves out, a bit for each index below 32; never all of them.
+/// `max_spread`: the difference in delay that is still striped over.
+#[must_use]
+pub fn left_out(max_spread: Duration, inputs: &[PathInput]) -> u32 {
+    let spread = i64::try_from(max_spread.as_micros()).unwrap_or(i64::MAX);
+    let bits = |which: &dyn Fn(&&PathInput) -> bool| {
+        inputs.iter().filter(which).fold(0u32, |mask, i| mask | 1 << (i.index & 31))
+    };
+    let lossy = bits(&|i| is_no_gain(i, inputs, spread));
+    let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
+    let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
+    lossy | bits(&|i| i.counted_delay_us().saturating_sub(least) > spread)
+}
+
+/// Whether a path loses so much that it would slow down a flow which has others that lose less than a quarter
+/// of that. One that is much longer (`spread`, µs) is no other: it may be left out itself.
+fn is_no_gain(input: &PathInput, all: &[PathInput], spread: i64) -> bool {
+    // Bytes of a segment times the constant of the formula.
+    const SEGMENT: f64 = 1_460.0 * 1.22;
+    let p = f64::from(input.loss_ppm) / 1e6;
+    let alone = SEGMENT / (input.min_rtt.as_secs_f64().max(1e-4) * p.sqrt());
+    let most = input.counted_delay_us().saturating_add(spread);
+    let sound =
+        all.iter().filter(|i| i.loss_ppm < input.loss_ppm / 4 && i.counted_delay_us() <= most);
+    let sound = sound.map(|i| i.rate).fold(0, u64::saturating_add);
+    input.loss_ppm >= LOSSY_PPM && alone < sound as f64
+}
