@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use super::arrivals::Arrivals;
 use super::context::Context;
 use super::gateway::Feed;
 use super::rows::sessions::device;
+use super::source::cpu_ns;
 use crate::lab::error::{LabError, Result};
 use crate::lab::signal;
 use crate::progress::Progress;
@@ -142,16 +142,11 @@ impl Idle {
     fn add(&mut self, cpu: usize, mpps: f64, time: Duration) -> Result<()> {
         let look = move || -> std::result::Result<Self, String> {
             dpdk::pin_current_thread(&[cpu]).map_err(|e| e.to_string())?;
-            let now = || {
-                let t =
-                    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|e| e.to_string())?;
-                Ok::<f64, String>(t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64)
-            };
             let (mut arrivals, mut seen) = (Arrivals::new(mpps), Self::default());
-            let mut last = now()?;
+            let mut last = cpu_ns();
             let end = last + time.as_nanos() as f64;
             while last < end {
-                let t = now()?;
+                let t = cpu_ns();
                 let round = t - std::mem::replace(&mut last, t);
                 let fetched = arrivals.fetch(t, round, 32);
                 seen.lost += fetched.late + fetched.stalled;

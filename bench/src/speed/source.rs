@@ -68,7 +68,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 /// CPU time of this thread, ns.
-fn cpu_ns() -> f64 {
+pub fn cpu_ns() -> f64 {
     // Cannot fail for the caller's own clock.
     let t = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or(TimeSpec::new(0, 0));
     t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64

@@ -1,5 +1,5 @@
-//! [nat-udp], [nat-faketcp], [nat-session], [nat-rebind], [nat-no-udp], [nat-no-tcp] Both uplinks of the edge behind NAT boxes of their own (P §4.1): what TCP and
-//! UDP get of the two paths, and what the boxes' conntrack thinks of it.
+//! [nat-udp], [nat-faketcp], [nat-session], [nat-rebind], [nat-no-udp], [nat-no-tcp] Both uplinks of the edge behind NAT
+//! boxes of their own (P §4.1): what TCP and UDP get of the two paths, and what the boxes' conntrack thinks of it.
 //!
 //! The far gateway knows no address of the edge: the edge calls, and every mapping is learned. The boxes
 //! give ports of their own choice, so that an answer to the configured ports would reach nobody.
