@@ -34,11 +34,16 @@ pub(super) fn pick(
         if scheduler == Scheduler::Wrr {
             return state.dispatcher.next_wrr();
         }
-        if scheduler == Scheduler::Adaptive
-            && flow.is_spread()
-            && let Some(slot) = state.dispatcher.next_alike(now, len as u32)
-        {
-            return Some(slot);
+        if scheduler == Scheduler::Adaptive {
+            let dispatcher = &mut state.dispatcher;
+            let quick = if flow.is_spread() {
+                dispatcher.next_alike(now, len as u32)
+            } else {
+                dispatcher.next_first(now, len as u32)
+            };
+            if quick.is_some() {
+                return quick;
+            }
         }
     }
     let mask = state.chosen(plan.selector);

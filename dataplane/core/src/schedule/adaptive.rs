@@ -113,6 +113,25 @@ impl Path {
     }
 }
 
+/// The path of the first arrival, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FirstChoice {
+    pub(super) index: u8,
+    ns_per_byte_x16: u64,
+    /// How much later any other path delivers, and a little more, ns.
+    pub(super) lead_ns: i64,
+}
+
+impl FirstChoice {
+    pub(super) const NONE: Self = Self { index: 0, ns_per_byte_x16: 0, lead_ns: 0 };
+
+    /// Time of a packet of `len` bytes on the path, ns.
+    #[inline]
+    pub(super) fn send_ns(&self, len: u32) -> i64 {
+        (self.ns_per_byte_x16.saturating_mul(u64::from(len)) >> 16).cast_signed()
+    }
+}
+
 /// State of the `adaptive` scheduler for one peer. Deterministic; O(paths) per packet.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
@@ -242,6 +261,25 @@ impl Adaptive {
             .or_else(|| self.best(now, len, |p| p.is_in(mask)))?
             .0;
         self.take(at, now, len)
+    }
+
+    /// [`Self::pick_first_arrival`] for many packets: not counted. `None` while a path is left out.
+    ///
+    /// The choice holds beyond the moment at which another path is as quick, by a thirty-second part of the backlog
+    /// that the path may have: 0.16 ms of 5.
+    pub(super) fn first_of_all(&self, now: Nanos, len: u32) -> Option<FirstChoice> {
+        if self.near.count_ones() as usize != self.paths.len() {
+            return None;
+        }
+        let (at, arrival) = self.best(now, len, |_| true)?;
+        let path = self.paths.get(at)?;
+        let next = self.best(now, len, |p| p.index != path.index).map_or(u64::MAX, |b| b.1);
+        let lead = next.saturating_sub(arrival).saturating_add(path.limit_ns / 32);
+        Some(FirstChoice {
+            index: path.index,
+            ns_per_byte_x16: path.ns_per_byte_x16,
+            lead_ns: i64::try_from(lead).unwrap_or(i64::MAX),
+        })
     }
 
     /// [`Self::pick`] among some paths. With fewer than all there is no slice to be kept: what the flows

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::adaptive::{Adaptive, AdaptiveParams};
+use super::adaptive::{Adaptive, AdaptiveParams, FirstChoice};
 use super::input::PathInput;
 use crate::random::splitmix;
 use crate::time::Nanos;
@@ -99,15 +99,28 @@ pub struct Dispatcher {
     ahead: Ahead,
     /// TCP flows use all paths alike, and there is no other.
     alike: bool,
+    first: FirstArrival,
     owed: Owed,
 }
 
-/// What was sent by [`Dispatcher::next_alike`] and is not yet in the paths' backlogs. Nothing of it matters to
-/// that choice, so it is handed in for many packets at once, and before any other choice.
+/// The path of the first arrival, as long as it is that.
+#[derive(Clone, Copy, Debug)]
+struct FirstArrival {
+    choice: FirstChoice,
+    /// When it was chosen.
+    at: Nanos,
+    /// For how many more ns of sending on it; negative: not any more.
+    left_ns: i64,
+}
+
+/// What was sent by [`Dispatcher::next_alike`] and [`Dispatcher::next_first`] and is not yet in the paths' backlogs:
+/// it is handed in for all packets of an instant (a burst) at once, and before any other choice.
 #[derive(Clone, Debug)]
 struct Owed {
     bytes: [u32; MAX_PATHS],
     packets: u8,
+    /// When all of it was sent.
+    at: Nanos,
 }
 
 /// Most choices made at once.
@@ -143,7 +156,8 @@ impl Dispatcher {
             adaptive: Adaptive::new(params),
             ahead: Ahead { picks: ArrayVec::new_const(), asked: 0, batch: 1 },
             alike: false,
-            owed: Owed { bytes: [0; MAX_PATHS], packets: 0 },
+            first: FirstArrival { choice: FirstChoice::NONE, at: Nanos(0), left_ns: -1 },
+            owed: Owed { bytes: [0; MAX_PATHS], packets: 0, at: Nanos(0) },
         }
     }
 
@@ -161,6 +175,7 @@ impl Dispatcher {
             entries.push(Entry { index, weight, credit });
         }
         self.entries = entries;
+        self.first.left_ns = -1;
         let usable = self.entries.iter().filter(|e| e.weight > 0);
         self.usable = usable.fold(0, |mask, e| mask | 1 << (e.index & 31));
         self.total = total;
@@ -170,7 +185,8 @@ impl Dispatcher {
     /// What control measured, for `adaptive`, each path once. Paths without a weight are ignored, so
     /// that a path taken out by [`set_weights`](Self::set_weights) is out for every scheduler.
     pub fn set_inputs(&mut self, now: Nanos, inputs: &[PathInput]) {
-        self.hand_in(now);
+        self.hand_in();
+        self.first.left_ns = -1;
         self.adaptive.set_paths(now, inputs);
         self.drop_dead_inputs();
     }
@@ -182,7 +198,7 @@ impl Dispatcher {
     /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
     /// path that delivers first, and use near paths alike later.
     pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        self.hand_in(now);
+        self.hand_in();
         if !flow.stream
             && let Some(index) = self.adaptive.pick_left_out(mask, now, len)
         {
@@ -213,25 +229,47 @@ impl Dispatcher {
             return None;
         }
         let index = self.next_wrr()?;
+        self.owe(index, now, len);
+        Some(index)
+    }
+
+    /// [`Self::pick_adaptive`] for a packet of a flow that is not, among all paths: the choice for one packet of an instant
+    /// (a burst) holds for the next ones until another path would deliver a little earlier. Nothing while a path
+    /// is left out.
+    #[inline]
+    pub fn next_first(&mut self, now: Nanos, len: u32) -> Option<u8> {
+        if now != self.first.at || self.first.left_ns < self.first.choice.send_ns(len) {
+            self.hand_in();
+            let choice = self.adaptive.first_of_all(now, len)?;
+            self.first = FirstArrival { choice, at: now, left_ns: choice.lead_ns };
+        }
+        let FirstChoice { index, .. } = self.first.choice;
+        self.first.left_ns -= self.first.choice.send_ns(len);
+        self.owe(index, now, len);
+        Some(index)
+    }
+
+    #[inline]
+    fn owe(&mut self, index: u8, now: Nanos, len: u32) {
+        if now != self.owed.at || usize::from(self.owed.packets) >= AHEAD {
+            self.hand_in();
+            self.owed.at = now;
+        }
         if let Some(bytes) = self.owed.bytes.get_mut(usize::from(index)) {
             *bytes = bytes.saturating_add(len);
         }
         self.owed.packets += 1;
-        if usize::from(self.owed.packets) >= AHEAD {
-            self.hand_in(now);
-        }
-        Some(index)
     }
 
-    /// Counts what was sent alike into the backlogs.
-    fn hand_in(&mut self, now: Nanos) {
+    /// Counts what is owed into the backlogs.
+    fn hand_in(&mut self) {
         if self.owed.packets == 0 {
             return;
         }
         self.owed.packets = 0;
         for (index, bytes) in (0u8..).zip(&mut self.owed.bytes) {
             if *bytes > 0 {
-                self.adaptive.note(index, now, std::mem::take(bytes));
+                self.adaptive.note(index, self.owed.at, std::mem::take(bytes));
             }
         }
     }
@@ -250,7 +288,7 @@ impl Dispatcher {
         now: Nanos,
         len: u32,
     ) -> Option<u8> {
-        self.hand_in(now);
+        self.hand_in();
         let by_input = match scheduler {
             Scheduler::Paper => return self.pick_random(mask),
             Scheduler::Wrr => return self.pick_wrr(mask),
@@ -307,7 +345,7 @@ impl Dispatcher {
     /// The path on which the packet arrives first: for handshakes and small flows. By weight while
     /// `adaptive` has been told of no path.
     pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        self.hand_in(now);
+        self.hand_in();
         self.adaptive.pick_first_arrival_among(mask, now, len).or_else(|| self.pick_wrr(mask))
     }
 

@@ -243,6 +243,49 @@ fn the_least_delay_is_filled_first_and_then_the_next() {
 }
 
 proptest::proptest! {
+    /// A choice that is kept within a burst is hardly later than the best, and everything is counted.
+    #[test]
+    fn a_kept_first_arrival_is_hardly_later_than_the_best(
+        rates in proptest::collection::vec(10_000u64..1_000_000_000, 1..5),
+        bursts in proptest::collection::vec(
+            (0u64..3_000_000, proptest::collection::vec(60u32..1_500, 1..40)), 1..30)
+    ) {
+        let inputs: Vec<_> = (0u8..).zip(&rates).map(|(i, rate)| input(i, *rate, 0)).collect();
+        let weights: Vec<_> = inputs.iter().map(|i| (i.index, 1)).collect();
+        let mut d = Dispatcher::new(1);
+        proptest::prop_assert_eq!(d.next_first(Nanos(0), 60), None);
+        d.set_weights(&weights);
+        d.set_inputs(Nanos(0), &inputs);
+        let mut one_by_one = d.clone();
+        let mut now = Nanos(0);
+        for (pause, lens) in bursts {
+            now.0 += pause;
+            let mut longest = 0;
+            for len in lens {
+                longest = longest.max(len);
+                let arrival = |i: u8, len: u32| {
+                    let mut after = one_by_one.clone();
+                    after.note(i, now, len);
+                    let base = std::time::Duration::from_millis(u64::from(i));
+                    base + after.adaptive().backlog(now, i)
+                };
+                let index = d.next_first(now, len).expect("a path");
+                let best = (0..rates.len() as u8).map(|i| arrival(i, len)).min();
+                // A thirty-second part of five ms, and another packet on the path that is not used.
+                let longest_packet = rates.iter().map(|r| u64::from(longest) * 1_000_000_000 / r).max();
+                let slack = std::time::Duration::from_nanos(160_000 + longest_packet.unwrap_or(0));
+                proptest::prop_assert!(arrival(index, len) <= best.unwrap_or_default() + slack);
+                one_by_one.note(index, now, len);
+            }
+        }
+        d.hand_in();
+        for i in 0..rates.len() as u8 {
+            let (a, b) = (d.adaptive().backlog(now, i), one_by_one.adaptive().backlog(now, i));
+            // Rounded down once for many packets or once for each.
+            proptest::prop_assert!(a.abs_diff(b) <= std::time::Duration::from_micros(2));
+        }
+    }
+
     /// Choices made ahead are those made one by one, whatever comes between them.
     #[test]
     fn ahead_or_one_by_one_the_picks_are_the_same(
