@@ -163,6 +163,7 @@ pub fn set(ns: &Namespaces, path: u8, ports: Option<(u16, u16)>, filter: Filter)
         Filter::NoUdp => "meta l4proto udp counter drop;",
         Filter::NoTcp => "tcp dport 7000-7031 counter drop; tcp sport 7000-7031 counter drop;",
     };
+    let resets = "ct state invalid tcp flags & rst == rst counter name invalid_rst;";
     let masquerade: String = ["tcp", "udp", "icmp"]
         .iter()
         .map(|p| {
@@ -173,16 +174,19 @@ pub fn set(ns: &Namespaces, path: u8, ports: Option<(u16, u16)>, filter: Filter)
     let rules = format!(
         "table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n\
          counter invalid {{ }}\n\
+         counter invalid_rst {{ }}\n\
          counter seen_tcp {{ }}\n\
          counter seen_udp {{ }}\n\
          chain forward {{ type filter hook forward priority filter;\n\
            {block}\n\
            meta l4proto tcp counter name seen_tcp;\n\
            meta l4proto udp counter name seen_udp;\n\
+           {resets}\n\
            ct state invalid counter name invalid drop;\n\
            iifname \"out\" ct state new drop;\n\
          }}\n\
          chain input {{ type filter hook input priority filter;\n\
+           {resets}\n\
            ct state invalid counter name invalid drop;\n\
            iifname \"out\" meta l4proto {{ tcp, udp }} drop;\n\
          }}\n\
@@ -202,7 +206,15 @@ pub fn invalid(ns: &Namespaces, path: u8) -> Result<u64> {
     invalid_at(ns, name(path))
 }
 
-/// The same of a box by its namespace.
+/// Those of them that are resets.
+///
+/// # Errors
+/// nftables does not say.
+pub fn invalid_resets(ns: &Namespaces, path: u8) -> Result<u64> {
+    counted(ns, name(path), "invalid_rst", "packets")
+}
+
+/// [`invalid`] of a box by its namespace.
 ///
 /// # Errors
 /// nftables does not say.
