@@ -109,6 +109,8 @@ pub struct Timers {
     pub busy: Duration,
     /// T of Algorithm 1.
     pub weight_period: Duration,
+    /// The workers hear of what was measured on paths in use every quarter of a round trip, and not more often than this.
+    pub input_period: Duration,
 }
 
 impl Default for Timers {
@@ -121,6 +123,7 @@ impl Default for Timers {
             probe: (Duration::from_millis(50), Duration::from_secs(1)),
             busy: Duration::from_secs(1),
             weight_period: WeightParams::PERIOD,
+            input_period: Duration::from_millis(10),
         }
     }
 }
@@ -288,6 +291,7 @@ pub struct Agent {
     dirty: bool,
     draining: bool,
     weights_at: Nanos,
+    inputs_at: Nanos,
     pairs_at: Nanos,
     ticked_at: Nanos,
     /// No silence is declared before: we may have been the ones who slept.
@@ -318,6 +322,7 @@ impl Agent {
             dirty: false,
             draining: false,
             weights_at: now,
+            inputs_at: now,
             pairs_at: now,
             ticked_at: now,
             grace_until: now,
@@ -419,6 +424,7 @@ impl Agent {
             self.weights_at = now;
             self.adjust_weights(now);
         }
+        self.tell_inputs(now);
     }
 
     /// Message counts so far.

@@ -14,6 +14,9 @@ use mpip_core::time::Nanos;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Time that a peer adds to the least pause between two snapshots.
+const PER_PEER: Duration = Duration::from_micros(50);
+
 impl Agent {
     /// One step of Algorithm 1 for every peer that has a choice.
     pub(super) fn adjust_weights(&mut self, now: Nanos) {
@@ -35,15 +38,11 @@ impl Agent {
             // Without traffic there are no queues, and equal queues would drive all weights up to the
             // bound: what was learnt would be lost.
             let idle = !peer.paths().any(|p| p.is_busy(now, period * 2));
-            if idle {
+            if idle || live.len() < 2 {
                 continue;
             }
-            // The workers go by what was measured, whether or not there is a choice.
             peer.changed = true;
             self.dirty = true;
-            if live.len() < 2 {
-                continue;
-            }
             let mut weights: Vec<PathWeight> = live
                 .iter()
                 .filter_map(|s| peer.path(*s))
@@ -69,6 +68,29 @@ impl Agent {
                     p.weight = w.weight;
                 }
             }
+        }
+    }
+
+    /// Has what was measured published for peers with paths in use, every quarter of their least round trip: the
+    /// schedulers go by it, and CoDel has to see what one mark did before it makes the next. The more peers, the less often,
+    /// for a snapshot is about all of them.
+    pub(super) fn tell_inputs(&mut self, now: Nanos) {
+        let timers = &self.cfg.timers;
+        let most = timers.weight_period;
+        let least = timers.input_period + PER_PEER * self.peers.len() as u32;
+        let passed = now.since(self.inputs_at);
+        if passed < least.min(most) {
+            return;
+        }
+        let busy = |p: &&Path| p.is_busy(now, most * 2);
+        let due = |p: &Path| passed >= p.rtt.min().map_or(most, |rtt| (rtt / 4).min(most));
+        if !self.peers.iter().any(|peer| peer.paths().filter(busy).any(due)) {
+            return;
+        }
+        self.inputs_at = now;
+        for peer in self.peers.iter_mut().filter(|peer| peer.paths().any(|p| busy(&p))) {
+            peer.changed = true;
+            self.dirty = true;
         }
     }
 

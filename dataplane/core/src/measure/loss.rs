@@ -1,8 +1,9 @@
 //! What a path loses by itself, from its receiver's running totals.
 //!
 //! A queue that overflows loses packets too, in bunches with pauses between them: that is load, not the path. So
-//! what is lost while a queue stands does not count, nor do those of the last stretches that lost most. What is
-//! old does not count either: a path that is left out for its loss must be tried again.
+//! a stretch does not count when a queue stood for a quarter of it (less may be jitter), nor do those of the last
+//! stretches that lost most. What is old does not count either: a path that is left out for its loss must be tried
+//! again.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ pub struct LossMeter {
     last: [u32; Self::STRETCHES],
     at: usize,
     full: bool,
-    /// A queue stood in this stretch.
-    busy: bool,
+    /// Reports of this stretch, and those of them that told of a queue.
+    reports: (u32, u32),
     /// When the last stretch ended.
     at_time: Nanos,
 }
@@ -41,7 +42,8 @@ impl LossMeter {
     /// Takes totals since the path's begin, modulo 2^32: packets missing and packets received. What was
     /// missing and came late is taken off the first again. `busy`: a queue stands on the path.
     pub fn on_totals(&mut self, now: Nanos, lost: u32, received: u32, busy: bool) {
-        self.busy |= busy;
+        self.reports.0 += 1;
+        self.reports.1 += u32::from(busy);
         let Some((lost_before, received_before)) = self.from else {
             self.from = Some((lost, received));
             return;
@@ -53,7 +55,9 @@ impl LossMeter {
             return;
         }
         self.from = Some((lost, received));
-        if std::mem::replace(&mut self.busy, busy) {
+        let begins = u32::from(busy);
+        let (reports, of_queue) = std::mem::replace(&mut self.reports, (begins, begins));
+        if of_queue >= reports.div_ceil(4) {
             return;
         }
         self.at_time = now;
@@ -125,6 +129,15 @@ mod tests {
         for n in 1..=6 {
             assert_eq!(m.ppm(NOW), 0);
             m.on_totals(NOW, 600 + n * 3, 5_300 + n * 297, false);
+        }
+        assert_eq!(m.ppm(NOW), 10_000);
+    }
+
+    #[test]
+    fn a_queue_now_and_then_is_jitter() {
+        let mut m = LossMeter::new();
+        for n in 0..100 {
+            m.on_totals(NOW, n, n * 99, n % 5 == 0);
         }
         assert_eq!(m.ppm(NOW), 10_000);
     }
