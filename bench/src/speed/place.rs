@@ -179,6 +179,7 @@ fn path(port: u16, live: bool) -> PathView {
             was_full: true,
             min_rtt: Duration::from_millis(10),
             loss_ppm: 0,
+            loss_bound_ppm: 0,
             cost: 0,
             sampled_at: Nanos(0),
         },

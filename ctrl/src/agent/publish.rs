@@ -256,6 +256,7 @@ fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
         was_full: p.rate.was_full(),
         min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
         loss_ppm: p.loss_rate.ppm(now),
+        loss_bound_ppm: p.loss_rate.bound_ppm(now),
         cost,
         sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
     }

@@ -178,6 +178,7 @@ fn input(index: u8) -> PathInput {
         was_full: true,
         min_rtt: Duration::from_millis(20),
         loss_ppm: 0,
+        loss_bound_ppm: 0,
         cost: 0,
         sampled_at: Nanos(0),
     }

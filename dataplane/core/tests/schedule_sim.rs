@@ -338,6 +338,7 @@ impl Sim {
                 was_full: self.meters[p].was_full(),
                 min_rtt: Duration::from_nanos(2 * self.links[p].delay),
                 loss_ppm: 0,
+                loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: e.last_sample().unwrap_or(now),
             }

@@ -277,6 +277,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
                 was_full: true,
                 min_rtt: Duration::ZERO,
                 loss_ppm: 0,
+                loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
             },

@@ -195,6 +195,31 @@ fn configured_peers_find_their_paths_and_agree_on_lanes() {
 }
 
 #[test]
+fn what_is_measured_on_paths_in_use_is_published_many_times_a_second() {
+    let mut pair = configured();
+    let cells = [Arc::new(mpip_core::cells::WorkerCells::new(8))];
+    let mut versions = |pair: &mut Pair, data: bool| {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1_000 {
+            pair.now += Duration::from_millis(1);
+            if data {
+                cells[0].path(PeerIx(0), 0).expect("there").sent(1_000);
+            }
+            pair.agents[0].tick(pair.now, &cells);
+            pair.agents[1].tick(pair.now, &[]);
+            pair.settle();
+            seen.insert(pair.snapshots[0].peers[0].version);
+        }
+        seen.len()
+    };
+    let busy = versions(&mut pair, true);
+    assert!((60..=100).contains(&busy), "{busy}: every 10 ms and 0.05 for the peer");
+    versions(&mut pair, false);
+    let idle = versions(&mut pair, false);
+    assert!(idle <= 5, "{idle}");
+}
+
+#[test]
 fn a_silent_path_is_left_and_taken_again_under_a_new_number() {
     let mut pair = configured();
     // Without data the pace is slow; so is noticing. Both ends must come to the same view.

@@ -435,6 +435,7 @@ mod tests {
                 was_full: true,
                 min_rtt: std::time::Duration::ZERO,
                 loss_ppm: 0,
+                loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
             },

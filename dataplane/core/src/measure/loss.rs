@@ -12,21 +12,32 @@ use crate::time::Nanos;
 /// Share of packets that a path loses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LossMeter {
-    /// Totals at the begin of the stretch: lost, received.
-    from: Option<(u32, u32)>,
-    /// Parts per million of the last stretches, in turn.
-    last: [u32; Self::STRETCHES],
+    /// The stretch that goes on.
+    stretch: Option<Stretch>,
+    /// Packets lost and sent in the last stretches, in turn.
+    last: [(u32, u32); Self::STRETCHES],
     at: usize,
     full: bool,
-    /// Reports of this stretch, and those of them that told of a queue.
-    reports: (u32, u32),
     /// When the last stretch ended.
     at_time: Nanos,
 }
 
+/// Packets one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    since: Nanos,
+    /// Totals at its begin: lost, received.
+    from: (u32, u32),
+    /// Reports of it, and those of them that told of a queue.
+    reports: (u32, u32),
+    /// A queue stood when it began, and for much of the time before.
+    after_queue: bool,
+}
+
 impl LossMeter {
-    /// Packets of a stretch.
+    /// Packets and time of a stretch, at least.
     const PACKETS: u32 = 250;
+    const TIME: Duration = Duration::from_millis(200);
     /// Stretches looked at, and the worst of them that do not count.
     const STRETCHES: usize = 6;
     const WORST: usize = 2;
@@ -42,28 +53,33 @@ impl LossMeter {
     /// Takes totals since the path's begin, modulo 2^32: packets missing and packets received. What was
     /// missing and came late is taken off the first again. `busy`: a queue stands on the path.
     pub fn on_totals(&mut self, now: Nanos, lost: u32, received: u32, busy: bool) {
-        self.reports.0 += 1;
-        self.reports.1 += u32::from(busy);
-        let Some((lost_before, received_before)) = self.from else {
-            self.from = Some((lost, received));
+        let begin = |after_queue| Stretch {
+            since: now,
+            from: (lost, received),
+            reports: (0, 0),
+            after_queue,
+        };
+        let Some(stretch) = &mut self.stretch else {
+            self.stretch = Some(begin(busy));
             return;
         };
-        let came = received.wrapping_sub(received_before);
-        let missing = lost.wrapping_sub(lost_before).cast_signed().max(0).unsigned_abs();
-        let sent = u64::from(came) + u64::from(missing);
-        if sent < u64::from(Self::PACKETS) {
+        stretch.reports.0 += 1;
+        stretch.reports.1 += u32::from(busy);
+        let came = received.wrapping_sub(stretch.from.1);
+        let missing = lost.wrapping_sub(stretch.from.0).cast_signed().max(0).unsigned_abs();
+        let sent = came.saturating_add(missing);
+        if sent < Self::PACKETS || now.since(stretch.since) < Self::TIME {
             return;
         }
-        self.from = Some((lost, received));
-        let begins = u32::from(busy);
-        let (reports, of_queue) = std::mem::replace(&mut self.reports, (begins, begins));
-        if of_queue >= reports.div_ceil(4) {
+        let queued = stretch.reports.1 >= stretch.reports.0.div_ceil(4);
+        // What follows a queue is not yet free of it.
+        let ended = std::mem::replace(stretch, begin(queued && busy));
+        if queued || ended.after_queue {
             return;
         }
         self.at_time = now;
-        let ppm = u64::from(missing) * 1_000_000 / sent;
         if let Some(cell) = self.last.get_mut(self.at) {
-            *cell = u32::try_from(ppm).unwrap_or(1_000_000);
+            *cell = (missing, sent);
         }
         self.at = (self.at + 1) % Self::STRETCHES;
         self.full |= self.at == 0;
@@ -72,13 +88,32 @@ impl LossMeter {
     /// Parts per million; 0 until there are enough stretches, and when they are old.
     #[must_use]
     pub fn ppm(&self, now: Nanos) -> u32 {
+        self.counted(now).map_or(0, |(lost, sent)| Self::share(lost as f64, sent))
+    }
+
+    /// What it most likely does not exceed (two standard deviations and a little), parts per million; all until there are
+    /// enough stretches, and when they are old.
+    #[must_use]
+    pub fn bound_ppm(&self, now: Nanos) -> u32 {
+        self.counted(now).map_or(1_000_000, |(lost, sent)| {
+            let lost = lost as f64;
+            Self::share(lost + 2.0 * lost.sqrt() + 3.0, sent)
+        })
+    }
+
+    fn share(lost: f64, sent: u64) -> u32 {
+        (lost * 1e6 / sent.max(1) as f64).min(1e6) as u32
+    }
+
+    /// Packets lost and sent in the stretches that count.
+    fn counted(&self, now: Nanos) -> Option<(u64, u64)> {
         if !self.full || now.since(self.at_time) > Self::KEPT {
-            return 0;
+            return None;
         }
         let mut sorted = self.last;
-        sorted.sort_unstable();
+        sorted.sort_unstable_by_key(|&(lost, sent)| Self::share(f64::from(lost), sent.into()));
         let counted = sorted.iter().take(Self::STRETCHES - Self::WORST);
-        counted.sum::<u32>() / (Self::STRETCHES - Self::WORST) as u32
+        Some(counted.fold((0, 0), |(l, s), &(lost, sent)| (l + u64::from(lost), s + u64::from(sent))))
     }
 }
 
@@ -86,78 +121,115 @@ impl LossMeter {
 mod tests {
     use super::*;
 
-    const NOW: Nanos = Nanos(1);
+    /// A meter, the totals lost and received, and the time, ms.
+    struct Run(LossMeter, (u32, u32), u64);
 
-    /// Reports of 50 packets, of which so many are lost, one after the other.
-    fn run(m: &mut LossMeter, totals: &mut (u32, u32), lost: impl IntoIterator<Item = u32>) {
-        for lost in lost {
-            totals.0 = totals.0.wrapping_add(lost);
-            totals.1 = totals.1.wrapping_add(50 - lost);
-            m.on_totals(NOW, totals.0, totals.1, false);
+    impl Run {
+        fn new(lost: u32, received: u32) -> Self {
+            let mut run = Self(LossMeter::new(), (lost, received), 0);
+            run.report(0, 0, false);
+            run
+        }
+
+        fn now(&self) -> Nanos {
+            Nanos::from_millis(self.2)
+        }
+
+        /// What was lost and what came in 40 ms.
+        fn report(&mut self, lost: u32, came: u32, busy: bool) {
+            self.1 = (self.1.0.wrapping_add(lost), self.1.1.wrapping_add(came));
+            self.2 += 40;
+            self.0.on_totals(self.now(), self.1.0, self.1.1, busy);
+        }
+
+        /// Reports of 50 packets, of which so many are lost, one after the other.
+        fn lose(&mut self, lost: impl IntoIterator<Item = u32>) {
+            for lost in lost {
+                self.report(lost, 50 - lost, false);
+            }
+        }
+
+        fn ppm(&self) -> u32 {
+            self.0.ppm(self.now())
         }
     }
 
     #[test]
     fn what_is_lost_all_the_time_counts_and_what_is_lost_in_bunches_does_not() {
-        let mut t = (u32::MAX - 3, u32::MAX - 700);
-        let mut m = LossMeter::new();
-        m.on_totals(NOW, t.0, t.1, false);
-        run(&mut m, &mut t, [1; 29]);
-        assert_eq!(m.ppm(NOW), 0, "not yet enough");
-        run(&mut m, &mut t, [1]);
-        assert_eq!(m.ppm(NOW), 20_000);
-        run(&mut m, &mut t, [0; 30]);
-        assert_eq!(m.ppm(NOW), 0);
+        let mut run = Run::new(u32::MAX - 3, u32::MAX - 700);
+        run.lose([1; 29]);
+        assert_eq!(run.ppm(), 0, "not yet enough");
+        run.lose([1]);
+        assert_eq!(run.ppm(), 20_000);
+        run.lose([0; 30]);
+        assert_eq!(run.ppm(), 0);
         for _ in 0..10 {
-            run(&mut m, &mut t, [40, 45].into_iter().chain([0; 28]));
-            assert_eq!(m.ppm(NOW), 0);
+            run.lose([40, 45].into_iter().chain([0; 28]));
+            assert_eq!(run.ppm(), 0);
         }
         // One in 200, not one in every stretch.
-        run(&mut m, &mut t, [1, 0, 0, 0].into_iter().cycle().take(40));
-        assert!((3_000..=6_000).contains(&m.ppm(NOW)), "{}", m.ppm(NOW));
+        run.lose([1, 0, 0, 0].into_iter().cycle().take(40));
+        assert!((3_000..=6_000).contains(&run.ppm()), "{}", run.ppm());
     }
 
     #[test]
     fn what_is_lost_of_a_full_queue_does_not_count() {
-        let mut m = LossMeter::new();
-        for n in 0..100 {
-            m.on_totals(NOW, n * 5, n * 50, true);
+        let mut run = Run::new(0, 0);
+        for _ in 0..100 {
+            run.report(5, 50, true);
         }
-        assert_eq!(m.ppm(NOW), 0);
-        // The stretch after it neither.
-        m.on_totals(NOW, 600, 5_300, false);
-        for n in 1..=6 {
-            assert_eq!(m.ppm(NOW), 0);
-            m.on_totals(NOW, 600 + n * 3, 5_300 + n * 297, false);
+        assert_eq!(run.ppm(), 0);
+        // What follows it neither.
+        run.lose([10; 5]);
+        for _ in 0..6 {
+            assert_eq!(run.ppm(), 0);
+            run.lose([0, 1, 0, 1, 0]);
         }
-        assert_eq!(m.ppm(NOW), 10_000);
+        assert_eq!(run.ppm(), 8_000);
     }
 
     #[test]
     fn a_queue_now_and_then_is_jitter() {
-        let mut m = LossMeter::new();
+        let mut run = Run::new(0, 0);
         for n in 0..100 {
-            m.on_totals(NOW, n, n * 99, n % 5 == 0);
+            run.report(1, 99, n % 5 == 0);
         }
-        assert_eq!(m.ppm(NOW), 10_000);
+        assert_eq!(run.ppm(), 10_000);
+    }
+
+    #[test]
+    fn the_more_packets_the_surer() {
+        let (mut few, mut many) = (Run::new(0, 0), Run::new(0, 0));
+        assert_eq!(few.0.bound_ppm(few.now()), 1_000_000, "nothing is known");
+        for _ in 0..60 {
+            few.report(0, 50, false);
+            many.report(0, 5_000, false);
+        }
+        // Three of 1,000, and of 100,000.
+        assert_eq!(few.0.bound_ppm(few.now()), 3_000);
+        assert_eq!(many.0.bound_ppm(many.now()), 30);
+        few.lose([1; 30]);
+        // 20 and two standard deviations.
+        assert!((30_000..33_000).contains(&few.0.bound_ppm(few.now())));
     }
 
     #[test]
     fn what_is_old_does_not_count() {
-        let mut m = LossMeter::new();
-        run(&mut m, &mut (0, 0), [1; 40]);
-        assert_eq!(m.ppm(Nanos::from_millis(60_000)), 20_000);
-        assert_eq!(m.ppm(Nanos::from_millis(60_001)), 0);
+        let mut run = Run::new(0, 0);
+        run.lose([1; 30]);
+        run.2 += 60_000;
+        assert_eq!(run.ppm(), 20_000);
+        run.2 += 1;
+        assert_eq!(run.ppm(), 0);
     }
 
     #[test]
     fn late_packets_are_not_lost() {
-        let mut m = LossMeter::new();
-        m.on_totals(NOW, 50, 0, false);
-        for n in 1..=8 {
+        let mut run = Run::new(50, 0);
+        for _ in 0..40 {
             // Fewer are missing than before.
-            m.on_totals(NOW, 50 - n, n * 1_000, false);
+            run.report(u32::MAX, 1_000, false);
         }
-        assert_eq!(m.ppm(NOW), 0);
+        assert_eq!(run.ppm(), 0);
     }
 }

@@ -212,6 +212,7 @@ mod tests {
             was_full: true,
             min_rtt: Duration::from_millis(20),
             loss_ppm: 0,
+            loss_bound_ppm: 0,
             cost: 0,
             sampled_at: now,
         }

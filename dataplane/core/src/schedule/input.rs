@@ -31,6 +31,8 @@ pub struct PathInput {
     pub min_rtt: Duration,
     /// Loss, parts per million.
     pub loss_ppm: u32,
+    /// Loss which it most likely does not exceed, parts per million; a million while nothing is known.
+    pub loss_bound_ppm: u32,
     /// What using the path costs, in the operator's unit.
     pub cost: u32,
     /// When the sample behind Q came in.
@@ -69,7 +71,7 @@ pub fn left_out(max_spread: Duration, inputs: &[PathInput]) -> u32 {
     lossy | bits(&|i| i.counted_delay_us().saturating_sub(least) > spread)
 }
 
-/// Whether a path loses so much that it would slow down a flow which has others that lose less than a quarter
+/// Whether a path loses so much that it would slow down a flow which has others that surely lose less than a quarter
 /// of that. One that is much longer (`spread`, µs) is no other: it may be left out itself.
 fn is_no_gain(input: &PathInput, all: &[PathInput], spread: i64) -> bool {
     // Bytes of a segment times the constant of the formula.
@@ -77,8 +79,10 @@ fn is_no_gain(input: &PathInput, all: &[PathInput], spread: i64) -> bool {
     let p = f64::from(input.loss_ppm) / 1e6;
     let alone = SEGMENT / (input.min_rtt.as_secs_f64().max(1e-4) * p.sqrt());
     let most = input.counted_delay_us().saturating_add(spread);
-    let sound =
-        all.iter().filter(|i| i.loss_ppm < input.loss_ppm / 4 && i.counted_delay_us() <= most);
+    let sound = all
+        .iter()
+        .filter(|i| i.loss_bound_ppm.max(i.loss_ppm) < input.loss_ppm / 4)
+        .filter(|i| i.counted_delay_us() <= most);
     let sound = sound.map(|i| i.rate).fold(0, u64::saturating_add);
     input.loss_ppm >= LOSSY_PPM && alone < sound as f64
 }

@@ -156,6 +156,7 @@ impl Setup {
                 was_full: true,
                 min_rtt: Duration::from_millis(10),
                 loss_ppm: 0,
+                loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
             },

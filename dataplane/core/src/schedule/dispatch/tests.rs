@@ -22,6 +22,7 @@ fn input(index: u8, rate: u64, cost: u32) -> PathInput {
         was_full: true,
         min_rtt: std::time::Duration::from_millis(10),
         loss_ppm: 0,
+        loss_bound_ppm: 0,
         cost,
         sampled_at: Nanos(0),
     }
