@@ -30,7 +30,7 @@ impl Agent {
             let inputs: Vec<PathInput> =
                 peer.paths().filter(|p| p.chosen).map(|p| path_input(now, p, 0, &known)).collect();
             let out = match self.cfg.params.scheduler {
-                Scheduler::Adaptive => left_out(AdaptiveParams::DEFAULT.max_spread, &inputs),
+                Scheduler::Adaptive => left_out(&AdaptiveParams::DEFAULT, &inputs),
                 _ => 0,
             };
             let stays = |slot: &u8| out >> (slot & 31) & 1 == 0;

@@ -15,7 +15,8 @@
 //! 4. If no path is eligible, the least arrival wins.
 //! 5. A path whose D exceeds the least by more than the receiver may hold is left out; so is one that loses
 //!    so much that TCP alone would get less of it than those carry that lose less than a quarter as much (Mathis
-//!    et al., 1997). Flows that do not slow down by themselves get these too when all others have four times the
+//!    et al., 1997); and one that is further than what is used alike and brings less than an eighth of what the nearer
+//!    ones carry: a flow waits for its packets, and gains less by it. Flows that do not slow down by themselves get these too when all others have four times the
 //!    limit of 1.
 //!
 //! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
@@ -28,7 +29,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::dispatch::MAX_PATHS;
-use super::input::{PathInput, left_out};
+use super::input::{PathInput, alike_within, left_out};
 use super::queue::{Measured, QueueModel};
 use crate::time::Nanos;
 
@@ -41,7 +42,8 @@ pub struct AdaptiveParams {
     pub max_spread: Duration,
     /// Packets that stay on one path at least.
     pub slice: u32,
-    /// Difference in D up to which a TCP flow uses paths alike from its begin.
+    /// Largest difference in D up to which a TCP flow uses paths alike from its begin; the least round trip is another
+    /// limit.
     pub together: Duration,
 }
 
@@ -141,6 +143,8 @@ pub struct Adaptive {
     /// Those that are not left out, and those of them which a TCP flow uses alike, by bit.
     near: u32,
     together: u32,
+    /// The difference in D up to which it does, ns.
+    alike_ns: u64,
     /// δ, ns.
     delta_ns: u64,
     published_at: Nanos,
@@ -168,6 +172,7 @@ impl Adaptive {
             any_rate: false,
             near: 0,
             together: 0,
+            alike_ns: 0,
             delta_ns: 0,
             published_at: Nanos(0),
             current: usize::MAX,
@@ -180,7 +185,7 @@ impl Adaptive {
     /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
     /// out. The queues of paths that stay go on, corrected by what was measured.
     pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
-        let out = left_out(self.params.max_spread, inputs);
+        let out = left_out(&self.params, inputs);
         let stays = |i: &&PathInput| out >> (i.index & 31) & 1 == 0;
         let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
         let mut paths = ArrayVec::<Path, MAX_PATHS>::new();
@@ -190,6 +195,7 @@ impl Adaptive {
             path.far = !stays(&input);
             paths.push(path);
         }
+        self.alike_ns = nanos(alike_within(&self.params, inputs.iter().filter(stays)));
         self.delta_ns = inputs.iter().map(|i| i.jitter_us.saturating_mul(1_000)).max().unwrap_or(0);
         self.published_at = now;
         self.replace(paths);
@@ -362,7 +368,7 @@ impl Adaptive {
         (self.current, self.previous) = (moved(self.current), moved(self.previous));
         self.any_rate = paths.iter().any(|p| p.ns_per_byte_x16 > 0);
         self.paths = paths;
-        let within = nanos(self.params.together);
+        let within = self.alike_ns;
         self.near = self.bits(|p| !p.far);
         self.together = self.bits(|p| !p.far && p.base_ns <= within);
     }

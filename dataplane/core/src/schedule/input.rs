@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::AdaptiveParams;
 use crate::time::Nanos;
 
 /// What the control thread publishes about a path.
@@ -56,19 +57,44 @@ impl PathInput {
 
 /// Loss that counts, parts per million.
 const LOSSY_PPM: u32 = 1_000;
+/// A longer path that brings less than this part of what the nearer ones carry is not worth the wait for its packets.
+const LITTLE: u64 = 8;
 
 /// The paths that [`Adaptive`](super::Adaptive) leaves out, a bit for each index below 32; never all of them.
-/// `max_spread`: the difference in delay that is still striped over.
 #[must_use]
-pub fn left_out(max_spread: Duration, inputs: &[PathInput]) -> u32 {
-    let spread = i64::try_from(max_spread.as_micros()).unwrap_or(i64::MAX);
+pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
+    let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+    let spread = micros(params.max_spread);
     let bits = |which: &dyn Fn(&&PathInput) -> bool| {
         inputs.iter().filter(which).fold(0u32, |mask, i| mask | 1 << (i.index & 31))
     };
     let lossy = bits(&|i| is_no_gain(i, inputs, spread));
     let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
     let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
-    lossy | bits(&|i| i.counted_delay_us().saturating_sub(least) > spread)
+    let far = bits(&|i| i.counted_delay_us().saturating_sub(least) > spread);
+    let stays = |i: &&PathInput| (lossy | far) >> (i.index & 31) & 1 == 0;
+    let together = micros(alike_within(params, inputs.iter().filter(stays)));
+    let thin = bits(&|i| {
+        let nearer = |n: &&PathInput| {
+            stays(n) && i.counted_delay_us().saturating_sub(n.counted_delay_us()) > together
+        };
+        let rates = inputs.iter().filter(nearer).map(|n| n.rate).fold(0, u64::saturating_add);
+        i.was_full && i.rate.saturating_mul(LITTLE) < rates
+    });
+    lossy | far | thin
+}
+
+/// The difference in delay up to which a TCP flow uses paths alike: its round trip is twice the least one's then at most, or
+/// HyStart does not see it.
+pub(super) fn alike_within<'a>(
+    params: &AdaptiveParams,
+    inputs: impl Iterator<Item = &'a PathInput>,
+) -> Duration {
+    // Round trips that grow by less are no sign of a queue to HyStart (RFC 9406 §4.3).
+    const UNSEEN: Duration = Duration::from_millis(4);
+    let nearest = inputs.min_by_key(|i| i.counted_delay_us()).map(|i| i.min_rtt);
+    let known = nearest.filter(|rtt| !rtt.is_zero());
+    known.map_or(params.together, |rtt| rtt.max(UNSEEN).min(params.together))
 }
 
 /// Whether a path loses so much that it would slow down a flow which has others that surely lose less than a quarter

@@ -128,6 +128,19 @@ fn a_path_whose_delay_varies_counts_as_longer() {
 }
 
 #[test]
+fn paths_are_used_alike_up_to_the_least_round_trip() {
+    let together = |min_rtt_ms, delay_us| {
+        let min_rtt = Duration::from_millis(min_rtt_ms);
+        let near = PathInput { min_rtt, ..input(0, 0, 1_000_000) };
+        with(&[near, input(1, delay_us, 1_000_000)]).together()
+    };
+    assert_eq!((together(8, 8_000), together(8, 8_001)), (0b11, 0b01));
+    assert_eq!((together(1, 4_000), together(1, 4_001)), (0b11, 0b01));
+    assert_eq!((together(90, 15_000), together(90, 15_001)), (0b11, 0b01));
+    assert_eq!(together(0, 15_000), 0b11, "not known");
+}
+
+#[test]
 fn a_lossy_path_is_left_out_beside_sound_ones_that_carry_more_than_tcp_would_get_of_it() {
     // TCP alone would get 0.89 MB/s of it.
     let mut lossy = input(1, 0, 12_000_000);
@@ -152,6 +165,19 @@ fn a_lossy_path_is_not_left_out_for_one_that_is_much_longer() {
     // What stays is compared with what stays.
     let a = with(&[lossy, input(1, 30_000, 6_000_000), input(2, 32_000, 6_000_000)]);
     assert_eq!((a.near(), a.together()), (0b110, 0b110));
+}
+
+#[test]
+fn a_longer_path_that_brings_little_is_left_out() {
+    let near = |delay_us, rate, was_full| {
+        with(&[input(0, 0, 40_000_000), PathInput { was_full, ..input(1, delay_us, rate) }]).near()
+    };
+    assert_eq!(near(20_000, 4_000_000, true), 0b01);
+    assert_eq!(near(20_000, 4_000_000, false), 0b11, "it may carry more");
+    assert_eq!(near(20_000, 6_000_000, true), 0b11, "more than an eighth");
+    assert_eq!(near(14_000, 4_000_000, true), 0b11, "as near as is used alike");
+    // The long one is the large one.
+    assert_eq!(with(&[input(0, 0, 4_000_000), input(1, 20_000, 40_000_000)]).near(), 0b11);
 }
 
 #[test]
