@@ -396,12 +396,15 @@ impl Path {
         self.delay.on_sample(now, delay_us);
     }
 
-    /// Deliverable rate, bytes per second; 0 = unknown.
+    /// Deliverable rate, bytes per second; 0 = unknown. As configured until the path was full for once.
     pub fn capacity(&self) -> u64 {
-        match self.rate.rate() {
-            0 => self.configured_rate,
-            r => r,
-        }
+        let least = if self.rate.was_full() { 0 } else { self.configured_rate };
+        self.rate.rate().max(least)
+    }
+
+    /// Whether that is what it carries; else what it has carried.
+    pub fn is_capacity_known(&self) -> bool {
+        self.rate.was_full() || self.configured_rate > 0
     }
 
     pub fn report(&self, now: Nanos, why: String) -> PathReport {

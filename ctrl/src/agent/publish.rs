@@ -253,7 +253,7 @@ fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
         jitter_us: p.delay.jitter_us(),
         calm_jitter_us: p.delay.calm_jitter_us(),
         rate: p.capacity(),
-        was_full: p.rate.was_full(),
+        was_full: p.is_capacity_known(),
         min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
         loss_ppm: p.loss_rate.ppm(now),
         loss_bound_ppm: p.loss_rate.bound_ppm(now),

@@ -113,7 +113,10 @@ impl LossMeter {
         let mut sorted = self.last;
         sorted.sort_unstable_by_key(|&(lost, sent)| Self::share(f64::from(lost), sent.into()));
         let counted = sorted.iter().take(Self::STRETCHES - Self::WORST);
-        Some(counted.fold((0, 0), |(l, s), &(lost, sent)| (l + u64::from(lost), s + u64::from(sent))))
+        Some(
+            counted
+                .fold((0, 0), |(l, s), &(lost, sent)| (l + u64::from(lost), s + u64::from(sent))),
+        )
     }
 }
 

@@ -21,8 +21,8 @@
 //!
 //! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
 //! 1.25 C. The surplus is the probe by which C grows. Before the path was full for once C is what there was to
-//! carry: then B is counted at ten packets a round trip at least, as TCP begins (RFC 6928). A path whose C is
-//! unknown has no B; its Q counts instead, and drains by one µs per µs when it is older than a round trip.
+//! carry, and unknown. A path whose C is unknown has no B; its Q counts instead, and drains by one µs per µs when it is
+//! older than a round trip.
 
 use std::time::Duration;
 
@@ -411,11 +411,6 @@ impl Adaptive {
         Some(p.index)
     }
 
-    /// Ten packets a round trip, bytes/s.
-    fn first_rate(min_rtt: Duration) -> u64 {
-        15_000_000_000_000 / nanos(min_rtt).max(1_000_000)
-    }
-
     fn path(&self, now: Nanos, input: &PathInput, least: i64, old: Option<&Path>) -> Path {
         let base_ns = input.counted_delay_us().abs_diff(least).saturating_mul(1_000);
         let queue_ns = input.queueing_us.saturating_mul(1_000);
@@ -427,11 +422,9 @@ impl Adaptive {
         let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
         let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
         let rate = match (input.rate, input.was_full) {
-            (0, _) => 0,
-            (r, full) => {
-                let r = if no_queue { r.saturating_add(r / 4) } else { r };
-                if full { r } else { r.max(Self::first_rate(min_rtt)) }
-            }
+            (_, false) => 0,
+            (r, true) if no_queue => r.saturating_add(r / 4),
+            (r, true) => r,
         };
         let passed = now.0.saturating_sub(self.published_at.0);
         let measured = Measured {

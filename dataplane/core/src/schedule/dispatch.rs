@@ -295,7 +295,7 @@ impl Dispatcher {
             Scheduler::RoundRobin => return self.pick_in_turn(mask),
             // What a far path brings comes too late, whatever it carries.
             Scheduler::Adaptive if !self.adaptive.knows_a_rate() => {
-                self.pick_wrr(mask & self.adaptive.near())
+                self.pick_wrr(mask & self.adaptive.together())
             }
             Scheduler::Adaptive => self.adaptive.pick_among(mask, now, len),
             Scheduler::MinRtt => self.adaptive.pick_least_delay(mask, now, len),

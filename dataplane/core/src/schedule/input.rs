@@ -26,7 +26,7 @@ pub struct PathInput {
     pub calm_jitter_us: u64,
     /// C, bytes/s; 0 = unknown.
     pub rate: u64,
-    /// Whether the path was full when it was taken; else more may go.
+    /// Whether the path was full when it was taken, or C is configured; else nobody knows how much more may go.
     pub was_full: bool,
     /// Least round-trip time; zero = unknown.
     pub min_rtt: Duration,
