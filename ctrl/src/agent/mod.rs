@@ -280,8 +280,8 @@ pub struct Agent {
     cfg: AgentConfig,
     ports: Vec<AgentPort>,
     peers: Vec<Peer>,
-    routes: PrefixTable<Route>,
-    neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    routes: Arc<PrefixTable<Route>>,
+    neighbours: Arc<hashbrown::HashMap<(PortIx, IpAddr), [u8; 6]>>,
     rules: Arc<RuleTable>,
     resolved: HashMap<(PortIx, IpAddr), Option<[u8; 6]>>,
     out: VecDeque<Output>,
@@ -311,8 +311,8 @@ impl Agent {
         let mut agent = Self {
             ports: cfg.ports.clone(),
             peers: Vec::new(),
-            routes: PrefixTable::default(),
-            neighbours: HashMap::new(),
+            routes: Arc::default(),
+            neighbours: Arc::default(),
             rules: Arc::clone(&cfg.rules),
             resolved: HashMap::new(),
             out: VecDeque::new(),
@@ -369,12 +369,13 @@ impl Agent {
             Event::Link { port, up } => self.set_link(now, port, up),
             Event::NextHop { port, remote, mac } => self.set_next_hop(now, port, remote, mac),
             Event::Routes(routes) => {
-                self.routes = routes;
+                self.routes = Arc::new(routes);
                 self.dirty = true;
             }
             Event::Neighbours(n) => {
-                if n != self.neighbours {
-                    self.neighbours = n;
+                let n: hashbrown::HashMap<_, _> = n.into_iter().collect();
+                if n != *self.neighbours {
+                    self.neighbours = Arc::new(n);
                     self.dirty = true;
                 }
             }

@@ -14,6 +14,9 @@ use mpip_core::time::Nanos;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Loss, parts per million, of a path that is taken to carry no more, though no queue is seen.
+const POLICED_PPM: u32 = 10_000;
+
 /// How far a path is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PathPhase {
@@ -396,15 +399,13 @@ impl Path {
         self.delay.on_sample(now, delay_us);
     }
 
-    /// Deliverable rate, bytes per second; 0 = unknown. As configured until the path was full for once.
-    pub fn capacity(&self) -> u64 {
-        let least = if self.rate.was_full() { 0 } else { self.configured_rate };
-        self.rate.rate().max(least)
-    }
-
-    /// Whether that is what it carries; else what it has carried.
-    pub fn is_capacity_known(&self) -> bool {
-        self.rate.was_full() || self.configured_rate > 0
+    /// Deliverable rate, bytes per second, 0 = unknown; and whether that is what it carries, or only what it has
+    /// carried. As configured until the path was full.
+    pub fn capacity(&self, now: Nanos) -> (u64, bool) {
+        // What loses much without a queue is a limit, too (a policer).
+        let full = self.rate.was_full(now) || self.loss_rate.ppm(now) >= POLICED_PPM;
+        let least = if full { 0 } else { self.configured_rate };
+        (self.rate.rate().max(least), full || self.configured_rate > 0)
     }
 
     pub fn report(&self, now: Nanos, why: String) -> PathReport {
@@ -429,7 +430,7 @@ impl Path {
             queueing_max_us: self.delay.queueing_max_us(),
             jitter_us: self.delay.jitter_us(),
             rtt: self.rtt.smoothed(),
-            rate: self.capacity(),
+            rate: self.capacity(now).0,
             reading: self.reading,
             loss: self.loss,
             silence: now.since(self.heard_at),

@@ -197,8 +197,8 @@ impl Agent {
             prefixes,
             discovery,
             rules: Arc::clone(&self.rules),
-            routes: self.routes.clone(),
-            neighbours: self.neighbours.iter().map(|(k, v)| (*k, *v)).collect(),
+            routes: Arc::clone(&self.routes),
+            neighbours: Arc::clone(&self.neighbours),
             params,
         }
     }
@@ -245,6 +245,7 @@ fn half_trip_us(p: &Path) -> Option<i64> {
 }
 
 fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
+    let (rate, rate_known) = p.capacity(now);
     PathInput {
         index: p.slot,
         delay_us: p.delay.min_us().unwrap_or_else(|| known.guess_us(p)),
@@ -252,8 +253,8 @@ fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
         standing_us: p.delay.standing_us(),
         jitter_us: p.delay.jitter_us(),
         calm_jitter_us: p.delay.calm_jitter_us(),
-        rate: p.capacity(),
-        was_full: p.is_capacity_known(),
+        rate,
+        rate_known,
         min_rtt: p.rtt.min().unwrap_or(Duration::ZERO),
         loss_ppm: p.loss_rate.ppm(now),
         loss_bound_ppm: p.loss_rate.bound_ppm(now),

@@ -175,7 +175,7 @@ fn input(index: u8) -> PathInput {
         jitter_us: 100,
         calm_jitter_us: 100,
         rate: 1_250_000_000,
-        was_full: true,
+        rate_known: true,
         min_rtt: Duration::from_millis(20),
         loss_ppm: 0,
         loss_bound_ppm: 0,

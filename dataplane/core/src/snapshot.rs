@@ -397,9 +397,9 @@ pub struct Snapshot {
     /// Destinations that may be asked whether a gateway that speaks MPIP is before them.
     pub discovery: PrefixTable<()>,
     /// Where restored packets go.
-    pub routes: PrefixTable<Route>,
+    pub routes: Arc<PrefixTable<Route>>,
     /// MAC addresses on LAN ports.
-    pub neighbours: HashMap<(PortIx, IpAddr), [u8; 6]>,
+    pub neighbours: Arc<HashMap<(PortIx, IpAddr), [u8; 6]>>,
     /// The routing table of the user; shared between snapshots while unchanged.
     pub rules: Arc<RuleTable>,
     /// Parameters.

@@ -13,6 +13,7 @@ use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::Mac;
 use mpip_core::wire::{L3, arp, icmp, parse_frame, tcp};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 const ACK: tcp::Flags = tcp::Flags::ACK;
@@ -282,7 +283,7 @@ fn hosts_not_yet_resolved_are_the_kernels_to_find() {
     let packet = udp_packet(A, false, (5000, 53), b"x");
     let delivered = as_delivered(&packet, B);
     let mut w = Setup { twin: true, ..Setup::default() }.build();
-    w.republish(B, |s| s.neighbours.clear());
+    w.republish(B, |s| s.neighbours = Arc::default());
     w.lan(A, &packet);
     w.settle();
     let got = w.take_kernel(B);
@@ -292,15 +293,15 @@ fn hosts_not_yet_resolved_are_the_kernels_to_find() {
     assert_eq!(w.counts(B).deliver, 1);
     // Resolved: directly from the next packet on.
     w.republish(B, |s| {
-        s.neighbours.insert((LAN, host(B, false)), host_mac(B));
+        Arc::make_mut(&mut s.neighbours).insert((LAN, host(B, false)), host_mac(B));
     });
     assert_eq!(w.cross(A, &packet)[0], delivered);
     // Behind a router on the LAN.
     w.republish(B, |s| {
         let gateway = ip("10.2.0.77");
         let route = Route { port: LAN, gateway: Some(gateway) };
-        s.routes.insert(Prefix::new(host(B, false), 32), route);
-        s.neighbours.insert((LAN, gateway), [2, 7, 7, 7, 7, 7]);
+        Arc::make_mut(&mut s.routes).insert(Prefix::new(host(B, false), 32), route);
+        Arc::make_mut(&mut s.neighbours).insert((LAN, gateway), [2, 7, 7, 7, 7, 7]);
     });
     assert_eq!(w.cross(A, &packet)[0][..6], [2, 7, 7, 7, 7, 7]);
     // The gateway itself, and everything beyond an uplink (which masquerades): the kernel.
@@ -311,8 +312,8 @@ fn hosts_not_yet_resolved_are_the_kernels_to_find() {
         |s| {
             s.local.remove(&host(B, false));
             let route = Route { port: WAN[0], gateway: None };
-            s.routes.insert(Prefix::new(host(B, false), 32), route);
-            s.neighbours.insert((WAN[0], host(B, false)), [2, 8, 8, 8, 8, 8]);
+            Arc::make_mut(&mut s.routes).insert(Prefix::new(host(B, false), 32), route);
+            Arc::make_mut(&mut s.neighbours).insert((WAN[0], host(B, false)), [2, 8, 8, 8, 8, 8]);
         },
     ] {
         w.republish(B, change);
@@ -326,10 +327,10 @@ fn hosts_not_yet_resolved_are_the_kernels_to_find() {
 fn without_kernel_and_neighbour_a_packet_is_a_counted_drop() {
     let packet = udp_packet(A, false, (5000, 53), b"x");
     let mut w = Setup::default().build();
-    w.republish(B, |s| s.neighbours.clear());
+    w.republish(B, |s| s.neighbours = Arc::default());
     assert!(w.cross(A, &packet).is_empty());
     assert_eq!(w.drops(B, DropReason::Unresolved), 1);
-    w.republish(B, |s| s.routes = mpip_core::prefix::PrefixTable::default());
+    w.republish(B, |s| s.routes = Arc::default());
     assert!(w.cross(A, &packet).is_empty());
     assert_eq!(w.drops(B, DropReason::NoRoute), 1);
 }

@@ -335,7 +335,7 @@ impl Sim {
                 jitter_us: e.jitter_us(),
                 calm_jitter_us: e.calm_jitter_us(),
                 rate: self.meters[p].rate(),
-                was_full: self.meters[p].was_full(),
+                rate_known: self.meters[p].was_full(now),
                 min_rtt: Duration::from_nanos(2 * self.links[p].delay),
                 loss_ppm: 0,
                 loss_bound_ppm: 0,

@@ -274,7 +274,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
                 jitter_us: 0,
                 calm_jitter_us: 0,
                 rate: 0,
-                was_full: true,
+                rate_known: true,
                 min_rtt: Duration::ZERO,
                 loss_ppm: 0,
                 loss_bound_ppm: 0,
@@ -296,8 +296,8 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
         peers: vec![Arc::new(peer)],
         by_node: [(other.node(), PeerIx(0))].into_iter().collect(),
         prefixes,
-        routes,
-        neighbours: [((LAN, side.host()), side.host_mac())].into_iter().collect(),
+        routes: Arc::new(routes),
+        neighbours: Arc::new([((LAN, side.host()), side.host_mac())].into_iter().collect()),
         ..Snapshot::default()
     }
 }

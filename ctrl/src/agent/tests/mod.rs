@@ -198,7 +198,7 @@ fn configured_peers_find_their_paths_and_agree_on_lanes() {
 fn what_is_measured_on_paths_in_use_is_published_many_times_a_second() {
     let mut pair = configured();
     let cells = [Arc::new(mpip_core::cells::WorkerCells::new(8))];
-    let mut versions = |pair: &mut Pair, data: bool| {
+    let versions = |pair: &mut Pair, data: bool| {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..1_000 {
             pair.now += Duration::from_millis(1);

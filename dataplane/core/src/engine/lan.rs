@@ -432,7 +432,7 @@ mod tests {
                 jitter_us: 0,
                 calm_jitter_us: 0,
                 rate: 0,
-                was_full: true,
+                rate_known: true,
                 min_rtt: std::time::Duration::ZERO,
                 loss_ppm: 0,
                 loss_bound_ppm: 0,

@@ -1,9 +1,8 @@
 //! What a path loses by itself, from its receiver's running totals.
 //!
 //! A queue that overflows loses packets too, in bunches with pauses between them: that is load, not the path. So
-//! a stretch does not count when a queue stood for a quarter of it (less may be jitter), nor do those of the last
-//! stretches that lost most. What is old does not count either: a path that is left out for its loss must be tried
-//! again.
+//! what reports tell that speak of a queue does not count, nor what the one after them does, nor the last stretches
+//! that lost most. What is old does not count either: a path that is left out for its loss must be tried again.
 
 use std::time::Duration;
 
@@ -12,31 +11,23 @@ use crate::time::Nanos;
 /// Share of packets that a path loses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LossMeter {
-    /// The stretch that goes on.
-    stretch: Option<Stretch>,
+    /// Totals of the last report: lost, received; and whether it told of a queue.
+    told: Option<(u32, u32, bool)>,
+    /// The stretch that goes on: its begin, and packets lost and sent.
+    since: Nanos,
+    lost: i64,
+    sent: u64,
     /// Packets lost and sent in the last stretches, in turn.
-    last: [(u32, u32); Self::STRETCHES],
+    last: [(u64, u64); Self::STRETCHES],
     at: usize,
     full: bool,
     /// When the last stretch ended.
     at_time: Nanos,
 }
 
-/// Packets one after the other.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    since: Nanos,
-    /// Totals at its begin: lost, received.
-    from: (u32, u32),
-    /// Reports of it, and those of them that told of a queue.
-    reports: (u32, u32),
-    /// A queue stood when it began, and for much of the time before.
-    after_queue: bool,
-}
-
 impl LossMeter {
     /// Packets and time of a stretch, at least.
-    const PACKETS: u32 = 250;
+    const PACKETS: u64 = 250;
     const TIME: Duration = Duration::from_millis(200);
     /// Stretches looked at, and the worst of them that do not count.
     const STRETCHES: usize = 6;
@@ -53,34 +44,27 @@ impl LossMeter {
     /// Takes totals since the path's begin, modulo 2^32: packets missing and packets received. What was
     /// missing and came late is taken off the first again. `busy`: a queue stands on the path.
     pub fn on_totals(&mut self, now: Nanos, lost: u32, received: u32, busy: bool) {
-        let begin = |after_queue| Stretch {
-            since: now,
-            from: (lost, received),
-            reports: (0, 0),
-            after_queue,
-        };
-        let Some(stretch) = &mut self.stretch else {
-            self.stretch = Some(begin(busy));
+        let Some((lost_before, received_before, was_busy)) =
+            self.told.replace((lost, received, busy))
+        else {
+            self.since = now;
             return;
         };
-        stretch.reports.0 += 1;
-        stretch.reports.1 += u32::from(busy);
-        let came = received.wrapping_sub(stretch.from.1);
-        let missing = lost.wrapping_sub(stretch.from.0).cast_signed().max(0).unsigned_abs();
-        let sent = came.saturating_add(missing);
-        if sent < Self::PACKETS || now.since(stretch.since) < Self::TIME {
+        if busy || was_busy {
             return;
         }
-        let queued = stretch.reports.1 >= stretch.reports.0.div_ceil(4);
-        // What follows a queue is not yet free of it.
-        let ended = std::mem::replace(stretch, begin(queued && busy));
-        if queued || ended.after_queue {
+        let missing = i64::from(lost.wrapping_sub(lost_before).cast_signed());
+        self.lost += missing;
+        let came = received.wrapping_sub(received_before);
+        self.sent += u64::from(came) + missing.max(0).unsigned_abs();
+        if self.sent < Self::PACKETS || now.since(self.since) < Self::TIME {
             return;
         }
         self.at_time = now;
         if let Some(cell) = self.last.get_mut(self.at) {
-            *cell = (missing, sent);
+            *cell = (self.lost.max(0).unsigned_abs(), self.sent);
         }
+        (self.since, self.lost, self.sent) = (now, 0, 0);
         self.at = (self.at + 1) % Self::STRETCHES;
         self.full |= self.at == 0;
     }
@@ -111,12 +95,9 @@ impl LossMeter {
             return None;
         }
         let mut sorted = self.last;
-        sorted.sort_unstable_by_key(|&(lost, sent)| Self::share(f64::from(lost), sent.into()));
+        sorted.sort_unstable_by_key(|&(lost, sent)| Self::share(lost as f64, sent));
         let counted = sorted.iter().take(Self::STRETCHES - Self::WORST);
-        Some(
-            counted
-                .fold((0, 0), |(l, s), &(lost, sent)| (l + u64::from(lost), s + u64::from(sent))),
-        )
+        Some(counted.fold((0, 0), |(l, s), &(lost, sent)| (l + lost, s + sent)))
     }
 }
 
@@ -182,13 +163,26 @@ mod tests {
             run.report(5, 50, true);
         }
         assert_eq!(run.ppm(), 0);
-        // What follows it neither.
-        run.lose([10; 5]);
-        for _ in 0..6 {
-            assert_eq!(run.ppm(), 0);
-            run.lose([0, 1, 0, 1, 0]);
-        }
+        // What the report after it tells neither.
+        run.lose([10]);
+        run.lose([0, 1, 0, 1, 0].into_iter().cycle().take(29));
+        assert_eq!(run.ppm(), 0, "not yet enough");
+        run.lose([0]);
         assert_eq!(run.ppm(), 8_000);
+    }
+
+    #[test]
+    fn an_overflow_in_every_stretch_does_not_count_either() {
+        let mut run = Run::new(0, 0);
+        for n in 0..200 {
+            match n % 5 {
+                0 => run.report(40, 200, true),
+                1 => run.report(20, 100, false),
+                _ => run.report(0, 100, false),
+            }
+        }
+        assert_eq!(run.ppm(), 0);
+        assert!(run.0.full);
     }
 
     #[test]

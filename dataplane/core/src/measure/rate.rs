@@ -44,12 +44,14 @@ pub struct RateMeter {
     best: [u64; Self::PARTS],
     at: usize,
     part_used: Duration,
-    /// A rate was taken while the path was busy.
-    full_once: bool,
+    /// When a rate was last taken while the path was busy, by the reports' clock.
+    full_at: Option<Nanos>,
 }
 
 impl RateMeter {
     const PARTS: usize = 8;
+    /// How long a path counts as having been full.
+    const KEPT: Duration = Duration::from_secs(60);
 
     /// Knows nothing yet.
     #[must_use]
@@ -62,7 +64,7 @@ impl RateMeter {
             best: [0; Self::PARTS],
             at: 0,
             part_used: Duration::ZERO,
-            full_once: false,
+            full_at: None,
         }
     }
 
@@ -90,7 +92,7 @@ impl RateMeter {
             return;
         }
         let rate = u128::from(bytes) * 1_000_000_000 / took.as_nanos();
-        self.sample(u64::try_from(rate).unwrap_or(u64::MAX), took);
+        self.sample(at, u64::try_from(rate).unwrap_or(u64::MAX), took);
         self.from = Some((at, total_bytes));
         self.busy = true;
     }
@@ -100,11 +102,11 @@ impl RateMeter {
         self.on_total(at, self.total.saturating_add(bytes), busy);
     }
 
-    /// Whether a rate was taken while the path was busy. Before, what it has delivered is what there was to
-    /// deliver.
+    /// Whether a rate was taken while the path was busy, within the last minute. Else what it has delivered is what
+    /// there was to deliver.
     #[must_use]
-    pub const fn was_full(&self) -> bool {
-        self.full_once
+    pub fn was_full(&self, now: Nanos) -> bool {
+        self.full_at.is_some_and(|at| now.since(at) <= Self::KEPT)
     }
 
     /// C, bytes/s; 0 while unknown.
@@ -113,9 +115,9 @@ impl RateMeter {
         self.best.iter().copied().max().unwrap_or(0)
     }
 
-    fn sample(&mut self, rate: u64, took: Duration) {
+    fn sample(&mut self, at: Nanos, rate: u64, took: Duration) {
         if self.busy {
-            self.full_once = true;
+            self.full_at = Some(at);
             self.part_used += took.min(self.params.window);
             let part = self.params.window / Self::PARTS as u32;
             // At most one turn per sample: a long silence counts as one part.
@@ -154,10 +156,12 @@ mod tests {
         let mut m = RateMeter::default();
         assert_eq!(m.rate(), 0);
         run(&mut m, 0, 100, 10_000, false);
-        assert_eq!((m.rate(), m.was_full()), (1_000_000, false));
+        assert_eq!((m.rate(), m.was_full(Nanos::from_millis(100))), (1_000_000, false));
         m = RateMeter::default();
         run(&mut m, 0, 500, 50_000, true);
-        assert_eq!((m.rate(), m.was_full()), (5_000_000, true));
+        let ms = Nanos::from_millis;
+        assert_eq!((m.rate(), m.was_full(ms(500))), (5_000_000, true));
+        assert_eq!((m.was_full(ms(60_400)), m.was_full(ms(60_500))), (true, false), "a minute");
         assert_eq!(m.rate(), 5_000_000);
         run(&mut m, 500, 20_000, 1_000, false);
         assert_eq!(m.rate(), 5_000_000, "an idle path keeps its capacity");

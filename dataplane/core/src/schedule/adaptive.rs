@@ -147,7 +147,6 @@ pub struct Adaptive {
     alike_ns: u64,
     /// δ, ns.
     delta_ns: u64,
-    published_at: Nanos,
     current: usize,
     previous: usize,
     slice_left: u32,
@@ -174,7 +173,6 @@ impl Adaptive {
             together: 0,
             alike_ns: 0,
             delta_ns: 0,
-            published_at: Nanos(0),
             current: usize::MAX,
             previous: usize::MAX,
             slice_left: 0,
@@ -197,7 +195,6 @@ impl Adaptive {
         }
         self.alike_ns = nanos(alike_within(&self.params, inputs.iter().filter(stays)));
         self.delta_ns = inputs.iter().map(|i| i.jitter_us.saturating_mul(1_000)).max().unwrap_or(0);
-        self.published_at = now;
         self.replace(paths);
     }
 
@@ -269,17 +266,19 @@ impl Adaptive {
         self.take(at, now, len)
     }
 
-    /// [`Self::pick_first_arrival`] for many packets: not counted. `None` while a path is left out.
+    /// [`Self::pick_first_arrival`] for many packets: not counted. `None` when it may be time for a path that is left
+    /// out.
     ///
     /// The choice holds beyond the moment at which another path is as quick, by a thirty-second part of the backlog
     /// that the path may have: 0.16 ms of 5.
     pub(super) fn first_of_all(&self, now: Nanos, len: u32) -> Option<FirstChoice> {
-        if self.near.count_ones() as usize != self.paths.len() {
+        let (at, arrival) = self.best(now, len, |p| !p.far)?;
+        let path = self.paths.get(at)?;
+        if path.is_crowded(now) && self.near.count_ones() as usize != self.paths.len() {
             return None;
         }
-        let (at, arrival) = self.best(now, len, |_| true)?;
-        let path = self.paths.get(at)?;
-        let next = self.best(now, len, |p| p.index != path.index).map_or(u64::MAX, |b| b.1);
+        let other = |p: &Path| !p.far && p.index != path.index;
+        let next = self.best(now, len, other).map_or(u64::MAX, |b| b.1);
         let lead = next.saturating_sub(arrival).saturating_add(path.limit_ns / 32);
         Some(FirstChoice {
             index: path.index,
@@ -421,12 +420,14 @@ impl Adaptive {
         let sigma_ns = input.jitter_us.saturating_mul(1_000);
         let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
         let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
-        let rate = match (input.rate, input.was_full) {
+        let rate = match (input.rate, input.rate_known) {
             (_, false) => 0,
             (r, true) if no_queue => r.saturating_add(r / 4),
             (r, true) => r,
         };
-        let passed = now.0.saturating_sub(self.published_at.0);
+        // Of the time between two samples: with late samples the model follows as quickly as with early ones.
+        let before = old.map_or(input.sampled_at, |o| o.queue.sampled_at());
+        let passed = input.sampled_at.0.saturating_sub(before.0);
         let measured = Measured {
             queue_ns,
             noise_ns: sigma_ns,

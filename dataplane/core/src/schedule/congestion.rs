@@ -209,7 +209,7 @@ mod tests {
             jitter_us: 0,
             calm_jitter_us: 0,
             rate: 1_000_000,
-            was_full: true,
+            rate_known: true,
             min_rtt: Duration::from_millis(20),
             loss_ppm: 0,
             loss_bound_ppm: 0,

@@ -18,7 +18,7 @@ pub enum Scheduler {
     /// The same weights, smooth weighted round robin (G-42).
     #[default]
     Wrr,
-    /// Earliest arrival with capacity; [`Wrr`](Self::Wrr) among the near paths while no rate is known.
+    /// Earliest arrival with capacity; [`Wrr`](Self::Wrr) among the paths used alike while no rate is known.
     Adaptive,
     /// The least delay with room; spills over to the next.
     MinRtt,
@@ -185,8 +185,7 @@ impl Dispatcher {
     /// What control measured, for `adaptive`, each path once. Paths without a weight are ignored, so
     /// that a path taken out by [`set_weights`](Self::set_weights) is out for every scheduler.
     pub fn set_inputs(&mut self, now: Nanos, inputs: &[PathInput]) {
-        self.hand_in();
-        self.first.left_ns = -1;
+        self.ask_otherwise();
         self.adaptive.set_paths(now, inputs);
         self.drop_dead_inputs();
     }
@@ -198,7 +197,7 @@ impl Dispatcher {
     /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
     /// path that delivers first, and use near paths alike later.
     pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        self.hand_in();
+        self.ask_otherwise();
         if !flow.stream
             && let Some(index) = self.adaptive.pick_left_out(mask, now, len)
         {
@@ -229,13 +228,16 @@ impl Dispatcher {
             return None;
         }
         let index = self.next_wrr()?;
+        if index == self.first.choice.index {
+            self.first.left_ns -= self.first.choice.send_ns(len);
+        }
         self.owe(index, now, len);
         Some(index)
     }
 
     /// [`Self::pick_adaptive`] for a packet of a flow that is not, among all paths: the choice for one packet of an instant
-    /// (a burst) holds for the next ones until another path would deliver a little earlier. Nothing while a path
-    /// is left out.
+    /// (a burst) holds for the next ones until another path would deliver a little earlier. Nothing when it may be time
+    /// for a path that is left out.
     #[inline]
     pub fn next_first(&mut self, now: Nanos, len: u32) -> Option<u8> {
         if now != self.first.at || self.first.left_ns < self.first.choice.send_ns(len) {
@@ -259,6 +261,12 @@ impl Dispatcher {
             *bytes = bytes.saturating_add(len);
         }
         self.owed.packets += 1;
+    }
+
+    /// Before anything that goes by the backlogs or adds to them by itself.
+    fn ask_otherwise(&mut self) {
+        self.hand_in();
+        self.first.left_ns = -1;
     }
 
     /// Counts what is owed into the backlogs.
@@ -288,14 +296,15 @@ impl Dispatcher {
         now: Nanos,
         len: u32,
     ) -> Option<u8> {
-        self.hand_in();
+        self.ask_otherwise();
         let by_input = match scheduler {
             Scheduler::Paper => return self.pick_random(mask),
             Scheduler::Wrr => return self.pick_wrr(mask),
             Scheduler::RoundRobin => return self.pick_in_turn(mask),
-            // What a far path brings comes too late, whatever it carries.
+            // The nearest ones are full before others are needed, and then their rate is known.
             Scheduler::Adaptive if !self.adaptive.knows_a_rate() => {
-                self.pick_wrr(mask & self.adaptive.together())
+                let (together, near) = (self.adaptive.together(), self.adaptive.near());
+                self.pick_wrr(mask & together).or_else(|| self.pick_wrr(mask & near))
             }
             Scheduler::Adaptive => self.adaptive.pick_among(mask, now, len),
             Scheduler::MinRtt => self.adaptive.pick_least_delay(mask, now, len),
@@ -345,12 +354,13 @@ impl Dispatcher {
     /// The path on which the packet arrives first: for handshakes and small flows. By weight while
     /// `adaptive` has been told of no path.
     pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        self.hand_in();
+        self.ask_otherwise();
         self.adaptive.pick_first_arrival_among(mask, now, len).or_else(|| self.pick_wrr(mask))
     }
 
     /// Counts a packet that goes by `index` without having been asked for.
     pub fn note(&mut self, index: u8, now: Nanos, len: u32) {
+        self.ask_otherwise();
         self.adaptive.note(index, now, len);
     }
 

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::AdaptiveParams;
+use super::dispatch::MAX_PATHS;
 use crate::time::Nanos;
 
 /// What the control thread publishes about a path.
@@ -27,7 +30,7 @@ pub struct PathInput {
     /// C, bytes/s; 0 = unknown.
     pub rate: u64,
     /// Whether the path was full when it was taken, or C is configured; else nobody knows how much more may go.
-    pub was_full: bool,
+    pub rate_known: bool,
     /// Least round-trip time; zero = unknown.
     pub min_rtt: Duration,
     /// Loss, parts per million.
@@ -74,14 +77,21 @@ pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
     let far = bits(&|i| i.counted_delay_us().saturating_sub(least) > spread);
     let stays = |i: &&PathInput| (lossy | far) >> (i.index & 31) & 1 == 0;
     let together = micros(alike_within(params, inputs.iter().filter(stays)));
-    let thin = bits(&|i| {
-        let nearer = |n: &&PathInput| {
-            stays(n) && i.counted_delay_us().saturating_sub(n.counted_delay_us()) > together
-        };
-        let rates = inputs.iter().filter(nearer).map(|n| n.rate).fold(0, u64::saturating_add);
-        i.was_full && i.rate.saturating_mul(LITTLE) < rates
-    });
-    lossy | far | thin
+    let mut by_delay: ArrayVec<&PathInput, MAX_PATHS> =
+        inputs.iter().filter(stays).take(MAX_PATHS).collect();
+    by_delay.sort_unstable_by_key(|i| i.counted_delay_us());
+    let (mut out, mut kept) = (lossy | far, ArrayVec::<&PathInput, MAX_PATHS>::new());
+    for i in by_delay {
+        let is_nearer =
+            |n: &&&PathInput| i.counted_delay_us().saturating_sub(n.counted_delay_us()) > together;
+        let nearer = kept.iter().filter(is_nearer).map(|n| n.rate).fold(0, u64::saturating_add);
+        if i.rate_known && i.rate.saturating_mul(LITTLE) < nearer {
+            out |= 1 << (i.index & 31);
+        } else {
+            kept.push(i);
+        }
+    }
+    out
 }
 
 /// The difference in delay up to which a TCP flow uses paths alike: its round trip is twice the least one's then at most, or

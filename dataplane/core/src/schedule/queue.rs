@@ -35,6 +35,11 @@ impl QueueModel {
         }
     }
 
+    /// When the sample that was taken last came in.
+    pub(super) const fn sampled_at(&self) -> Nanos {
+        self.sampled_at
+    }
+
     /// Time a packet that is sent now would wait, ns.
     pub(super) fn ns(&self, now: Nanos) -> u64 {
         self.busy_until.0.saturating_sub(now.0)

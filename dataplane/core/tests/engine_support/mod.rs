@@ -153,7 +153,7 @@ impl Setup {
                 jitter_us: 0,
                 calm_jitter_us: 0,
                 rate: 0,
-                was_full: true,
+                rate_known: true,
                 min_rtt: Duration::from_millis(10),
                 loss_ppm: 0,
                 loss_bound_ppm: 0,
@@ -197,8 +197,9 @@ impl Setup {
         for v6 in [false, true] {
             let len = if v6 { 64 } else { 24 };
             s.prefixes.insert(Prefix::new(host(far, v6), len), PEER);
-            s.routes.insert(Prefix::new(host(side, v6), len), Route { port: LAN, gateway: None });
-            s.neighbours.insert((LAN, host(side, v6)), host_mac(side));
+            Arc::make_mut(&mut s.routes)
+                .insert(Prefix::new(host(side, v6), len), Route { port: LAN, gateway: None });
+            Arc::make_mut(&mut s.neighbours).insert((LAN, host(side, v6)), host_mac(side));
         }
         s
     }

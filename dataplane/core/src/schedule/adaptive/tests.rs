@@ -13,7 +13,7 @@ fn input(index: u8, delay_us: i64, rate: u64) -> PathInput {
         jitter_us: 0,
         calm_jitter_us: 0,
         rate,
-        was_full: true,
+        rate_known: true,
         min_rtt: Duration::from_millis(20),
         loss_ppm: 0,
         loss_bound_ppm: 0,
@@ -169,13 +169,21 @@ fn a_lossy_path_is_not_left_out_for_one_that_is_much_longer() {
 
 #[test]
 fn a_longer_path_that_brings_little_is_left_out() {
-    let near = |delay_us, rate, was_full| {
-        with(&[input(0, 0, 40_000_000), PathInput { was_full, ..input(1, delay_us, rate) }]).near()
+    let near = |delay_us, rate, rate_known| {
+        with(&[input(0, 0, 40_000_000), PathInput { rate_known, ..input(1, delay_us, rate) }])
+            .near()
     };
     assert_eq!(near(20_000, 4_000_000, true), 0b01);
     assert_eq!(near(20_000, 4_000_000, false), 0b11, "it may carry more");
     assert_eq!(near(20_000, 6_000_000, true), 0b11, "more than an eighth");
     assert_eq!(near(14_000, 4_000_000, true), 0b11, "as near as is used alike");
+    // A third one is compared with what is used, not with what is left out beside it.
+    let rates = [(0, 10), (20_000, 1), (40_000, 1)];
+    let paths = (0..).zip(rates).map(|(i, (delay_us, rate))| input(i, delay_us, rate * 1_000_000));
+    assert_eq!(with(&paths.clone().collect::<Vec<_>>()).near(), 0b001);
+    let mut paths: Vec<_> = paths.collect();
+    paths[2].rate = 1_300_000;
+    assert_eq!(with(&paths).near(), 0b101);
     // The long one is the large one.
     assert_eq!(with(&[input(0, 0, 4_000_000), input(1, 20_000, 40_000_000)]).near(), 0b11);
 }

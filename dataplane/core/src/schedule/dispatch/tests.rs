@@ -19,7 +19,7 @@ fn input(index: u8, rate: u64, cost: u32) -> PathInput {
         jitter_us: 0,
         calm_jitter_us: 0,
         rate,
-        was_full: true,
+        rate_known: true,
         min_rtt: std::time::Duration::from_millis(10),
         loss_ppm: 0,
         loss_bound_ppm: 0,
@@ -159,6 +159,57 @@ fn what_is_sent_alike_counts_for_other_choices() {
     assert_eq!(d.next_alike(Nanos(0), 1_500), None, "too far apart");
     d.set_weights(&[(0, 300), (1, 0)]);
     assert_eq!(d.next_alike(Nanos(0), 1_500), None, "only one");
+}
+
+#[test]
+fn what_others_send_in_a_burst_ends_the_choice_of_the_first_arrival() {
+    let at = |index, delay_us| PathInput { delay_us, ..input(index, 250_000, 0) };
+    let now = Nanos(1_000);
+    for other in 0..3 {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 300), (1, 100)]);
+        d.set_inputs(Nanos(0), &[at(0, 0), at(1, 30_000)]);
+        assert_eq!(d.next_first(now, 60), Some(0));
+        // 5 ms each.
+        for _ in 0..10 {
+            match other {
+                0 => d.note(0, now, 1_500),
+                1 => assert_eq!(d.pick_among(Scheduler::Cost, 0b01, now, 1_500), Some(0)),
+                _ => assert_eq!(d.pick_first_arrival(0b01, now, 1_500), Some(0)),
+            }
+        }
+        assert_eq!(d.next_first(now, 60), Some(1), "{other}");
+    }
+}
+
+#[test]
+fn what_was_sent_long_ago_does_not_wait_any_more() {
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 300), (1, 100)]);
+    d.set_inputs(Nanos(0), &[input(0, 250_000, 0), input(1, 250_000, 0)]);
+    for _ in 0..5 {
+        d.next_first(Nanos(0), 1_500);
+    }
+    let later = Nanos::from_millis(1_000);
+    d.note(0, later, 1_500);
+    assert!(d.adaptive().backlog(later, 0) <= std::time::Duration::from_millis(6));
+}
+
+#[test]
+fn nothing_goes_further_than_alike_before_a_path_was_full() {
+    let at =
+        |index, delay_us| PathInput { delay_us, rate_known: false, ..input(index, 1_000_000, 0) };
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 500), (1, 500), (2, 500)]);
+    d.set_inputs(Nanos(0), &[at(0, 0), at(1, 5_000), at(2, 40_000)]);
+    let mut pick = |mask| count(100, || d.pick_among(Scheduler::Adaptive, mask, Nanos(0), 1500));
+    assert_eq!(pick(u32::MAX)[..3], [50, 50, 0]);
+    assert_eq!(pick(0b100)[..3], [0, 0, 100], "the only one of the choice");
+    let mut d = Dispatcher::new(0);
+    d.set_weights(&[(0, 500), (1, 500)]);
+    d.set_inputs(Nanos(0), &[at(0, 0), PathInput { queueing_us: 50_000, ..at(1, 5_000) }]);
+    let first = count(10, || d.pick_among(Scheduler::MinRtt, u32::MAX, Nanos(0), 1500));
+    assert_eq!(first[..2], [10, 0], "no queue is seen on it");
 }
 
 #[test]
