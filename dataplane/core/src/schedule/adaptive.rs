@@ -13,11 +13,11 @@
 //!    more than δ = largest σ; back to the path just left only for more than 1.25 δ. A slice that would
 //!    take longer than the limit of 1 ends sooner.
 //! 4. If no path is eligible, the least arrival wins.
-//! 5. A path whose D exceeds the least by more than the receiver may hold is left out; so is one that loses
-//!    so much that TCP alone would get less of it than those carry that lose less than a quarter as much (Mathis
-//!    et al., 1997); and one that is further than what is used alike and brings less than an eighth of what the nearer
-//!    ones carry: a flow waits for its packets, and gains less by it. Flows that do not slow down by themselves get these too when all others have four times the
-//!    limit of 1.
+//! 5. Left out is a path whose D exceeds the least by more than the receiver may hold; one that loses
+//!    so much that TCP alone would get less of it than those carry that surely lose less than a quarter as much
+//!    (Mathis et al., 1997); and one that is further than what is used alike and brings less than an eighth of what
+//!    the nearer ones carry: a flow waits for its packets, and gains less by it. Flows that do not slow down by
+//!    themselves get left-out paths too when all others have four times the limit of 1.
 //!
 //! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
 //! 1.25 C. The surplus is the probe by which C grows. Before the path was full for once C is what there was to
