@@ -324,4 +324,44 @@ mod tests {
         assert_eq!(delays_ms(&[a, b, (None, None)])[2], -99_970);
         assert_eq!(delays_ms(&[(None, Some(5)), (Some(2), None)]), [5, 5]);
     }
+
+    #[test]
+    fn a_configured_rate_counts_until_the_path_was_full() {
+        const S: u64 = 1_000;
+        let mut peer = peer(&[(Some(10), Some(5))]);
+        let path = peer.path_mut(0).expect("there");
+        let now = Nanos::from_millis(2 * S);
+        assert_eq!(path.capacity(now), (0, false), "nothing is known");
+        // A report a ms; 1 MB/s, 3 MB/s, 2 MB/s.
+        let mut total = 0;
+        let mut run = |path: &mut Path, from: u64, rate: u64, busy| {
+            for ms in from..from + S {
+                total += rate / 1_000;
+                path.rate.on_total(Nanos::from_millis(ms), total, busy);
+            }
+        };
+        run(path, S, 1_000_000, false);
+        assert_eq!(path.capacity(now), (1_000_000, false), "what there was to carry");
+        path.configured_rate = 2_500_000;
+        assert_eq!(path.capacity(now), (2_500_000, true));
+        run(path, 2 * S, 3_000_000, false);
+        let (rate, known) = path.capacity(now);
+        assert!(rate > 2_900_000 && known, "{rate}");
+        run(path, 3 * S, 2_000_000, true);
+        run(path, 4 * S, 2_000_000, true);
+        run(path, 5 * S, 2_000_000, true);
+        assert_eq!(path.capacity(Nanos::from_millis(6 * S)), (2_000_000, true), "as measured");
+        path.configured_rate = 0;
+        assert_eq!(path.capacity(Nanos::from_millis(70 * S)), (2_000_000, false), "long ago");
+        // A policer: one in twenty is lost, and no queue is seen.
+        for ms in (0..3_000).step_by(40) {
+            path.loss_rate.on_totals(
+                Nanos::from_millis(67 * S + ms),
+                ms as u32 / 8,
+                ms as u32 * 2,
+                false,
+            );
+        }
+        assert_eq!(path.capacity(Nanos::from_millis(70 * S)), (2_000_000, true));
+    }
 }
