@@ -29,7 +29,7 @@ pub struct SoakArgs {
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Sessions of the tables, in turn; the minutes are shared among them.
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_032_192, 10_000_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_032_192, 10_000_000, 16_515_072])]
     sessions: Vec<u32>,
     /// Write the result here.
     #[arg(long, value_name = "FILE")]
