@@ -363,6 +363,7 @@ impl Sources<'_> {
                 recovered_packets: p.reading.recovery.recovered,
                 too_late_packets: p.reading.recovery.too_late,
                 reported_packets: p.reading.recovery.missed,
+                spare_packets: p.reading.recovery.spare,
             },
             last_heard_ms: (p.remote_id != PathId::NONE)
                 .then(|| u64::try_from(p.silence.as_millis()).unwrap_or(u64::MAX)),

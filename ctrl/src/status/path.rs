@@ -117,4 +117,6 @@ pub struct RecoveryStatus {
     pub too_late_packets: u64,
     /// Not received on it, and reported to the peer.
     pub reported_packets: u64,
+    /// Sent on it as well, for the path they were sent on loses packets.
+    pub spare_packets: u64,
 }

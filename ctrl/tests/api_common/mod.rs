@@ -159,6 +159,7 @@ pub fn paths() -> Vec<PathStatus> {
             recovered_packets: 4,
             too_late_packets: 1,
             reported_packets: 3,
+            spare_packets: 21,
         },
         last_heard_ms: Some(7),
         died: 1,

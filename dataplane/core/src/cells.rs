@@ -31,6 +31,7 @@ pub struct PathCell {
     recovered: AtomicU64,
     too_late: AtomicU64,
     missed: AtomicU64,
+    spare: AtomicU64,
     tx_messages: AtomicU64,
     rx_messages: AtomicU64,
     damaged: AtomicU64,
@@ -53,6 +54,8 @@ pub enum Recovered {
     TooLate,
     /// Not received on the path, and reported to the peer.
     Missed,
+    /// Sent on the path as well, for the path they were sent on loses packets.
+    Spare,
 }
 
 /// A reading of a [`PathCell`].
@@ -105,6 +108,8 @@ pub struct RecoveryReading {
     pub too_late: u64,
     /// [`Recovered::Missed`].
     pub missed: u64,
+    /// [`Recovered::Spare`].
+    pub spare: u64,
 }
 
 impl RecoveryReading {
@@ -116,6 +121,7 @@ impl RecoveryReading {
         self.recovered += o.recovered;
         self.too_late += o.too_late;
         self.missed += o.missed;
+        self.spare += o.spare;
     }
 }
 
@@ -216,6 +222,7 @@ impl PathCell {
             Recovered::Arrived => &self.recovered,
             Recovered::TooLate => &self.too_late,
             Recovered::Missed => &self.missed,
+            Recovered::Spare => &self.spare,
         };
         bump(cell, n);
     }
@@ -240,6 +247,7 @@ impl PathCell {
                 recovered: self.recovered.load(Relaxed),
                 too_late: self.too_late.load(Relaxed),
                 missed: self.missed.load(Relaxed),
+                spare: self.spare.load(Relaxed),
             },
             tx_messages: self.tx_messages.load(Relaxed),
             rx_messages: self.rx_messages.load(Relaxed),

@@ -326,6 +326,8 @@ pub struct Params {
     pub reorder_budget: usize,
     /// Whether copies are kept of what is sent.
     pub recovery: Recovery,
+    /// Whether what goes by a path that loses packets goes by another one as well that has nothing to do.
+    pub spare_copies: bool,
     /// Our lanes' base UDP port.
     pub base_port: u16,
     /// Ports of native paths, first and last.
@@ -362,6 +364,7 @@ impl Default for Params {
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,
             recovery: Recovery::Auto,
+            spare_copies: true,
             base_port: 4500,
             wire_ports: (40_000, 59_999),
             query_port: 0,

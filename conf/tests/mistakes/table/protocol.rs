@@ -135,6 +135,11 @@ pub const MISTAKES: &[Mistake] = &[
         says: "38: [mpip] heartbeat_idle: 50 ms is less than heartbeat; fix: write \"100 ms\" or more",
     },
     Mistake {
+        name: "spare_copies",
+        edits: &[("base_port = 4500\n", "base_port = 4500\nspare_copies = 2\n")],
+        says: "?",
+    },
+    Mistake {
         name: "recovery",
         edits: &[("base_port = 4500\n", "base_port = 4500\nrecovery = \"always\"\n")],
         says: "36: [mpip] recovery: \"always\" is not one of \"auto\", \"on\", \"off\"; fix: write recovery = \"auto\"",

@@ -6,6 +6,7 @@ use super::put::{Keep, Put};
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
+use crate::cells::Recovered;
 use crate::ids::{PathId, PortIx};
 use crate::rules::Way;
 use crate::schedule::Flow;
@@ -14,7 +15,6 @@ use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
-use arrayvec::ArrayVec;
 
 /// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes. It is
 /// neither marked nor dropped in the face of one.
@@ -193,7 +193,7 @@ impl<B: PacketBuf> Worker<B> {
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {
             Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),
-            _ => ArrayVec::new(),
+            _ => self.spare(ctx, peer, (&plan, slot), &frame, p, env).into_iter().collect(),
         };
         let way = (slot, None, plan.oversized.unwrap_or(ctx.snapshot.params.oversized));
         let verdict = self.send_on(ctx, port, origin, row, way, frame, p, env);
@@ -205,7 +205,14 @@ impl<B: PacketBuf> Worker<B> {
             let way = (slot, Some(seq), Oversized::Icmp);
             if self.send_on(ctx, port, origin, row, way, frame, p, env) == Verdict::Forward {
                 self.counts.originated += 1;
-                self.classes.table().count_copy(self.index, rule);
+                match plan.way {
+                    Way::Every(_) => self.classes.table().count_copy(self.index, rule),
+                    _ => {
+                        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
+                            cell.recovery(Recovered::Spare, 1);
+                        }
+                    }
+                }
             }
         }
         verdict

@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// Time over which the least and the longest delay are taken is between one and two of these.
 const DELAY_WINDOW: Duration = Duration::from_secs(5);
+/// A lost packet is a reason to send spare copies of so many packets, and many are for so many.
+const WARY_FOR: u32 = 1_000;
+/// See [`WARY_FOR`].
+const MOST_WARY: u32 = 8_000;
 /// A queue shorter than that is not full, µs.
 const FULL_AT_LEAST_US: i32 = 10_000;
 
@@ -102,6 +106,8 @@ pub(super) struct PathState {
     pub lossy_until: Nanos,
     /// Bytes that may be sent again on it.
     pub credit: u32,
+    /// Packets sent on it of which spare copies are wanted, for it has lost some.
+    wary: u32,
     /// Until when packets from there are looked into, for some were damaged.
     pub doubt_until: Nanos,
     /// Lanes that a packet has come on, by bit.
@@ -123,6 +129,7 @@ impl PathState {
             keep: Duration::ZERO,
             lossy_until: Nanos(0),
             credit: recover::MOST_CREDIT,
+            wary: 0,
             doubt_until: Nanos(0),
             begun: 0,
             tx: [0; Lane::MAX],
@@ -147,6 +154,18 @@ impl PathState {
     /// What was sent in a lane.
     pub fn sent(&mut self, lane: Lane) -> Option<&mut Sent> {
         self.sent.get_mut(usize::from(lane.0))
+    }
+
+    /// It has lost so many packets.
+    pub fn lost(&mut self, packets: u32) {
+        self.wary = self.wary.saturating_add(packets.saturating_mul(WARY_FOR)).min(MOST_WARY);
+    }
+
+    /// Whether a spare copy is wanted of a packet that goes out on it.
+    pub const fn wants_spare(&mut self) -> bool {
+        let wants = self.wary > 0;
+        self.wary = self.wary.saturating_sub(1);
+        wants
     }
 
     /// Before when nothing that was sent on the path is worth sending again.
@@ -183,6 +202,8 @@ pub(super) struct PeerState {
     pub feedback: FeedbackTable,
     /// Longest packet of a host that takes the express lane, IP bytes; 0 when none does.
     pub express_limit: usize,
+    /// Until when paths may want spare copies of what is sent on them.
+    pub wary_until: Nanos,
     /// Until when a gap that was found may yet be closed.
     pub recovering_until: Nanos,
     /// Time in which a gap is closed, if it is.
@@ -219,6 +240,7 @@ impl PeerState {
             congestion: Congestion::new(),
             feedback: FeedbackTable::new(),
             express_limit: 0,
+            wary_until: Nanos(0),
             recovering_until: Nanos(0),
             recovery: Duration::ZERO,
             paths: (0..MAX_PATHS).map(|_| None).collect(),
@@ -363,6 +385,12 @@ impl PeerState {
             None => u32::MAX,
             Some(s) => self.choices.get(usize::from(s)).map_or(0, |c| c.mask),
         }
+    }
+
+    /// Whether any path may want spare copies of what is sent on it.
+    #[inline]
+    pub fn may_send_spares(&self, now: Nanos) -> bool {
+        now < self.wary_until
     }
 
     pub fn path(&mut self, slot: u8) -> Option<&mut PathState> {

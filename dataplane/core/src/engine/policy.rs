@@ -158,6 +158,31 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
+    /// A copy of `frame` for a second path, when the `first` one loses packets and the second has nothing to do.
+    pub(super) fn spare(
+        &mut self,
+        ctx: &Ctx<'_>,
+        peer: PeerIx,
+        (plan, first): (&Plan, u8),
+        frame: &B,
+        p: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Option<(u8, B)> {
+        let state = self.peers.get_mut(usize::from(peer.0))?;
+        let scheduler = plan.scheduler.unwrap_or(ctx.snapshot.params.scheduler);
+        if !state.may_send_spares(ctx.now) || !scheduler.counts_backlog() {
+            return None;
+        }
+        // Without a sequence block the receiver could not tell copies from packets.
+        let wanted = ctx.peer(peer)?.sequence_block && state.path(first)?.wants_spare();
+        if !wanted {
+            return None;
+        }
+        let mask = state.chosen(plan.selector);
+        let slot = state.dispatcher.pick_spare(first, mask, ctx.now, p.l3_len() as u32)?;
+        Some((slot, env.alloc().and_then(|b| fill(b, frame.data()))?))
+    }
+
     /// Copies of `frame` for the other paths of a protected flow, as far as there are buffers and budget.
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     pub(super) fn spares(

@@ -49,7 +49,7 @@ const TELL_EVERY: Duration = Duration::from_millis(10);
 const TELL_LATEST: Duration = Duration::from_millis(100);
 /// Messages about gaps may take all that is allowed; others leave so many.
 const SPARE: u32 = 4;
-/// Copies are kept of what goes over a path for so long after it lost something.
+/// Copies are kept of what goes over a path, and spare ones sent, for so long after it lost something.
 const LOSSY_FOR: Duration = Duration::from_secs(10);
 /// Packets of a dead path that are sent again at a time, and the pause between.
 const ORPHANS: usize = 32;
@@ -408,6 +408,7 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) {
         let (mut asked, mut late) = (0, 0);
+        let mut lost = 0;
         for gap in ranges {
             let state = self.peers.get_mut(usize::from(peer.0));
             let Some(of_path) = state.and_then(|s| s.path(slot)) else { return };
@@ -424,9 +425,19 @@ impl<B: PacketBuf> Worker<B> {
                 entry.again = true;
                 let entry = *entry;
                 asked += 1;
+                lost += u32::from(entry.repeats == 0);
                 if entry.sent_at < stale || self.send_again(ctx, peer, lane, entry, env).is_none() {
                     late += 1;
                 }
+            }
+        }
+        if ctx.snapshot.params.spare_copies
+            && lost > 0
+            && let Some(state) = self.peers.get_mut(usize::from(peer.0))
+        {
+            state.wary_until = ctx.now + LOSSY_FOR;
+            if let Some(of_path) = state.path(slot) {
+                of_path.lost(lost);
             }
         }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {

@@ -75,6 +75,8 @@ struct Path {
     /// ns per byte × 2^16; 0 = C unknown.
     ns_per_byte_x16: u64,
     limit_ns: u64,
+    /// Least round trip.
+    rtt_ns: u64,
     queue: QueueModel,
     /// Left out, for its delay or its loss.
     far: bool,
@@ -104,6 +106,11 @@ impl Path {
     /// Whether no more waits for it than may, as far as anybody knows.
     fn has_room(&self, now: Nanos) -> bool {
         self.backlog_ns(now) <= self.limit_ns
+    }
+
+    /// Whether next to nothing waits for it.
+    fn is_idle(&self, now: Nanos) -> bool {
+        self.backlog_ns(now) <= self.limit_ns / Adaptive::IDLE
     }
 
     fn is_crowded(&self, now: Nanos) -> bool {
@@ -157,6 +164,8 @@ pub struct Adaptive {
 impl Adaptive {
     /// Round trips and backlogs are cut to this.
     const LONGEST: Duration = Duration::from_secs(60);
+    /// A backlog below this part of the limit is next to nothing.
+    const IDLE: u64 = 4;
     /// Backlogs of so many limits are no chance.
     const CROWDED: u64 = 4;
     /// Time in which the model follows what is measured, ns.
@@ -312,6 +321,16 @@ impl Adaptive {
         self.take(at, now, len)
     }
 
+    /// A second path for a packet that goes by `first`: of those that cost nothing and have next to nothing to carry the
+    /// one on which it arrives first, if that is before it could be sent again.
+    pub fn pick_spare(&mut self, first: u8, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        let of = self.paths.iter().find(|p| p.index == first)?;
+        let by = of.arrival_ns(now, len).saturating_add(of.rtt_ns);
+        let fits = |p: &Path| p.index != first && p.is_in(mask) && p.cost == 0 && p.is_idle(now);
+        let (at, arrival) = self.best(now, len, fits)?;
+        if arrival > by { None } else { self.take(at, now, len) }
+    }
+
     /// Of the paths with room the one with the least delay; of full ones that of the first arrival.
     pub fn pick_least_delay(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
         self.pick_with_room(mask, now, len, |p, _| p.base_ns)
@@ -451,6 +470,7 @@ impl Adaptive {
             fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
             ns_per_byte_x16: if rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(rate) },
             limit_ns: limit_ns.saturating_add(sigma_ns.saturating_mul(2)),
+            rtt_ns: nanos(min_rtt),
             queue,
             far: false,
         }

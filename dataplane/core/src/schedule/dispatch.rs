@@ -45,6 +45,12 @@ impl Scheduler {
             Self::Cost => "cost",
         }
     }
+
+    /// Whether it knows what it has put on each path.
+    #[must_use]
+    pub const fn counts_backlog(self) -> bool {
+        matches!(self, Self::Adaptive | Self::MinRtt | Self::Cost)
+    }
 }
 
 /// What is to be known of a packet's flow.
@@ -356,6 +362,12 @@ impl Dispatcher {
     pub fn pick_first_arrival(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
         self.ask_otherwise();
         self.adaptive.pick_first_arrival_among(mask, now, len).or_else(|| self.pick_wrr(mask))
+    }
+
+    /// A second path for a packet that goes by `first`, if one has nothing to do. Counted into its backlog.
+    pub fn pick_spare(&mut self, first: u8, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        self.ask_otherwise();
+        self.adaptive.pick_spare(first, mask, now, len)
     }
 
     /// Counts a packet that goes by `index` without having been asked for.

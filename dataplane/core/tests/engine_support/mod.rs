@@ -248,6 +248,7 @@ impl Env<VecBuf> for TestEnv {
 pub struct Side {
     pub snapshot: Arc<Snapshot>,
     pub engines: Vec<Engine<VecBuf>>,
+    pub cells: Vec<Arc<WorkerCells>>,
     pub env: TestEnv,
 }
 
@@ -270,7 +271,7 @@ impl World {
             let seed = 0x1234_5678_9abc + side as u64;
             let engine = |w| Engine::new(w, now, Arc::clone(&snapshot), cells.clone(), seed);
             let engines = (0..workers).map(engine).collect();
-            Side { snapshot, engines, env: TestEnv::default() }
+            Side { snapshot, engines, cells, env: TestEnv::default() }
         };
         Self { now, sides: [side(A), side(B)], strict: true, general: false }
     }

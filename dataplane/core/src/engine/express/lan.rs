@@ -226,7 +226,8 @@ impl<B: PacketBuf> Worker<B> {
         let steady = (STEADY || opening || confirmed)
             && session.is_of_epoch(view.epoch)
             && !session.is_finished()
-            && !state.congestion.due(ctx.now);
+            && !state.congestion.due(ctx.now)
+            && !state.may_send_spares(ctx.now);
         let tail_len = if opening { OPEN_LEN } else { DATA_LEN };
         if !steady || l3_len + tail_len > state.express_limit + DATA_LEN {
             return Err(frame);

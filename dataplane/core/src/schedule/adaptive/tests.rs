@@ -218,6 +218,26 @@ fn what_is_left_out_is_there_for_flows_that_do_not_slow_down() {
 }
 
 #[test]
+fn a_spare_copy_goes_by_an_idle_path_that_costs_nothing_and_is_in_time() {
+    let spare = |other: PathInput, mask| {
+        let mut a = with(&[input(0, 0, 1_000_000), other]);
+        a.pick_spare(0, mask, Nanos(0), 1_000)
+    };
+    let other = input(1, 20_500, 1_000_000);
+    assert_eq!(spare(other, u32::MAX), None, "21.5 ms, after it could be sent again");
+    let other = input(1, 19_000, 1_000_000);
+    assert_eq!(spare(other, u32::MAX), Some(1));
+    assert_eq!(spare(other, 0b01), None, "not for this flow");
+    assert_eq!(spare(PathInput { cost: 1, ..other }, u32::MAX), None);
+    let mut a = with(&[input(0, 0, 1_000_000), other]);
+    // 1.25 ms may wait, 1 MB/s counts as 1.25.
+    let copies = (0..10).take_while(|_| a.pick_spare(0, u32::MAX, Nanos(0), 1_000).is_some());
+    assert_eq!(copies.count(), 2);
+    assert!(a.pick_spare(0, u32::MAX, Nanos(1_000 * US), 1_000).is_some());
+    assert_eq!(a.pick_spare(7, u32::MAX, Nanos(0), 1_000), None, "no such path");
+}
+
+#[test]
 fn loss_shrinks_what_is_put_on_a_path() {
     let mut lossy = input(0, 0, 1_000_000);
     lossy.loss_ppm = 50_000;
