@@ -58,7 +58,12 @@ fn tcp_hardly_sees_what_lossy_paths_lose() {
         let with = named(with).run(name, scheduler, 1, [1.0; 2]);
         let bare = named(without).run(name, scheduler, 1, [1.0; 2]);
         let share = |r: &mpip_bench::sim::perf::Row| r.out_of_order as f64 / r.dropped_loss as f64;
-        assert!(with.sent_again * 10 >= with.dropped_loss * 9, "{with:?}");
+        // Some are made again from parity before anybody asks; parities are lost, too.
+        let good = with.sent_again + with.restored;
+        assert!(
+            good * 4 >= with.dropped_loss * 3 && with.restored * 5 > with.dropped_loss,
+            "{with:?}"
+        );
         assert!(share(&with) * 10.0 < share(&bare), "{with:?} {bare:?}");
     }
 }

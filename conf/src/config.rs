@@ -239,6 +239,8 @@ pub struct Mpip {
     pub reorder_max_hold: Duration,
     /// Whether what a path has lost is sent again.
     pub recovery: Recovery,
+    /// Whether parity goes with what is sent by a path that loses packets.
+    pub parity: Switch,
     /// Whether what goes by a path that loses packets goes by another one as well that has nothing to do.
     pub spare_copies: Switch,
     /// What becomes of a packet larger than its path that must not be fragmented.

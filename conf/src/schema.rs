@@ -80,6 +80,7 @@ pub(crate) const MPIP: SectionSchema = SectionSchema {
         "reorder_packets",
         "reorder_max_hold",
         "recovery",
+        "parity",
         "spare_copies",
         "oversized",
         "aqm",

@@ -151,6 +151,8 @@ pub struct Row {
     pub sent_again: u64,
     /// See `reported_missing`.
     pub too_late: u64,
+    /// Packets of the flow's way that the far gateway made again from parity.
+    pub restored: u64,
     /// Mean queue of each link, ms.
     pub queue_ms: [f64; 2],
     /// Share of bytes sent over the first link, per cent.
@@ -307,6 +309,8 @@ impl Scenario {
         for path in world.gateways[0].paths(now) {
             recovery.add(&path.reading.recovery);
         }
+        let restored =
+            world.gateways[1].paths(now).iter().map(|p| p.reading.recovery.restored).sum();
         let held = world.gateways[1].sessions(now).iter().map(|s| s.stats.reordered).sum();
         let ways = [0, 1].map(|i| world.wire(i)[0]);
         let sent = ways.map(|w| w.bytes_in as f64);
@@ -329,6 +333,7 @@ impl Scenario {
             reported_missing: recovery.asked,
             sent_again: recovery.repeats,
             too_late: recovery.too_late,
+            restored,
             queue_ms: [0, 1].map(|i| meter.queue_ms(i)),
             first_link_percent: 100.0 * sent[0] / (sent[0] + sent[1]),
             deaths: world.gateways.iter().flat_map(|g| g.paths(now)).map(|p| p.died).sum(),

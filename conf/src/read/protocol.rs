@@ -59,6 +59,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
     let reorder_max_hold = time(&section, "reorder_max_hold", ms(100), ms(5), ms(400));
 
     let recovery = section.optional("recovery", "\"auto\"", values::keyword);
+    let parity = section.optional("parity", "\"on\"", |v| values::switch("parity", v));
     let spare_copies =
         section.optional("spare_copies", "\"on\"", |v| values::switch("spare_copies", v));
     let oversized = section.optional("oversized", "\"icmp\"", values::keyword);
@@ -109,6 +110,7 @@ pub(super) fn mpip(section: Section<'_>) -> Read<'_, Mpip> {
         reorder_packets: reorder_packets.unwrap_or(if paper { 100 } else { 1024 }),
         reorder_max_hold,
         recovery: recovery.unwrap_or(Recovery::Auto),
+        parity: parity.unwrap_or(Switch::On),
         spare_copies: spare_copies.unwrap_or(Switch::On),
         oversized: oversized.unwrap_or(Oversized::Icmp),
         aqm: aqm.unwrap_or(Aqm::Codel),

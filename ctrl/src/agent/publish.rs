@@ -159,6 +159,7 @@ impl Agent {
                     v.recovery = v.sequence_block
                         && self.cfg.params.recovery != Recovery::Off
                         && peer.capabilities & capability::RECOVERY != 0;
+                    v.parity = v.recovery && peer.capabilities & capability::PARITY != 0;
                     let v = Arc::new(v);
                     peer.view = Some(Arc::clone(&v));
                     peer.changed = false;

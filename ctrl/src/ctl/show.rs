@@ -207,6 +207,8 @@ const PATHS: &[Column<PathStatus>] = &[
     Column::detail("RECOVERED", |p| Cell::new(count(p.recovery.recovered_packets))),
     Column::detail("TOO LATE", |p| Cell::new(count(p.recovery.too_late_packets))),
     Column::detail("SPARE COPIES", |p| Cell::new(count(p.recovery.spare_packets))),
+    Column::detail("PARITIES", |p| Cell::new(count(p.recovery.parities))),
+    Column::detail("RESTORED", |p| Cell::new(count(p.recovery.restored_packets))),
     Column::detail("MISSED", |p| Cell::new(count(p.recovery.reported_packets))),
     Column::right("HEARD", |p| Cell::new(or_none(p.last_heard_ms, age))),
     Column::detail("TIMES DIED", |p| Cell::new(count(p.died.into()))),

@@ -36,6 +36,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
             mpip_conf::Recovery::On => Recovery::On,
             mpip_conf::Recovery::Off => Recovery::Off,
         },
+        parity: m.parity == Switch::On,
         spare_copies: m.spare_copies == Switch::On,
         oversized: oversized(m.oversized),
         congestion: match m.aqm {

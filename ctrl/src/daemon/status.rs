@@ -364,6 +364,8 @@ impl Sources<'_> {
                 too_late_packets: p.reading.recovery.too_late,
                 reported_packets: p.reading.recovery.missed,
                 spare_packets: p.reading.recovery.spare,
+                parities: p.reading.recovery.parities,
+                restored_packets: p.reading.recovery.restored,
             },
             last_heard_ms: (p.remote_id != PathId::NONE)
                 .then(|| u64::try_from(p.silence.as_millis()).unwrap_or(u64::MAX)),

@@ -119,4 +119,8 @@ pub struct RecoveryStatus {
     pub reported_packets: u64,
     /// Sent on it as well, for the path they were sent on loses packets.
     pub spare_packets: u64,
+    /// Parities sent on it.
+    pub parities: u64,
+    /// Lost on it, and made again here from a parity.
+    pub restored_packets: u64,
 }

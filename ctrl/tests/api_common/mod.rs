@@ -160,6 +160,8 @@ pub fn paths() -> Vec<PathStatus> {
             too_late_packets: 1,
             reported_packets: 3,
             spare_packets: 21,
+            parities: 40,
+            restored_packets: 2,
         },
         last_heard_ms: Some(7),
         died: 1,

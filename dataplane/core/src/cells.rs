@@ -32,6 +32,8 @@ pub struct PathCell {
     too_late: AtomicU64,
     missed: AtomicU64,
     spare: AtomicU64,
+    parities: AtomicU64,
+    restored: AtomicU64,
     tx_messages: AtomicU64,
     rx_messages: AtomicU64,
     damaged: AtomicU64,
@@ -56,6 +58,10 @@ pub enum Recovered {
     Missed,
     /// Sent on the path as well, for the path they were sent on loses packets.
     Spare,
+    /// Parities sent on the path.
+    Parity,
+    /// Lost on the path, and made again here from a parity.
+    Restored,
 }
 
 /// A reading of a [`PathCell`].
@@ -110,6 +116,10 @@ pub struct RecoveryReading {
     pub missed: u64,
     /// [`Recovered::Spare`].
     pub spare: u64,
+    /// [`Recovered::Parity`].
+    pub parities: u64,
+    /// [`Recovered::Restored`].
+    pub restored: u64,
 }
 
 impl RecoveryReading {
@@ -122,6 +132,8 @@ impl RecoveryReading {
         self.too_late += o.too_late;
         self.missed += o.missed;
         self.spare += o.spare;
+        self.parities += o.parities;
+        self.restored += o.restored;
     }
 }
 
@@ -223,6 +235,8 @@ impl PathCell {
             Recovered::TooLate => &self.too_late,
             Recovered::Missed => &self.missed,
             Recovered::Spare => &self.spare,
+            Recovered::Parity => &self.parities,
+            Recovered::Restored => &self.restored,
         };
         bump(cell, n);
     }
@@ -248,6 +262,8 @@ impl PathCell {
                 too_late: self.too_late.load(Relaxed),
                 missed: self.missed.load(Relaxed),
                 spare: self.spare.load(Relaxed),
+                parities: self.parities.load(Relaxed),
+                restored: self.restored.load(Relaxed),
             },
             tx_messages: self.tx_messages.load(Relaxed),
             rx_messages: self.rx_messages.load(Relaxed),

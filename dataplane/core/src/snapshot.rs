@@ -214,6 +214,8 @@ pub struct PeerView {
     pub discovered: bool,
     /// Both ends send again what the other misses.
     pub recovery: bool,
+    /// It makes lost packets again from parity.
+    pub parity: bool,
     /// Every path the peer may send on or be sent on.
     pub paths: ArrayVec<PathView, MAX_PATHS>,
     /// Changes with every change of this view.
@@ -243,6 +245,7 @@ impl PeerView {
             sequence_block,
             discovered: false,
             recovery: false,
+            parity: false,
             paths,
             version,
             by_remote_id: [NO_INDEX; 256],
@@ -326,6 +329,8 @@ pub struct Params {
     pub reorder_budget: usize,
     /// Whether copies are kept of what is sent.
     pub recovery: Recovery,
+    /// Whether parity goes with what is sent by a path that loses packets.
+    pub parity: bool,
     /// Whether what goes by a path that loses packets goes by another one as well that has nothing to do.
     pub spare_copies: bool,
     /// Our lanes' base UDP port.
@@ -364,6 +369,7 @@ impl Default for Params {
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,
             recovery: Recovery::Auto,
+            parity: true,
             spare_copies: true,
             base_port: 4500,
             wire_ports: (40_000, 59_999),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
 use mpip_core::checksum::Sum;
-use mpip_core::cm::tlv::{self, Tlv, TlvError};
+use mpip_core::cm::tlv::{self, Block, Tlv, TlvError};
 use mpip_core::cm::{
     self, Base, BaseView, Cm, CmError, CmView, DATA_LEN, Flags, MAX_LEN, OPEN_LEN, SeqBlock, Slice,
 };
@@ -457,6 +457,19 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
             damaged,
             bare_tcp
         }),
+        (any::<(u8, u32, [u8; 11], u16, u16)>(), 0u8..32, 0u32..(1 << 26)).prop_map(
+            |((p, included, head, len, offset), lane, first26)| Tlv::Parity(Block {
+                path: PathId(p),
+                lane: Lane(lane),
+                first26,
+                included: included | 1,
+                head,
+                len,
+                offset,
+            })
+        ),
+        proptest::collection::vec(any::<u8>(), 0..=255)
+            .prop_map(|v| Tlv::ParityBytes(v.into_iter().collect())),
         any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeProbe { number, size }),
         any::<(u16, u16)>().prop_map(|(number, size)| Tlv::SizeAnswer { number, size }),
         (8u8..=10).prop_map(Tlv::Encapsulation),
@@ -501,7 +514,7 @@ proptest! {
             let mut whole = 0;
             let mut at = 0;
             while at + 2 <= n && at + 2 + usize::from(out[at + 1]) <= n {
-                whole += usize::from((1..=24).contains(&out[at]));
+                whole += usize::from((1..=26).contains(&out[at]));
                 at += 2 + usize::from(out[at + 1]);
             }
             let got: Vec<_> = tlv::parse(&out[..n]).collect();
@@ -527,6 +540,14 @@ fn tlv_values_out_of_range_are_refused() {
     assert_eq!(only(&[2, 8, 1, 0, 4, 0, 0, 0, 0, 1]), value(2), "counter of 27 bits");
     assert_eq!(only(&[2, 8, 1, 0, 0, 0, 0, 1, 0, 0]), value(2), "empty gap");
     assert_eq!(only(&[15, 6, 1, 0, 4, 0, 0, 0]), value(15), "counter of 27 bits");
+    let parity = |lane, first: u8, included| {
+        let front = [25, 25, 1, lane, first, 0, 0, 0, 0, 0, 0, included];
+        [&front[..], &[0; 15]].concat()
+    };
+    assert!(only(&parity(31, 3, 1))[0].is_ok());
+    assert_eq!(only(&parity(32, 0, 1)), value(25), "lane 32");
+    assert_eq!(only(&parity(0, 4, 1)), value(25), "counter of 27 bits");
+    assert_eq!(only(&parity(0, 0, 0)), value(25), "parity of nothing");
     assert_eq!(only(&[11, 1, 9]), length(11, 1), "too short");
     assert_eq!(only(&[11, 3, 9, 9, 9]), length(11, 3), "too long");
     assert_eq!(only(&[2, 5, 1, 0, 0, 0, 0]), length(2, 5), "half a gap");

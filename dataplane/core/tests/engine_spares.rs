@@ -66,7 +66,7 @@ impl Flow {
     /// Time passes, and what the gateways tell each other and send again arrives.
     fn pass(&mut self, w: &mut World) {
         w.advance(Duration::from_millis(1));
-        [A, B].map(|side| w.poll(side));
+        [A, B].into_iter().for_each(|side| w.poll(side));
         w.settle();
         for f in w.take_lan(B) {
             let p = mpip_core::wire::parse_frame(&f).expect("whole");
@@ -78,6 +78,9 @@ impl Flow {
     fn check(mut self, w: &mut World) {
         for _ in 0..40 {
             self.pass(w);
+        }
+        if !self.tcp {
+            self.got.sort_unstable();
         }
         assert_eq!(self.got, (0..self.next).collect::<Vec<_>>(), "each once, in order");
         for side in [A, B] {
@@ -149,8 +152,8 @@ fn no_copies_where_they_are_not_wanted() {
 fn copies_make_way() {
     let (mut w, mut flow) = (world(true), Flow::new(true));
     copies(&mut w, &mut flow, 20);
-    // 3 MB/s on 2 MB/s: what waits leaves nothing idle.
-    w.republish_peer(A, |v| v.paths.iter_mut().for_each(|p| p.input.rate = 75_000));
+    // 150 kB/s on 100 kB/s: what waits leaves nothing idle.
+    w.republish_peer(A, |v| v.paths.iter_mut().for_each(|p| p.input.rate = 50_000));
     let n: usize = (0..200).map(|_| flow.send(&mut w, [false; 2]) - 1).sum();
     assert!(n < 20, "{n} copies on paths that are full");
     flow.check(&mut w);

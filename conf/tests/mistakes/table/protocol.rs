@@ -137,7 +137,12 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "spare_copies",
         edits: &[("base_port = 4500\n", "base_port = 4500\nspare_copies = 2\n")],
-        says: "?",
+        says: "36: [mpip] spare_copies: is an integer, not text; fix: write spare_copies = \"on\"",
+    },
+    Mistake {
+        name: "parity",
+        edits: &[("base_port = 4500\n", "base_port = 4500\nparity = \"auto\"\n")],
+        says: "36: [mpip] parity: \"auto\" is not one of \"on\", \"off\"; fix: write parity = \"on\"",
     },
     Mistake {
         name: "recovery",

@@ -147,7 +147,7 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "strange key",
         edits: &[("base_port = 4500\n", "base_port = 4500\ncolour = 1\n")],
-        says: "36: [mpip] colour: unknown key; fix: remove it; [mpip] has base_port, lanes, wire_ports, query_port, scheduler, weight_step, weight_period, delay_min, reorder, reorder_other, reorder_packets, reorder_max_hold, recovery, spare_copies, oversized, aqm, aqm_target, aqm_interval, max_sessions, session_timeout_udp, session_timeout_tcp, session_timeout_closing, heartbeat, heartbeat_idle, path_silence, paper_mode, seed",
+        says: "36: [mpip] colour: unknown key; fix: remove it; [mpip] has base_port, lanes, wire_ports, query_port, scheduler, weight_step, weight_period, delay_min, reorder, reorder_other, reorder_packets, reorder_max_hold, recovery, parity, spare_copies, oversized, aqm, aqm_target, aqm_interval, max_sessions, session_timeout_udp, session_timeout_tcp, session_timeout_closing, heartbeat, heartbeat_idle, path_silence, paper_mode, seed",
     },
     Mistake {
         name: "american neighbours",

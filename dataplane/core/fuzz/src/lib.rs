@@ -291,7 +291,7 @@ pub fn tlv_parse(data: &[u8]) {
         if end > data.len() {
             break;
         }
-        if (1..=24).contains(&data[at]) {
+        if (1..=26).contains(&data[at]) {
             known.extend_from_slice(&data[at..end]);
         }
         at = end;

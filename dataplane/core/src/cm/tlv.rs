@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::COUNTER_MASK;
 use crate::ids::{Lane, PathId, SessionId};
+use crate::recover::HEAD_LEN;
 
 /// The most ranges one gaps element lists; more go into a second element.
 pub const MAX_GAPS: usize = 16;
@@ -58,6 +59,25 @@ pub struct LaneCounter {
     pub counter26: u32,
 }
 
+/// The packets that a parity is made over, and where a piece of it belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    /// Sender's number of the path.
+    pub path: PathId,
+    /// The lane.
+    pub lane: Lane,
+    /// First counter of the block, low 26 bits.
+    pub first26: u32,
+    /// Which of the 32 counters from there it is made over, the lowest bit for the first.
+    pub included: u32,
+    /// Exclusive or of what packets say besides their bytes.
+    pub head: [u8; HEAD_LEN],
+    /// Length of the parity, bytes.
+    pub len: u16,
+    /// Where in it the bytes that follow belong.
+    pub offset: u16,
+}
+
 /// State of a path as its owner sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -92,6 +112,8 @@ pub mod capability {
     pub const RECOVERY: u32 = 1 << 1;
     /// Answers size probes (WIRE "Size probes").
     pub const SIZE_PROBES: u32 = 1 << 2;
+    /// Makes lost packets again from parity (ALGORITHMS "Loss recovery").
+    pub const PARITY: u32 = 1 << 3;
     /// Speaks the `udp` encapsulation.
     pub const ENCAP_UDP: u32 = 1 << 8;
     /// Speaks the `faketcp` encapsulation.
@@ -226,6 +248,10 @@ pub enum Tlv {
         /// Its size, as it said.
         size: u16,
     },
+    /// 25: what the [`Self::ParityBytes`] behind it are parity of.
+    Parity(Block),
+    /// 26: bytes of parity.
+    ParityBytes(ArrayVec<u8, 255>),
     /// 24: data packets that came on a path, and damaged ones.
     Arrived {
         /// The path, by the number of the node that gets this.
@@ -291,6 +317,8 @@ impl Tlv {
             Self::SizeProbe { .. } => 22,
             Self::SizeAnswer { .. } => 23,
             Self::Arrived { .. } => 24,
+            Self::Parity(_) => 25,
+            Self::ParityBytes(_) => 26,
         }
     }
 
@@ -340,6 +368,15 @@ impl Tlv {
                 w.put(&damaged.to_be_bytes());
                 w.put(&bare_tcp.to_be_bytes());
             }
+            Self::Parity(b) => {
+                w.put(&[b.path.0, b.lane.0]);
+                w.put(&(b.first26 & COUNTER_MASK).to_be_bytes());
+                w.put(&b.included.to_be_bytes());
+                w.put(&b.head);
+                w.put(&b.len.to_be_bytes());
+                w.put(&b.offset.to_be_bytes());
+            }
+            Self::ParityBytes(bytes) => w.put(bytes),
             Self::UnknownSession { session } => w.put(&session.0.to_be_bytes()),
             Self::AddressConfirm { ipv6, hash } => {
                 w.put(&[if *ipv6 { 6 } else { 4 }]);
@@ -535,6 +572,25 @@ fn read(kind: u8, len: u8, value: &[u8]) -> Result<Option<Tlv>, TlvError> {
             damaged: r.u32()?,
             bare_tcp: r.u32()?,
         },
+        25 => {
+            let block = Block {
+                path: PathId(r.u8()?),
+                lane: r.lane(kind)?,
+                first26: r.u32()?,
+                included: r.u32()?,
+                head: r.take()?,
+                len: r.u16()?,
+                offset: r.u16()?,
+            };
+            if block.first26 > COUNTER_MASK || block.included == 0 {
+                return Err(bad_value);
+            }
+            Tlv::Parity(block)
+        }
+        26 => {
+            let bytes = std::mem::take(&mut r.rest);
+            Tlv::ParityBytes(bytes.iter().copied().collect())
+        }
         _ => return Ok(None),
     };
     if r.rest.is_empty() { Ok(Some(tlv)) } else { Err(r.error) }

@@ -18,9 +18,29 @@ use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
 
 /// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes. It is
 /// neither marked nor dropped in the face of one.
-const THIN: usize = 512;
+pub(super) const THIN: usize = 512;
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
+/// What a packet is of those that are sent of it.
+#[derive(Clone, Copy)]
+enum Nth {
+    /// The only one.
+    Only,
+    /// The first, and there are further ones.
+    First,
+    /// A further one of the packet that has this sequence number.
+    Further(u32),
+}
+
+impl Nth {
+    const fn copy_of(self) -> Option<u32> {
+        match self {
+            Self::Only | Self::First => None,
+            Self::Further(seq) => Some(seq),
+        }
+    }
+}
+
 /// Control message of a data packet in steady state, with and without sequence block, bytes.
 const fn steady_cm_len(sequence_block: bool) -> usize {
     if sequence_block { crate::cm::DATA_LEN } else { crate::cm::BASE_LEN }
@@ -193,16 +213,17 @@ impl<B: PacketBuf> Worker<B> {
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {
             Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),
-            _ => self.spare(ctx, peer, (&plan, slot), &frame, p, env).into_iter().collect(),
+            _ => self.spare(ctx, peer, (&plan, slot), (flow, &frame, p), env).into_iter().collect(),
         };
-        let way = (slot, None, plan.oversized.unwrap_or(ctx.snapshot.params.oversized));
+        let nth = if spare.is_empty() { Nth::Only } else { Nth::First };
+        let way = (slot, nth, plan.oversized.unwrap_or(ctx.snapshot.params.oversized));
         let verdict = self.send_on(ctx, port, origin, row, way, frame, p, env);
         if verdict != Verdict::Forward {
             return verdict;
         }
         self.classes.table().count(self.index, rule, p.l3_len());
         for (slot, frame) in spare {
-            let way = (slot, Some(seq), Oversized::Icmp);
+            let way = (slot, Nth::Further(seq), Oversized::Icmp);
             if self.send_on(ctx, port, origin, row, way, frame, p, env) == Verdict::Forward {
                 self.counts.originated += 1;
                 match plan.way {
@@ -218,8 +239,8 @@ impl<B: PacketBuf> Worker<B> {
         verdict
     }
 
-    /// Sends a user packet of session `row` on one path. With a sequence number it is a further copy of
-    /// the packet that had the number: nothing but the path counts it, and it is not cut into slices.
+    /// Sends a user packet of session `row` on one path. A further copy nothing but the path counts, and it is not cut
+    /// into slices.
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     fn send_on(
         &mut self,
@@ -227,7 +248,7 @@ impl<B: PacketBuf> Worker<B> {
         port: PortIx,
         origin: Origin,
         row: Row,
-        (slot, copy_of, oversize): (u8, Option<u32>, Oversized),
+        (slot, nth, oversize): (u8, Nth, Oversized),
         mut frame: B,
         p: &Parsed,
         env: &mut impl Env<B>,
@@ -236,6 +257,7 @@ impl<B: PacketBuf> Worker<B> {
         let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
+        let copy_of = nth.copy_of();
         let peer = session.peer();
         let Some(view) = ctx.peer(peer) else { return Verdict::Drop(DropReason::NoPath) };
         let Some(path) = view.path_in(slot).filter(|path| path.live) else {
@@ -309,7 +331,11 @@ impl<B: PacketBuf> Worker<B> {
             return Verdict::Drop(DropReason::UnknownSession);
         };
         let session_seq = copy_of.unwrap_or(next);
-        let kept = if copy_of.is_some() { Keep::Nothing } else { Keep::Copy };
+        let kept = match nth {
+            Nth::Only => Keep::Copy,
+            Nth::First => Keep::Spared,
+            Nth::Further(_) => Keep::Nothing,
+        };
         let put = Put { ttl, open, session_seq, kept };
         if let Err(reason) = self.put(ctx, (row, path), frame, p, &put, env) {
             return Verdict::Drop(reason);

@@ -39,6 +39,7 @@ mod lan;
 mod mapping;
 mod message;
 mod open;
+mod parity;
 mod peer;
 mod policy;
 mod poll;

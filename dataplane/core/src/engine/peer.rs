@@ -8,10 +8,10 @@ use super::recover;
 use crate::cells::MAX_PATHS;
 use crate::ids::Lane;
 use crate::measure::FeedbackTable;
-use crate::recover::{Entry, Gaps, Sent, Taken};
+use crate::recover::{Entry, Gaps, MAX_BLOCK, Recent, Sent, Taken};
 use crate::rules::{Candidate, Choice, RuleTable};
 use crate::schedule::{Congestion, Dispatcher, PathInput, Scheduler};
-use crate::snapshot::{PathView, PeerView};
+use crate::snapshot::{Encapsulation, PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
@@ -23,6 +23,19 @@ const DELAY_WINDOW: Duration = Duration::from_secs(5);
 const WARY_FOR: u32 = 1_000;
 /// See [`WARY_FOR`].
 const MOST_WARY: u32 = 8_000;
+/// Loss from which on parity goes with packets; and the loss over all of a block's packets.
+const PARITY_FROM_PPM: u32 = 1_000;
+/// See [`PARITY_FROM_PPM`].
+const PARITY_PPM: u32 = 100_000;
+/// A parity goes with so many packets while the loss is not known.
+const FIRST_BLOCKS: u8 = 12;
+/// A parity goes with at least so many packets, unless the first would wait too long: a quarter of the round trip
+/// within these.
+const LEAST_BLOCK: u32 = 4;
+/// See [`LEAST_BLOCK`].
+const PARITY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+/// A packet lost while the queue was not full says for so long what a lost one means.
+const LOSSY_FOR: Duration = Duration::from_secs(1);
 /// A queue shorter than that is not full, µs.
 const FULL_AT_LEAST_US: i32 = 10_000;
 
@@ -38,6 +51,8 @@ pub(super) struct Arrivals {
     before: (i32, i32),
     window: (i32, i32),
     window_from: Nanos,
+    /// Until when single packets count as lost for another reason than a full queue, for some were.
+    lossy_until: Nanos,
 }
 
 impl Arrivals {
@@ -108,6 +123,8 @@ pub(super) struct PathState {
     pub credit: u32,
     /// Packets sent on it of which spare copies are wanted, for it has lost some.
     wary: u32,
+    /// When parity goes with what is sent on it; `None`: not agreed.
+    parity: Option<ParityPlan>,
     /// Until when packets from there are looked into, for some were damaged.
     pub doubt_until: Nanos,
     /// Lanes that a packet has come on, by bit.
@@ -115,6 +132,8 @@ pub(super) struct PathState {
     tx: [u64; Lane::MAX],
     sent: [Sent; Lane::MAX],
     rx: [Gaps; Lane::MAX],
+    /// What arrived lately, where the peer sends parity.
+    recent: [Option<Box<Recent>>; Lane::MAX],
 }
 
 impl PathState {
@@ -130,11 +149,13 @@ impl PathState {
             lossy_until: Nanos(0),
             credit: recover::MOST_CREDIT,
             wary: 0,
+            parity: None,
             doubt_until: Nanos(0),
             begun: 0,
             tx: [0; Lane::MAX],
             sent: std::array::from_fn(|_| Sent::default()),
             rx: std::array::from_fn(|_| Gaps::default()),
+            recent: [const { None }; Lane::MAX],
         }
     }
 
@@ -156,9 +177,26 @@ impl PathState {
         self.sent.get_mut(usize::from(lane.0))
     }
 
+    /// What arrived lately in a lane.
+    pub fn recent(&mut self, lane: Lane) -> Option<&mut Recent> {
+        let recent = self.recent.get_mut(usize::from(lane.0))?;
+        Some(recent.get_or_insert_default())
+    }
+
     /// It has lost so many packets.
     pub fn lost(&mut self, packets: u32) {
         self.wary = self.wary.saturating_add(packets.saturating_mul(WARY_FOR)).min(MOST_WARY);
+    }
+
+    /// With how many packets a parity goes, and how long the first of them waits for it.
+    pub fn parity(&self) -> Option<(u8, Duration)> {
+        let plan = self.parity?;
+        match plan.every {
+            // It has lost some, and how many it loses is not known yet.
+            0 if self.wary > 0 => Some((FIRST_BLOCKS, plan.wait)),
+            0 => None,
+            every => Some((every, plan.wait)),
+        }
     }
 
     /// Whether a spare copy is wanted of a packet that goes out on it.
@@ -186,9 +224,17 @@ impl PathState {
             return Taken { covered: 0, gap: None };
         };
         let mut taken = gaps.take(counter26, now);
-        if taken.gap.is_some() && (!agreed || self.arrivals.is_full(delay)) {
-            gaps.forget_newest();
-            taken.gap = None;
+        if taken.gap.is_some() {
+            let full = self.arrivals.is_full(delay);
+            if !full {
+                self.arrivals.lossy_until = now + LOSSY_FOR;
+            }
+            // One packet at a time is lost there anyway.
+            let congestion = full && (taken.covered > 2 || now >= self.arrivals.lossy_until);
+            if !agreed || congestion {
+                gaps.forget_newest();
+                taken.gap = None;
+            }
         }
         taken
     }
@@ -204,6 +250,8 @@ pub(super) struct PeerState {
     pub express_limit: usize,
     /// Until when paths may want spare copies of what is sent on them.
     pub wary_until: Nanos,
+    /// Until when what arrives is kept, for the peer sends parity.
+    pub parity_until: Nanos,
     /// Until when a gap that was found may yet be closed.
     pub recovering_until: Nanos,
     /// Time in which a gap is closed, if it is.
@@ -241,6 +289,7 @@ impl PeerState {
             feedback: FeedbackTable::new(),
             express_limit: 0,
             wary_until: Nanos(0),
+            parity_until: Nanos(0),
             recovering_until: Nanos(0),
             recovery: Duration::ZERO,
             paths: (0..MAX_PATHS).map(|_| None).collect(),
@@ -266,10 +315,12 @@ impl PeerState {
         if paths_changed || !Arc::ptr_eq(&self.rules, rules) {
             self.choose(ctx.now, view, rules);
         }
-        // Of what the headers are made, not all is the peer's.
+        // Not all of it is the peer's.
+        let parity = ctx.snapshot.params.parity && view.parity;
         for p in &view.paths {
             if let Some(state) = self.path(p.slot) {
                 state.head = Head::of(ctx, p);
+                state.parity = ParityPlan::of(p).filter(|_| parity);
             }
         }
         self.express_limit = express::limit(view, self);
@@ -413,6 +464,28 @@ impl PeerState {
         }
         self.unknown.1 += 1;
         self.unknown.1 <= UNKNOWN_PER_SECOND
+    }
+}
+
+/// When a parity goes with what is sent on a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ParityPlan {
+    /// With so many packets; 0 while it is not known to lose any.
+    every: u8,
+    /// At the latest when the first of them has waited for so long.
+    wait: Duration,
+}
+
+impl ParityPlan {
+    /// Nothing where no parity can be made.
+    fn of(path: &PathView) -> Option<Self> {
+        let loss = path.input.loss_ppm;
+        let every = match loss {
+            0..PARITY_FROM_PPM => 0,
+            _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK) as u8,
+        };
+        let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
+        (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait })
     }
 }
 

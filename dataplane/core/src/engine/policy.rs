@@ -4,6 +4,7 @@
 //! rules changed; everything else here is per packet and does not depend on how many rules there are.
 
 use super::deliver::order;
+use super::lan::THIN;
 use super::peer::PeerState;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
@@ -158,14 +159,14 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    /// A copy of `frame` for a second path, when the `first` one loses packets and the second has nothing to do.
+    /// A copy of `frame` for a second path, when the `first` one loses packets and the second has nothing to do. Not of
+    /// what fills paths where parity does the same for less.
     pub(super) fn spare(
         &mut self,
         ctx: &Ctx<'_>,
         peer: PeerIx,
         (plan, first): (&Plan, u8),
-        frame: &B,
-        p: &Parsed,
+        (flow, frame, p): (Flow, &B, &Parsed),
         env: &mut impl Env<B>,
     ) -> Option<(u8, B)> {
         let state = self.peers.get_mut(usize::from(peer.0))?;
@@ -175,7 +176,8 @@ impl<B: PacketBuf> Worker<B> {
         }
         // Without a sequence block the receiver could not tell copies from packets.
         let wanted = ctx.peer(peer)?.sequence_block && state.path(first)?.wants_spare();
-        if !wanted {
+        let bulk = !flow.is_small() && p.l3_len() >= THIN;
+        if !wanted || bulk && state.path(first)?.parity().is_some() {
             return None;
         }
         let mask = state.chosen(plan.selector);

@@ -35,6 +35,8 @@ pub(super) enum Keep {
     Nothing,
     /// A copy, where the path calls for it.
     Copy,
+    /// The same of a packet that goes by another path as well.
+    Spared,
     /// What has been kept of it already: it is sent again.
     Again(Entry),
 }
@@ -98,13 +100,16 @@ impl<B: PacketBuf> Worker<B> {
         if let (Some(seq), Some(of_path)) = (seq, state.path(path.slot)) {
             let entry = match put.kept {
                 Keep::Again(e) => {
-                    Some(Entry { sent_at: ctx.now, repeats: e.repeats + 1, again: false, ..e })
+                    let repeats = e.repeats + 1;
+                    Some(Entry { sent_at: ctx.now, repeats, again: false, spared: false, ..e })
                 }
-                Keep::Copy if wants_copy(&self.recover, view, of_path, ctx.now) => {
+                Keep::Copy | Keep::Spared if wants_copy(&self.recover, view, of_path, ctx.now) => {
                     let packet = frame.data().get(..p.end).unwrap_or_default();
-                    self.recover.keep(packet, ctx.now, (id, put.session_seq, put.ttl))
+                    let of_packet = (id, put.session_seq, put.ttl);
+                    let entry = self.recover.keep(packet, ctx.now, of_packet);
+                    entry.map(|e| Entry { spared: matches!(put.kept, Keep::Spared), ..e })
                 }
-                Keep::Copy | Keep::Nothing => None,
+                Keep::Copy | Keep::Spared | Keep::Nothing => None,
             };
             if let Some(entry) = entry {
                 let key = (peer, path.slot, lane);

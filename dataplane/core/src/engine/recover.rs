@@ -60,6 +60,8 @@ const RECOVERY_MARGIN: Duration = Duration::from_millis(4);
 /// Round trip of a path that has not been measured.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
+/// Elements of a message between workers, bytes.
+const MOST_ELEMENTS: usize = 2_048;
 /// Least time between two looks at a lane.
 const SOON: Duration = Duration::from_micros(100);
 
@@ -67,7 +69,9 @@ type Key = (PeerIx, u8, Lane);
 
 /// What the worker keeps for it.
 pub(super) struct Recover {
-    store: Store,
+    pub(super) store: Store,
+    /// What arrived from peers that send parity.
+    pub(super) heard: Store,
     /// Whether copies are kept of everything.
     all: bool,
     /// When [`Worker::recover`] has something to do.
@@ -76,7 +80,7 @@ pub(super) struct Recover {
     forwarded: u64,
     ticked: Nanos,
     /// Lanes of which something is kept.
-    sending: Vec<Key>,
+    pub(super) sending: Vec<Key>,
     /// Lanes on which something arrived of which the peer has not been told.
     receiving: Vec<Key>,
     /// What was under way on paths that died, oldest last.
@@ -87,6 +91,7 @@ impl Recover {
     pub fn new() -> Self {
         Self {
             store: Store::new(0),
+            heard: Store::new(0),
             all: false,
             due: Nanos(u64::MAX),
             tick_at: Nanos(0),
@@ -98,7 +103,7 @@ impl Recover {
         }
     }
 
-    fn wake(&mut self, at: Nanos) {
+    pub(super) fn wake(&mut self, at: Nanos) {
         self.due = self.due.min(at);
     }
 
@@ -111,7 +116,8 @@ impl Recover {
         (session, session_seq, ttl): (SessionId, u32, u8),
     ) -> Option<Entry> {
         let copy = self.store.put(packet)?;
-        Some(Entry { copy, session, session_seq, sent_at: now, ttl, repeats: 0, again: false })
+        let (repeats, again, spared) = (0, false, false);
+        Some(Entry { copy, session, session_seq, sent_at: now, ttl, repeats, again, spared })
     }
 
     /// Notes that `entry` went out under `counter26`.
@@ -129,6 +135,7 @@ impl Recover {
             let more = u32::from(entry.copy.len()) / CREDIT_SHARE;
             of_path.credit = (of_path.credit + more).min(MOST_CREDIT);
         }
+        let parity = of_path.parity();
         let Some(sent) = of_path.sent(lane) else { return };
         let mut tally = Tally::default();
         sent.expire_some(stale, &mut tally);
@@ -138,6 +145,11 @@ impl Recover {
             self.sending.push((peer, slot, lane));
         }
         self.wake(entry.sent_at + Sent::PROBE_AFTER);
+        if let Some((every, wait)) = parity
+            && let Some(at) = sent.parity_at(every, wait)
+        {
+            self.wake(at);
+        }
         if let Some(cell) = cell {
             cell.recovery(if entry.repeats > 0 { Recovered::Again } else { Recovered::Kept }, 1);
             if tally.recovered > 0 {
@@ -150,7 +162,7 @@ impl Recover {
 /// Whether a copy is kept of what goes over the path.
 #[inline(always)]
 pub(super) fn wants_copy(r: &Recover, view: &PeerView, path: &PathState, now: Nanos) -> bool {
-    view.recovery && (r.all || now < path.lossy_until)
+    view.recovery && (r.all || now < path.lossy_until || path.parity().is_some())
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -213,6 +225,7 @@ impl<B: PacketBuf> Worker<B> {
         self.recover.due = Nanos(u64::MAX);
         self.send_orphans(ctx, env);
         self.tell(ctx, env);
+        self.send_parities(ctx, env);
         self.probe(ctx, env);
         if ctx.now >= self.recover.tick_at {
             self.recover.tick_at = ctx.now + TICK;
@@ -240,7 +253,7 @@ impl<B: PacketBuf> Worker<B> {
             let view = ctx.peer(peer);
             let path = view.and_then(|v| v.path_in(slot)).filter(|p| p.live);
             if let (Some(view), Some(path)) = (view, path) {
-                self.send_lane_message(ctx, (peer, view, path, lane), &[], env);
+                let _ = self.send_lane_message(ctx, (peer, view, path, lane), &[], env);
             }
         }
     }
@@ -313,7 +326,8 @@ impl<B: PacketBuf> Worker<B> {
                 cell.recovery(Recovered::Missed, missed);
             }
             if let Some(via) = quickest(view, other) {
-                self.send_lane_message(ctx, (peer, view, via, lane), &tlvs, env);
+                // Told again, or found again, if it is lost.
+                let _ = self.send_lane_message(ctx, (peer, view, via, lane), &tlvs, env);
             }
         }
         let gaps = self.peers.get_mut(usize::from(peer.0))?.path(slot)?.gaps(lane)?;
@@ -326,20 +340,19 @@ impl<B: PacketBuf> Worker<B> {
         next
     }
 
-    /// A message between the workers that own a lane.
-    fn send_lane_message(
+    /// A message between the workers that own a lane. Nothing where it cannot be sent.
+    pub(super) fn send_lane_message(
         &mut self,
         ctx: &Ctx<'_>,
         (peer, view, path, lane): (PeerIx, &PeerView, &PathView, Lane),
         tlvs: &[Tlv],
         env: &mut impl Env<B>,
-    ) {
+    ) -> Option<()> {
         if !view.sequence_block {
-            return;
+            return None;
         }
-        let state = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(path.slot));
-        let Some(state) = state else { return };
-        let counter26 = state.next_counter(lane);
+        let state = self.peers.get_mut(usize::from(peer.0))?;
+        let counter26 = state.path(path.slot)?.next_counter(lane);
         let mut cm = Cm::new(Base {
             node: ctx.snapshot.node,
             session: SessionId(0),
@@ -349,23 +362,18 @@ impl<B: PacketBuf> Worker<B> {
             flags: Flags::HB,
         });
         cm.seq = Some(SeqBlock { session_seq: 0, lane, counter26, tag: 0 });
-        let mut bytes = [0; 2 * tlv::MAX_TLV_LEN + MAX_LEN];
+        let mut bytes = [0; MOST_ELEMENTS + MAX_LEN];
         let mut at = 0;
         for t in tlvs {
-            let Some(room) = bytes.get_mut(at..) else { return };
-            let Some(len) = t.encode_to_slice(room) else { return };
-            at += len;
+            at += t.encode_to_slice(bytes.get_mut(at..)?)?;
         }
         let end = at + cm.encoded_len();
-        let Some(room) = bytes.get_mut(at..end) else { return };
-        if cm.encode_into(room).is_err() {
-            return;
-        }
-        let Some(payload) = bytes.get(..end) else { return };
+        cm.encode_into(bytes.get_mut(at..end)?).ok()?;
+        let payload = bytes.get(..end)?;
         let on = (peer, path.slot, lane);
-        if self.send_on_lane(ctx, on, payload, tcp::Flags::PSH, env).is_some() {
-            self.count_message(peer, path, payload.len());
-        }
+        self.send_on_lane(ctx, on, payload, tcp::Flags::PSH, env)?;
+        self.count_message(peer, path, payload.len());
+        Some(())
     }
 
     /// A message of the peer's worker of that lane.
@@ -373,12 +381,22 @@ impl<B: PacketBuf> Worker<B> {
         &mut self,
         ctx: &Ctx<'_>,
         h: Heard<'_>,
-        lane: Lane,
+        (lane, sent_at): (Lane, u32),
         list: &[u8],
         env: &mut impl Env<B>,
     ) -> Verdict {
+        let mut block = None;
         for t in tlv::parse(list) {
             match t {
+                Ok(Tlv::Parity(b)) if b.lane == lane => block = Some(b),
+                Ok(Tlv::ParityBytes(bytes)) => {
+                    let Some(b) = &mut block else { continue };
+                    if let Some(verdict) = self.take_parity(ctx, h, (b, sent_at), &bytes, env) {
+                        // What it made takes its place.
+                        return verdict;
+                    }
+                    b.offset = b.offset.saturating_add(bytes.len() as u16);
+                }
                 Ok(Tlv::Gaps { path, lane: of, ranges }) if of == lane => {
                     if let Some(ours) = h.view.path_of_ours(path) {
                         self.send_missing(ctx, (h.peer, ours.slot, lane), &ranges, env);

@@ -8,6 +8,7 @@ use super::{Ctx, Env, Worker, damage, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
+use crate::recover::Marks;
 use crate::session::{InsertError, Row, Session, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
 use crate::time::Recent;
@@ -122,7 +123,7 @@ impl<B: PacketBuf> Worker<B> {
                 }
                 let tlvs = p.payload_off..p.end - cm_len;
                 let list = frame.data().get(tlvs).unwrap_or_default();
-                return self.lane_message(ctx, h, lane, list, env);
+                return self.lane_message(ctx, h, (lane, cm.timestamp), list, env);
             }
             return if peer.is_none() && !cm.flags.intersects(Flags::ENABLE | Flags::ENABLED) {
                 Verdict::Drop(DropReason::UnknownPeer)
@@ -231,26 +232,52 @@ impl<B: PacketBuf> Worker<B> {
             self.damaged(ctx, h.peer, h.path.slot);
             return Verdict::Drop(DropReason::BadL4);
         }
+        if self.keeps_arrivals(ctx, h.peer)
+            && let Some(seq) = cm.seq.filter(|_| cm.flags.contains(Flags::WRAP))
+            && cm.slice.is_none()
+        {
+            let marks =
+                Marks { tos: inner.tos, ttl: inner.ttl, dont_fragment: inner.dont_fragment };
+            let l4 = frame.data().get(inner.l4_off..inner.end).unwrap_or_default();
+            self.keep_arrival(h, (cm.session, seq), marks, l4);
+        }
+        if cm.flags.contains(Flags::CLOSE)
+            && let Some(session) = self.table.get_mut(row)
+        {
+            session.state = State::Closing;
+        }
+        self.accept(ctx, h, row, (cm.timestamp, cm.seq, len), frame, &inner, env)
+    }
+
+    /// A restored packet of session `row`, of `len` bytes.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    pub(super) fn accept(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        row: Row,
+        (sent_at, seq, len): (u32, Option<SeqBlock>, usize),
+        mut frame: B,
+        inner: &Parsed,
+        env: &mut impl Env<B>,
+    ) -> Verdict {
         let Some((session, cold)) = self.table.whole_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
         let carry = session.count_rx(ctx.now, len);
-        if cm.flags.contains(Flags::CLOSE) {
-            session.state = State::Closing;
-        }
         if let Some(t) = inner.tcp {
             track_tcp(session, cold, t.flags, false);
             if t.flags.syn() {
                 if h.path.calls && !t.flags.ack() {
                     self.calls.forget(h.peer, session.id());
                 }
-                clamp(&mut frame, &inner, mss_limit(h.view, inner.src.is_ipv6()));
+                clamp(&mut frame, inner, mss_limit(h.view, inner.src.is_ipv6()));
             }
         }
         if carry {
             self.table.carry(row);
         }
-        let arrived = Arrived { sent_at: cm.timestamp, seq: cm.seq, tcp: inner.tcp };
+        let arrived = Arrived { sent_at, seq, tcp: inner.tcp };
         self.deliver(ctx, h, row, &arrived, frame, env)
     }
 

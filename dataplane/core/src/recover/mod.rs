@@ -2,21 +2,24 @@
 //!
 //! * [`Store`]: copies of packets, in one ring of bytes per worker; the oldest make room.
 //! * [`Sent`]: which copy belongs to which packet counter of a (path, lane), at the sender.
+//! * [`Parity`]: what a lost packet is made again from, at the sender; [`Recent`]: at the receiver.
 //! * [`Gaps`]: which packet counters of a (path, lane) did not arrive, at the receiver.
 //!
 //! Owner, only writer and only reader of each: the worker that owns the lane. `engine/recover.rs` joins
 //! them to packets and messages.
 
 mod gaps;
+mod parity;
 mod sent;
 mod store;
 
 pub use gaps::{Gaps, Taken};
+pub use parity::{HEAD_LEN, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Recent, Restored};
 pub use sent::{Entry, Sent, Tally};
 pub use store::{Kept, Store};
 
 /// Bits of a packet counter on the wire.
-const COUNTER_MASK: u32 = 0x3ff_ffff;
+pub const COUNTER_MASK: u32 = 0x3ff_ffff;
 
 /// Signed distance from `b` to `a`, both packet counters modulo 2^26.
 #[must_use]

@@ -1,6 +1,6 @@
 //! What was sent on one (path, lane), by packet counter.
 
-use super::{COUNTER_MASK, Kept, distance26};
+use super::{COUNTER_MASK, Kept, MAX_BLOCK, distance26};
 use crate::ids::SessionId;
 use crate::time::Nanos;
 use std::collections::VecDeque;
@@ -23,6 +23,8 @@ pub struct Entry {
     pub repeats: u8,
     /// It was sent again since.
     pub again: bool,
+    /// It went by another path as well.
+    pub spared: bool,
 }
 
 /// What became of entries that were forgotten.
@@ -48,6 +50,8 @@ pub struct Sent {
     /// Probes sent since the newest packet, and when that or the newest probe went out.
     probes: u8,
     probed_at: Nanos,
+    /// Packets since the last parity that want one, the first one's counter, and when that went out.
+    block: (u8, u32, Nanos),
 }
 
 impl Sent {
@@ -72,6 +76,12 @@ impl Sent {
             }
         }
         (self.probes, self.probed_at) = (0, entry.sent_at);
+        if !entry.spared {
+            match &mut self.block {
+                (0, ..) => self.block = (1, counter26 & COUNTER_MASK, entry.sent_at),
+                (n, ..) => *n = n.saturating_add(1),
+            }
+        }
         self.places.push_back(Some(entry));
         while self.places.len() > Self::MAX {
             self.pop(tally);
@@ -102,6 +112,13 @@ impl Sent {
     }
 
     /// The packet sent under a counter.
+    #[must_use]
+    pub fn get(&self, counter26: u32) -> Option<&Entry> {
+        let at = usize::try_from(distance26(counter26, self.first)).ok()?;
+        self.places.get(at)?.as_ref()
+    }
+
+    /// The same, to be changed.
     #[must_use]
     pub fn get_mut(&mut self, counter26: u32) -> Option<&mut Entry> {
         let at = usize::try_from(distance26(counter26, self.first)).ok()?;
@@ -141,6 +158,29 @@ impl Sent {
             .filter(|(_, p)| p.is_some_and(|e| !e.again))
             .map(|(i, _)| self.first.wrapping_add(i as u32) & COUNTER_MASK)
             .collect()
+    }
+
+    /// When to send the parity of what has gone out since the last: of `every` packets, or after `wait`.
+    #[must_use]
+    pub fn parity_at(&self, every: u8, wait: Duration) -> Option<Nanos> {
+        let (count, first, since) = self.block;
+        let end = self.first.wrapping_add(self.places.len() as u32);
+        let long = distance26(end, first) >= MAX_BLOCK as i32;
+        match count {
+            0 => None,
+            n if n >= every || long => Some(since),
+            _ => Some(since + wait),
+        }
+    }
+
+    /// What the next parity is made over: the first counter, and which of the 32 from there; and begins another
+    /// block. Nothing when it has all been forgotten.
+    pub fn take_block(&mut self) -> Option<(u32, u32)> {
+        let first = self.block.1;
+        self.block.0 = 0;
+        let wants = |i: &u32| self.get(first.wrapping_add(*i)).is_some_and(|e| !e.spared);
+        let included = (0..MAX_BLOCK).filter(wants).fold(0, |bits, i| bits | 1 << i);
+        (included != 0).then_some((first, included))
     }
 
     /// When to send something behind the newest packet, so that the peer sees whether it is missing: some
@@ -206,6 +246,7 @@ mod tests {
             ttl: 63,
             repeats: 0,
             again: false,
+            spared: false,
         }
     }
 

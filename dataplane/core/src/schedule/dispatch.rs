@@ -66,6 +66,13 @@ impl Flow {
     /// User bytes up to which a flow counts as small.
     const SMALL: u64 = 128 * 1024;
 
+    /// Whether it has sent less than 128 KiB.
+    #[inline]
+    #[must_use]
+    pub const fn is_small(self) -> bool {
+        self.sent < Self::SMALL
+    }
+
     /// Whether it uses near paths alike: TCP from its second packet on, others when they are not small.
     #[inline]
     #[must_use]
@@ -220,7 +227,7 @@ impl Dispatcher {
                 return Some(index);
             }
         }
-        if flow.sent < Flow::SMALL {
+        if flow.is_small() {
             return self.pick_first_arrival(mask, now, len);
         }
         self.pick_among(Scheduler::Adaptive, mask, now, len)

@@ -470,8 +470,9 @@ impl World {
             change(&mut v);
             // New indices: path ids may have changed.
             let p = v.paths.clone();
-            let v = PeerView::new(v.node, v.version, v.epoch, v.lanes, v.sequence_block, p);
-            s.peers[0] = Arc::new(v);
+            let mut n = PeerView::new(v.node, v.version, v.epoch, v.lanes, v.sequence_block, p);
+            (n.discovered, n.recovery, n.parity) = (v.discovered, v.recovery, v.parity);
+            s.peers[0] = Arc::new(n);
         });
     }
 }

@@ -9,10 +9,12 @@ use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, DATA_LEN, Flags};
 use crate::ids::{Lane, NodeId, PeerIx, PortIx, SessionId};
+use crate::recover::Marks;
 use crate::session::{Hash, Likely, OrderKey};
 use crate::snapshot::Encapsulation;
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::ipv4::DF;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A wrapped packet of a known peer, its control message found sound.
@@ -138,6 +140,12 @@ impl<B: PacketBuf> Worker<B> {
             self.table.carry(row);
         }
         let h = Heard { peer: p.peer, view, path };
+        if self.keeps_arrivals(ctx, p.peer) {
+            let dont_fragment = u16::from_be_bytes(ip.frag) & DF != 0;
+            let marks = Marks { tos: ip.tos, ttl: ip.ttl, dont_fragment };
+            let l4 = frame.data().get(L4..).unwrap_or_default();
+            self.keep_arrival(h, (base.session, seq), marks, l4);
+        }
         self.measure(ctx, h, &base, Some(seq), Some(end - ETH_LEN));
         let arrived = Arrived { sent_at: base.timestamp, seq: Some(seq), tcp: None };
         Ok(self.deliver(ctx, h, row, &arrived, frame, env))

@@ -1,0 +1,251 @@
+//! Forward error correction: parity over what goes by a path that loses packets (ALGORITHMS "Loss recovery").
+//!
+//! **Sender.** The control thread measures the loss; from 0.1 % on a parity follows every so many packets of a (path,
+//! lane), or the first of them by a quarter of the round trip, on the same path. It is made from the copies that are
+//! kept for sending again, so nothing is done per packet. What goes by another path as well needs none.
+//!
+//! **Receiver.** From the first parity on it keeps what arrives, for as long as they come. A packet that is made again goes
+//! its way as if it had come, but counts as lost: what is measured is the path.
+//!
+//! Wrapped packets only: `native` rewrites what parity is made over.
+
+use super::damage::{is_of_its_length, is_whole};
+use super::encap::ETH_LEN;
+use super::lan::growth;
+use super::wan::Heard;
+use super::{Ctx, Env, Worker, fragments};
+use crate::buf::PacketBuf;
+use crate::cells::Recovered;
+use crate::cm::SeqBlock;
+use crate::cm::tlv::{Block, Tlv};
+use crate::ids::{Lane, PeerIx, SessionId};
+use crate::recover::{COUNTER_MASK, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Restored, Sent, Store};
+use crate::snapshot::{PathView, PeerView};
+use crate::tuple::{FlowTuple, IPPROTO_UDP};
+use crate::verdict::Verdict;
+use crate::wire::{Frag, L3, fragment, ipv4, ipv6, parse_frame};
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Memory for what arrived lately, bytes.
+const HEARD: usize = 2 << 20;
+/// Arrivals are kept for so long after a parity.
+const KEEP_FOR: Duration = Duration::from_secs(2);
+/// Bytes of a message in front of and between the bytes of parity.
+const PARITY_LEN: usize = 2 + 25;
+/// Bytes of parity in an element.
+const ELEMENT: usize = 255;
+/// Elements of bytes that a message has at most.
+const MOST_ELEMENTS: usize = MAX_L4.div_ceil(ELEMENT);
+
+impl<B: PacketBuf> Worker<B> {
+    /// Sends the parities that are due.
+    pub(super) fn send_parities(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
+        for i in 0..self.recover.sending.len() {
+            let Some((peer, slot, lane)) = self.recover.sending.get(i).copied() else { return };
+            let state = self.peers.get_mut(usize::from(peer.0));
+            let Some(of_path) = state.and_then(|s| s.path(slot)) else { continue };
+            let Some((every, wait)) = of_path.parity() else { continue };
+            let Some(sent) = of_path.sent(lane) else { continue };
+            let Some(at) = sent.parity_at(every, wait) else { continue };
+            if at > ctx.now {
+                self.recover.wake(at);
+                continue;
+            }
+            let Some((first26, wanted)) = sent.take_block() else { continue };
+            let (included, parity) = sum(sent, &self.recover.store, first26, wanted);
+            let view = ctx.peer(peer);
+            let path = view.and_then(|v| v.path_in(slot)).filter(|p| p.live);
+            if let (Some(view), Some(path), true) = (view, path, included != 0) {
+                let block = Block {
+                    path: path.id,
+                    lane,
+                    first26,
+                    included,
+                    head: parity.head(),
+                    len: parity.l4().len() as u16,
+                    offset: 0,
+                };
+                self.send_parity(ctx, (peer, view, path, lane), block, &parity, env);
+            }
+        }
+    }
+
+    fn send_parity(
+        &mut self,
+        ctx: &Ctx<'_>,
+        (peer, view, path, lane): (PeerIx, &PeerView, &PathView, Lane),
+        block: Block,
+        parity: &Parity,
+        env: &mut impl Env<B>,
+    ) {
+        let headers = if path.local.is_ipv6() { ipv6::HEADER_LEN } else { ipv4::MIN_LEN };
+        let grown = growth(view, path, IPPROTO_UDP, path.local.is_ipv6());
+        let message = grown + headers + PARITY_LEN + 2 * MOST_ELEMENTS;
+        let room = usize::from(path.mtu).saturating_sub(message);
+        let pieces = parity.l4().len().div_ceil(room.max(1));
+        // A path on which it takes more is not worth it.
+        if room == 0 || pieces > 2 {
+            return;
+        }
+        let size = parity.l4().len().div_ceil(pieces);
+        for (i, bytes) in parity.l4().chunks(size).enumerate() {
+            let mut list = ArrayVec::<Tlv, { 1 + MOST_ELEMENTS }>::new();
+            list.push(Tlv::Parity(Block { offset: (i * size) as u16, ..block }));
+            list.extend(
+                bytes.chunks(ELEMENT).map(|b| Tlv::ParityBytes(b.iter().copied().collect())),
+            );
+            if self.send_lane_message(ctx, (peer, view, path, lane), &list, env).is_none() {
+                return;
+            }
+            let len = bytes.len() + message;
+            if let Some(state) = self.peers.get_mut(usize::from(peer.0)) {
+                state.dispatcher.note(path.slot, ctx.now, len as u32);
+                state.congestion.sent(len);
+            }
+        }
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
+            cell.recovery(Recovered::Parity, 1);
+        }
+    }
+
+    /// Whether what arrives from a peer is kept.
+    #[inline]
+    pub(super) fn keeps_arrivals(&self, ctx: &Ctx<'_>, peer: PeerIx) -> bool {
+        self.peers.get(usize::from(peer.0)).is_some_and(|s| ctx.now < s.parity_until)
+    }
+
+    /// Keeps a packet that arrived: what is behind its IP header.
+    #[cold]
+    pub(super) fn keep_arrival(
+        &mut self,
+        h: Heard<'_>,
+        (session, seq): (SessionId, SeqBlock),
+        marks: Marks,
+        l4: &[u8],
+    ) {
+        let state = self.peers.get_mut(usize::from(h.peer.0)).and_then(|s| s.path(h.path.slot));
+        let Marks { tos, dont_fragment, .. } = marks;
+        let (session_seq, dscp) = (seq.session_seq, tos >> 2);
+        let head = Head { session, session_seq, dscp, dont_fragment };
+        if let Some(recent) = state.and_then(|p| p.recent(seq.lane)) {
+            recent.keep(&mut self.recover.heard, seq.counter26, (head, marks), l4);
+        }
+    }
+
+    /// A piece of parity, in a message that was sent at `sent_at` (µs of the peer's clock, mod 2^32). What becomes of the
+    /// packet that is made of it, if one is.
+    pub(super) fn take_parity(
+        &mut self,
+        ctx: &Ctx<'_>,
+        h: Heard<'_>,
+        (block, sent_at): (&Block, u32),
+        bytes: &[u8],
+        env: &mut impl Env<B>,
+    ) -> Option<Verdict> {
+        if !h.view.recovery {
+            return None;
+        }
+        let path = h.view.path_of_peer(block.path)?;
+        let state = self.peers.get_mut(usize::from(h.peer.0))?;
+        state.parity_until = ctx.now + KEEP_FOR;
+        if self.recover.heard.room() == 0 {
+            self.recover.heard = Store::new(HEARD);
+        }
+        let recent = state.path(path.slot)?.recent(block.lane)?;
+        let restored = recent.piece(&self.recover.heard, block, bytes)?;
+        let row = self.table.find_id(h.peer, restored.head.session)?;
+        let session = self.table.get(row)?;
+        if session.lane() != block.lane || !session.is_of_epoch(h.view.epoch) {
+            return None;
+        }
+        let tuple = self.table.tuple(row)?.reversed();
+        let frame = build(env.alloc()?, &tuple, &restored)?;
+        let inner = parse_frame(frame.data()).ok()?;
+        let sound = tuple.protocol != fragment::PROTOCOL
+            && fragments::session_tuple(&inner) == tuple
+            && is_of_its_length(frame.data(), &inner)
+            && is_whole(frame.data(), &inner);
+        if !sound {
+            return None;
+        }
+        let h = Heard { path, ..h };
+        let state = self.peers.get_mut(usize::from(h.peer.0))?;
+        // It need not be sent again.
+        let _ = state.path(path.slot)?.gaps(block.lane)?.take(restored.counter26, ctx.now);
+        if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, path.slot)) {
+            cell.recovery(Recovered::Restored, 1);
+        }
+        self.refresh_class(ctx, row, env);
+        let seq = SeqBlock {
+            session_seq: restored.head.session_seq,
+            lane: block.lane,
+            counter26: restored.counter26,
+            tag: 0,
+        };
+        let len = inner.l3_len();
+        Some(self.accept(ctx, h, row, (sent_at, Some(seq), len), frame, &inner, env))
+    }
+}
+
+/// The parity of what is `wanted` of the 32 counters from `first26` on, and which of them it is made over.
+fn sum(sent: &Sent, store: &Store, first26: u32, wanted: u32) -> (u32, Parity) {
+    let (mut included, mut parity) = (0, Parity::default());
+    for i in (0..MAX_BLOCK).filter(|i| wanted >> i & 1 == 1) {
+        let entry = sent.get(first26.wrapping_add(i) & COUNTER_MASK);
+        let Some(entry) = entry else { continue };
+        let Some(copy) = store.get(entry.copy) else { continue };
+        let Some(p) = parse_frame(copy).ok() else { continue };
+        let plain = match p.l3 {
+            L3::V4 => p.l4_off - p.l3_off == ipv4::MIN_LEN,
+            L3::V6 => p.l4_off - p.l3_off == ipv6::HEADER_LEN,
+            L3::Other => false,
+        };
+        let Some(l4) = copy.get(p.l4_off..p.end) else { continue };
+        if plain && p.frag == Frag::No && (1..=MAX_L4).contains(&l4.len()) {
+            let (session, session_seq) = (entry.session, entry.session_seq);
+            let (dscp, dont_fragment) = (p.tos >> 2, p.dont_fragment);
+            let head = Head { session, session_seq, dscp, dont_fragment };
+            parity.add(&head, l4);
+            included |= 1 << i;
+        }
+    }
+    (included, parity)
+}
+
+/// The frame of a packet that was made again.
+fn build<B: PacketBuf>(mut frame: B, tuple: &FlowTuple, packet: &Restored) -> Option<B> {
+    let l4 = packet.l4();
+    let payload_len = u16::try_from(l4.len()).ok()?;
+    let (marks, protocol) = (packet.marks, tuple.protocol);
+    // What a router has marked, it has marked on another packet.
+    let tos = if marks.tos & 3 == 3 { marks.tos & !1 } else { marks.tos };
+    let (ethertype, header_len) = match tuple.src {
+        IpAddr::V4(_) => ([8, 0], ipv4::MIN_LEN),
+        IpAddr::V6(_) => ([0x86, 0xdd], ipv6::HEADER_LEN),
+    };
+    frame.truncate(0);
+    if !frame.append(ETH_LEN + header_len + l4.len()) {
+        return None;
+    }
+    let bytes = frame.data_mut();
+    bytes.get_mut(..12)?.fill(0);
+    bytes.get_mut(12..ETH_LEN)?.copy_from_slice(&ethertype);
+    let l3 = bytes.get_mut(ETH_LEN..)?;
+    let written = match (tuple.src, tuple.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (df, ttl) = (marks.dont_fragment, marks.ttl);
+            ipv4::Header { tos, id: 0, df, ttl, protocol, src, dst, payload_len }.write(l3)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (traffic_class, hop_limit) = (tos, marks.ttl);
+            let flow_label = 0;
+            ipv6::Header { traffic_class, flow_label, hop_limit, protocol, src, dst, payload_len }
+                .write(l3)
+        }
+        _ => false,
+    };
+    l3.get_mut(header_len..)?.copy_from_slice(l4);
+    written.then_some(frame)
+}
