@@ -158,7 +158,10 @@ impl Agent {
     fn capabilities(&self) -> u32 {
         let recovery = match self.cfg.params.recovery {
             Recovery::Off => 0,
-            Recovery::Auto | Recovery::On => capability::RECOVERY | capability::PARITY,
+            Recovery::Auto | Recovery::On if self.cfg.params.parity => {
+                capability::RECOVERY | capability::PARITY
+            }
+            Recovery::Auto | Recovery::On => capability::RECOVERY,
         };
         let encapsulations =
             capability::ENCAP_UDP | capability::ENCAP_NATIVE | capability::ENCAP_FAKETCP;

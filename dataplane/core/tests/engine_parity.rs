@@ -112,11 +112,72 @@ fn a_lost_packet_comes_back_without_being_asked_for() {
 #[test]
 fn it_is_no_help_when_two_of_a_block_are_lost() {
     let mut w = world(Setup::default());
-    let packets: Vec<_> = (0..60).map(|n| packet(n, false, true, 1_000)).collect();
-    send(&mut w, &packets[..30], |_| false);
-    send(&mut w, &packets[30..], |_| true);
-    send(&mut w, &packets[30..31], |_| false);
+    let packets: Vec<_> = (0..80).map(|n| packet(n, false, true, 1_000)).collect();
+    send(&mut w, &packets[..40], |_| false);
+    // Several of each path's block are lost, and the parities come.
+    let got = send(&mut w, &packets[40..], |i| i < 7);
     assert_eq!(restored(&w, B), 0);
+    assert!(got.is_empty(), "they wait to be sent again");
+}
+
+#[test]
+fn a_burst_has_as_many_parities_as_its_packets_want() {
+    let mut w = world(Setup::default());
+    let packets: Vec<_> = (0..64).map(|n| packet(n, false, false, 200)).collect();
+    for burst in packets.chunks(32) {
+        w.rx_burst(A, LAN, Origin::Wire, burst);
+    }
+    w.poll(A);
+    // Five packets a parity, on each of two paths.
+    assert_eq!(parities(&w, A), 12);
+}
+
+#[test]
+fn what_has_no_checksum_of_its_own_is_left_alone() {
+    let mut w = world(Setup::default());
+    let packets: Vec<_> = (0..60u32)
+        .map(|n| {
+            let mut f = packet(n, false, false, 200);
+            let p = parse_frame(&f).expect("a frame");
+            f[p.l4_off + 6..p.l4_off + 8].fill(0);
+            f
+        })
+        .collect();
+    w.strict = false;
+    send(&mut w, &packets, |_| false);
+    let link = link(A, false);
+    for n in 0..40u16 {
+        let echo = mpip_core::wire::build::icmp_echo(&link, false, 7, n, &pattern(300));
+        send(&mut w, &[echo.expect("a frame")], |_| false);
+    }
+    assert_eq!(parities(&w, A), 0);
+    [A, B].into_iter().for_each(|side| w.check_books(side));
+}
+
+#[test]
+fn after_a_loss_parity_goes_until_it_is_known_what_the_path_loses() {
+    for scheduler in [Scheduler::Adaptive, Scheduler::Wrr] {
+        let setup = Setup::default();
+        let mut w = world(setup);
+        w.republish(A, |s| s.params.scheduler = scheduler);
+        w.republish_peer(A, |v| v.paths.iter_mut().for_each(|p| p.input.loss_ppm = 0));
+        let packets: Vec<_> = (0..400).map(|n| packet(n, false, true, 100)).collect();
+        send(&mut w, &packets[..100], |_| false);
+        assert_eq!(parities(&w, A), 0);
+        send(&mut w, &packets[100..101], |_| true);
+        send(&mut w, &packets[101..120], |_| false);
+        w.advance(Duration::from_millis(2));
+        w.poll(B);
+        w.settle();
+        send(&mut w, &packets[120..200], |_| false);
+        let first = parities(&w, A);
+        assert!((2..=8).contains(&first), "{first}");
+        w.advance(Duration::from_secs(3));
+        w.settle();
+        let before = parities(&w, A);
+        send(&mut w, &packets[200..], |_| false);
+        assert_eq!(parities(&w, A), before, "that was all");
+    }
 }
 
 #[test]
@@ -173,15 +234,17 @@ proptest! {
     #[test]
     fn a_made_up_parity_delivers_nothing(
         included in any::<u32>(),
-        first in 0u32..80,
+        first in 0u32..30,
         head in any::<[u8; 11]>(),
-        len in any::<u16>(),
+        len in prop_oneof![3 => Just(None), 1 => any::<u16>().prop_map(Some)],
         bytes in proptest::collection::vec(any::<u8>(), 0..255),
-        offset in prop_oneof![Just(0u16), any::<u16>()],
+        offset in prop_oneof![3 => Just(0u16), 1 => any::<u16>()],
+        tcp_flow in any::<bool>(),
     ) {
         let mut w = world(Setup::default());
-        let packets: Vec<_> = (0..40).map(|n| packet(n, false, true, 300)).collect();
+        let packets: Vec<_> = (0..40).map(|n| packet(n, false, tcp_flow, 100)).collect();
         send(&mut w, &packets, |_| false);
+        let len = len.unwrap_or(bytes.len() as u16);
         let block = Block { path: path_id(A, 0), lane: Lane(0), first26: first, included: included | 1, head, len, offset };
         let list = [Tlv::Parity(block), Tlv::ParityBytes(bytes.iter().copied().collect())];
         let mut tlvs = Vec::new();

@@ -7,7 +7,8 @@
 //! **Receiver.** From the first parity on it keeps what arrives, for as long as they come. A packet that is made again goes
 //! its way as if it had come, but counts as lost: what is measured is the path.
 //!
-//! Wrapped packets only: `native` rewrites what parity is made over.
+//! Only wrapped packets, for `native` rewrites what parity is made over; and only what has a checksum of its own, for whether
+//! a packet was made right nobody else can tell.
 
 use super::damage::{is_of_its_length, is_whole};
 use super::encap::ETH_LEN;
@@ -19,11 +20,13 @@ use crate::cells::Recovered;
 use crate::cm::SeqBlock;
 use crate::cm::tlv::{Block, Tlv};
 use crate::ids::{Lane, PeerIx, SessionId};
-use crate::recover::{COUNTER_MASK, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Restored, Sent, Store};
+use crate::recover::{
+    COUNTER_MASK, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Piece, Restored, Store,
+};
 use crate::snapshot::{PathView, PeerView};
-use crate::tuple::{FlowTuple, IPPROTO_UDP};
+use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::Verdict;
-use crate::wire::{Frag, L3, fragment, ipv4, ipv6, parse_frame};
+use crate::wire::{Frag, L3, Parsed, ipv4, ipv6, parse_frame};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -36,6 +39,8 @@ const KEEP_FOR: Duration = Duration::from_secs(2);
 const PARITY_LEN: usize = 2 + 25;
 /// Bytes of parity in an element.
 const ELEMENT: usize = 255;
+/// Parities of a (path, lane) sent at once.
+const MOST_AT_ONCE: usize = 64;
 /// Elements of bytes that a message has at most.
 const MOST_ELEMENTS: usize = MAX_L4.div_ceil(ELEMENT);
 
@@ -46,29 +51,57 @@ impl<B: PacketBuf> Worker<B> {
             let Some((peer, slot, lane)) = self.recover.sending.get(i).copied() else { return };
             let state = self.peers.get_mut(usize::from(peer.0));
             let Some(of_path) = state.and_then(|s| s.path(slot)) else { continue };
-            let Some((every, wait)) = of_path.parity() else { continue };
-            let Some(sent) = of_path.sent(lane) else { continue };
-            let Some(at) = sent.parity_at(every, wait) else { continue };
-            if at > ctx.now {
-                self.recover.wake(at);
+            let Some((every, wait)) = of_path.parity(ctx.now) else { continue };
+            for _ in 0..MOST_AT_ONCE {
+                let sent = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
+                let Some(sent) = sent.and_then(|p| p.sent(lane)) else { break };
+                let Some(at) = sent.parity_at(every, wait) else { break };
+                if at > ctx.now {
+                    self.recover.wake(at);
+                    break;
+                }
+                let Some(block) = sent.take_block(every) else { continue };
+                self.send_parity_of(ctx, (peer, slot, lane), block, env);
+            }
+        }
+    }
+
+    /// Sends the parity of a block: its first counter, and which of the 32 from there are wanted in it.
+    fn send_parity_of(
+        &mut self,
+        ctx: &Ctx<'_>,
+        (peer, slot, lane): (PeerIx, u8, Lane),
+        (first26, wanted): (u32, u32),
+        env: &mut impl Env<B>,
+    ) {
+        let Some(view) = ctx.peer(peer) else { return };
+        let Some(path) = view.path_in(slot).filter(|p| p.live) else { return };
+        let (mut included, mut parity) = (0, Parity::default());
+        for i in (0..MAX_BLOCK).filter(|i| wanted >> i & 1 == 1) {
+            let sent = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
+            let sent = sent.and_then(|p| p.sent(lane));
+            let Some(entry) = sent.and_then(|s| s.get(first26.wrapping_add(i) & COUNTER_MASK))
+            else {
                 continue;
+            };
+            let (session, session_seq) = (entry.session, entry.session_seq);
+            let Some(copy) = self.recover.store.get(entry.copy) else { continue };
+            let row = self.table.find_id(peer, session);
+            let protocol = row.and_then(|row| self.table.tuple(row)).map(|t| t.protocol);
+            let Some(p) = parse_frame(copy).ok().filter(|p| protocol == Some(p.protocol)) else {
+                continue;
+            };
+            let l4 = copy.get(p.l4_off..p.end).unwrap_or_default();
+            if is_plain(&p) && is_checked(&p, l4) && l4.len() <= MAX_L4 {
+                let (dscp, dont_fragment) = (p.tos >> 2, p.dont_fragment);
+                parity.add(&Head { session, session_seq, dscp, dont_fragment }, l4);
+                included |= 1 << i;
             }
-            let Some((first26, wanted)) = sent.take_block() else { continue };
-            let (included, parity) = sum(sent, &self.recover.store, first26, wanted);
-            let view = ctx.peer(peer);
-            let path = view.and_then(|v| v.path_in(slot)).filter(|p| p.live);
-            if let (Some(view), Some(path), true) = (view, path, included != 0) {
-                let block = Block {
-                    path: path.id,
-                    lane,
-                    first26,
-                    included,
-                    head: parity.head(),
-                    len: parity.l4().len() as u16,
-                    offset: 0,
-                };
-                self.send_parity(ctx, (peer, view, path, lane), block, &parity, env);
-            }
+        }
+        if included != 0 {
+            let (head, len) = (parity.head(), parity.l4().len() as u16);
+            let block = Block { path: path.id, lane, first26, included, head, len, offset: 0 };
+            self.send_parity(ctx, (peer, view, path, lane), block, &parity, env);
         }
     }
 
@@ -144,17 +177,20 @@ impl<B: PacketBuf> Worker<B> {
         bytes: &[u8],
         env: &mut impl Env<B>,
     ) -> Option<Verdict> {
-        if !h.view.recovery {
+        if !h.view.recovery || !ctx.snapshot.params.parity {
             return None;
         }
         let path = h.view.path_of_peer(block.path)?;
         let state = self.peers.get_mut(usize::from(h.peer.0))?;
-        state.parity_until = ctx.now + KEEP_FOR;
-        if self.recover.heard.room() == 0 {
-            self.recover.heard = Store::new(HEARD);
-        }
         let recent = state.path(path.slot)?.recent(block.lane)?;
-        let restored = recent.piece(&self.recover.heard, block, bytes)?;
+        let piece = recent.piece(&self.recover.heard, block, bytes);
+        if !matches!(piece, Piece::Part) {
+            state.parity_until = ctx.now + KEEP_FOR;
+            if self.recover.heard.room() == 0 {
+                self.recover.heard = Store::new(HEARD);
+            }
+        }
+        let Piece::Made(restored) = piece else { return None };
         let row = self.table.find_id(h.peer, restored.head.session)?;
         let session = self.table.get(row)?;
         if session.lane() != block.lane || !session.is_of_epoch(h.view.epoch) {
@@ -163,7 +199,7 @@ impl<B: PacketBuf> Worker<B> {
         let tuple = self.table.tuple(row)?.reversed();
         let frame = build(env.alloc()?, &tuple, &restored)?;
         let inner = parse_frame(frame.data()).ok()?;
-        let sound = tuple.protocol != fragment::PROTOCOL
+        let sound = is_checked(&inner, restored.l4())
             && fragments::session_tuple(&inner) == tuple
             && is_of_its_length(frame.data(), &inner)
             && is_whole(frame.data(), &inner);
@@ -173,7 +209,7 @@ impl<B: PacketBuf> Worker<B> {
         let h = Heard { path, ..h };
         let state = self.peers.get_mut(usize::from(h.peer.0))?;
         // It need not be sent again.
-        let _ = state.path(path.slot)?.gaps(block.lane)?.take(restored.counter26, ctx.now);
+        state.path(path.slot)?.gaps(block.lane)?.fill(restored.counter26);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(h.peer, path.slot)) {
             cell.recovery(Recovered::Restored, 1);
         }
@@ -189,29 +225,24 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
-/// The parity of what is `wanted` of the 32 counters from `first26` on, and which of them it is made over.
-fn sum(sent: &Sent, store: &Store, first26: u32, wanted: u32) -> (u32, Parity) {
-    let (mut included, mut parity) = (0, Parity::default());
-    for i in (0..MAX_BLOCK).filter(|i| wanted >> i & 1 == 1) {
-        let entry = sent.get(first26.wrapping_add(i) & COUNTER_MASK);
-        let Some(entry) = entry else { continue };
-        let Some(copy) = store.get(entry.copy) else { continue };
-        let Some(p) = parse_frame(copy).ok() else { continue };
-        let plain = match p.l3 {
-            L3::V4 => p.l4_off - p.l3_off == ipv4::MIN_LEN,
-            L3::V6 => p.l4_off - p.l3_off == ipv6::HEADER_LEN,
-            L3::Other => false,
-        };
-        let Some(l4) = copy.get(p.l4_off..p.end) else { continue };
-        if plain && p.frag == Frag::No && (1..=MAX_L4).contains(&l4.len()) {
-            let (session, session_seq) = (entry.session, entry.session_seq);
-            let (dscp, dont_fragment) = (p.tos >> 2, p.dont_fragment);
-            let head = Head { session, session_seq, dscp, dont_fragment };
-            parity.add(&head, l4);
-            included |= 1 << i;
-        }
+/// Whether nothing stands between the IP header and what it carries.
+fn is_plain(p: &Parsed) -> bool {
+    let header = p.l4_off - p.l3_off;
+    let least = match p.l3 {
+        L3::V4 => ipv4::MIN_LEN,
+        L3::V6 => ipv6::HEADER_LEN,
+        L3::Other => return false,
+    };
+    header == least && p.frag == Frag::No
+}
+
+/// Whether a checksum tells that the packet is right: TCP, and UDP unless its sender left it out.
+fn is_checked(p: &Parsed, l4: &[u8]) -> bool {
+    match p.protocol {
+        IPPROTO_TCP => true,
+        IPPROTO_UDP => l4.get(6..8).is_some_and(|sum| sum != [0, 0]),
+        _ => false,
     }
-    (included, parity)
 }
 
 /// The frame of a packet that was made again.

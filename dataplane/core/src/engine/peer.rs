@@ -28,7 +28,9 @@ const PARITY_FROM_PPM: u32 = 1_000;
 /// See [`PARITY_FROM_PPM`].
 const PARITY_PPM: u32 = 100_000;
 /// A parity goes with so many packets while the loss is not known.
-const FIRST_BLOCKS: u8 = 12;
+const FIRST_BLOCKS: u8 = 13;
+/// See [`FIRST_BLOCKS`]: for so long after a loss, and [`WARY_FOR`] packets.
+const UNSURE_FOR: Duration = Duration::from_secs(2);
 /// A parity goes with at least so many packets, unless the first would wait too long: a quarter of the round trip
 /// within these.
 const LEAST_BLOCK: u32 = 4;
@@ -123,6 +125,8 @@ pub(super) struct PathState {
     pub credit: u32,
     /// Packets sent on it of which spare copies are wanted, for it has lost some.
     wary: u32,
+    /// Packets sent on it that parity goes with while it is not known how many it loses, and until when.
+    unsure: (u32, Nanos),
     /// When parity goes with what is sent on it; `None`: not agreed.
     parity: Option<ParityPlan>,
     /// Until when packets from there are looked into, for some were damaged.
@@ -149,6 +153,7 @@ impl PathState {
             lossy_until: Nanos(0),
             credit: recover::MOST_CREDIT,
             wary: 0,
+            unsure: (0, Nanos(0)),
             parity: None,
             doubt_until: Nanos(0),
             begun: 0,
@@ -183,17 +188,26 @@ impl PathState {
         Some(recent.get_or_insert_default())
     }
 
-    /// It has lost so many packets.
-    pub fn lost(&mut self, packets: u32) {
-        self.wary = self.wary.saturating_add(packets.saturating_mul(WARY_FOR)).min(MOST_WARY);
+    /// It has lost so many packets. `spares`: spare copies may be sent of what goes by it.
+    pub fn lost(&mut self, now: Nanos, packets: u32, spares: bool) {
+        let more = |n: u32| n.saturating_add(packets.saturating_mul(WARY_FOR)).min(MOST_WARY);
+        self.unsure = (more(self.unsure.0), now + UNSURE_FOR);
+        if spares {
+            self.wary = more(self.wary);
+        }
+    }
+
+    /// A packet went out on it of which a copy was kept.
+    pub const fn kept(&mut self) {
+        self.unsure.0 = self.unsure.0.saturating_sub(1);
     }
 
     /// With how many packets a parity goes, and how long the first of them waits for it.
-    pub fn parity(&self) -> Option<(u8, Duration)> {
+    pub fn parity(&self, now: Nanos) -> Option<(u8, Duration)> {
         let plan = self.parity?;
         match plan.every {
             // It has lost some, and how many it loses is not known yet.
-            0 if self.wary > 0 => Some((FIRST_BLOCKS, plan.wait)),
+            0 if self.unsure.0 > 0 && now < self.unsure.1 => Some((FIRST_BLOCKS, plan.wait)),
             0 => None,
             every => Some((every, plan.wait)),
         }
@@ -482,7 +496,8 @@ impl ParityPlan {
         let loss = path.input.loss_ppm;
         let every = match loss {
             0..PARITY_FROM_PPM => 0,
-            _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK) as u8,
+            // An odd number, see `Recent`.
+            _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK - 1) as u8 | 1,
         };
         let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
         (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait })

@@ -4,7 +4,7 @@
 //! rules changed; everything else here is per packet and does not depend on how many rules there are.
 
 use super::deliver::order;
-use super::lan::THIN;
+use super::lan::{THIN, growth};
 use super::peer::PeerState;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
@@ -12,7 +12,7 @@ use crate::ids::PeerIx;
 use crate::rules::{Classes, Direction, Plan};
 use crate::schedule::{Dispatcher, Flow, Scheduler};
 use crate::session::{NewSession, Row};
-use crate::snapshot::Params;
+use crate::snapshot::{Params, PathView};
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use crate::wire::Parsed;
@@ -175,12 +175,19 @@ impl<B: PacketBuf> Worker<B> {
             return None;
         }
         // Without a sequence block the receiver could not tell copies from packets.
-        let wanted = ctx.peer(peer)?.sequence_block && state.path(first)?.wants_spare();
+        let view = ctx.peer(peer)?;
+        let wanted = view.sequence_block && state.path(first)?.wants_spare();
         let bulk = !flow.is_small() && p.l3_len() >= THIN;
-        if !wanted || bulk && state.path(first)?.parity().is_some() {
+        if !wanted || bulk && state.path(first)?.parity(ctx.now).is_some() {
             return None;
         }
-        let mask = state.chosen(plan.selector);
+        // Those that it fits.
+        let fits = |path: &&PathView| {
+            let len = p.l3_len() + growth(view, path, p.protocol, p.src.is_ipv6());
+            path.next_hop.is_some() && len <= usize::from(path.mtu)
+        };
+        let fit = view.live().filter(fits).fold(0u32, |bits, path| bits | 1 << (path.slot & 31));
+        let mask = state.chosen(plan.selector) & fit;
         let slot = state.dispatcher.pick_spare(first, mask, ctx.now, p.l3_len() as u32)?;
         Some((slot, env.alloc().and_then(|b| fill(b, frame.data()))?))
     }

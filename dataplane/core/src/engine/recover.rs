@@ -135,7 +135,8 @@ impl Recover {
             let more = u32::from(entry.copy.len()) / CREDIT_SHARE;
             of_path.credit = (of_path.credit + more).min(MOST_CREDIT);
         }
-        let parity = of_path.parity();
+        let parity = of_path.parity(entry.sent_at);
+        of_path.kept();
         let Some(sent) = of_path.sent(lane) else { return };
         let mut tally = Tally::default();
         sent.expire_some(stale, &mut tally);
@@ -162,7 +163,7 @@ impl Recover {
 /// Whether a copy is kept of what goes over the path.
 #[inline(always)]
 pub(super) fn wants_copy(r: &Recover, view: &PeerView, path: &PathState, now: Nanos) -> bool {
-    view.recovery && (r.all || now < path.lossy_until || path.parity().is_some())
+    view.recovery && (r.all || now < path.lossy_until || path.parity(now).is_some())
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -388,7 +389,8 @@ impl<B: PacketBuf> Worker<B> {
         let mut block = None;
         for t in tlv::parse(list) {
             match t {
-                Ok(Tlv::Parity(b)) if b.lane == lane => block = Some(b),
+                // One, for each costs time.
+                Ok(Tlv::Parity(b)) if b.lane == lane && block.is_none() => block = Some(b),
                 Ok(Tlv::ParityBytes(bytes)) => {
                     let Some(b) = &mut block else { continue };
                     if let Some(verdict) = self.take_parity(ctx, h, (b, sent_at), &bytes, env) {
@@ -449,13 +451,18 @@ impl<B: PacketBuf> Worker<B> {
                 }
             }
         }
-        if ctx.snapshot.params.spare_copies
-            && lost > 0
+        let params = &ctx.snapshot.params;
+        let second = |view: &PeerView| view.live().any(|p| p.slot != slot && p.input.cost == 0);
+        let spares = params.spare_copies && params.scheduler.counts_backlog();
+        let spares = spares && ctx.peer(peer).is_some_and(second);
+        if lost > 0
             && let Some(state) = self.peers.get_mut(usize::from(peer.0))
         {
-            state.wary_until = ctx.now + LOSSY_FOR;
+            if spares {
+                state.wary_until = ctx.now + LOSSY_FOR;
+            }
             if let Some(of_path) = state.path(slot) {
-                of_path.lost(lost);
+                of_path.lost(ctx.now, lost, spares);
             }
         }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {

@@ -235,6 +235,7 @@ impl<B: PacketBuf> Worker<B> {
         if self.keeps_arrivals(ctx, h.peer)
             && let Some(seq) = cm.seq.filter(|_| cm.flags.contains(Flags::WRAP))
             && cm.slice.is_none()
+            && tuple.protocol == inner.protocol
         {
             let marks =
                 Marks { tos: inner.tos, ttl: inner.ttl, dont_fragment: inner.dont_fragment };

@@ -130,26 +130,36 @@ impl Gaps {
         Taken { covered, gap: Some(due) }
     }
 
+    /// A packet is here that did not come: it is not missing, and says nothing about the order.
+    pub fn fill(&mut self, counter26: u32) {
+        self.remove(counter26);
+    }
+
     /// The newest gap is not to be told: it is congestion, of which the hosts must hear.
     pub fn forget_newest(&mut self) {
         self.missing.pop_back();
     }
 
     fn came_late(&mut self, counter26: u32, now: Nanos) {
-        let inside =
-            |m: &Missing| u16::try_from(distance26(counter26, m.first)).is_ok_and(|n| n < m.count);
-        let Some(i) = self.missing.iter().rposition(inside) else { return };
-        let Some(m) = self.missing.get(i).copied() else { return };
-        let late = now.since(m.found);
+        let Some(found) = self.remove(counter26) else { return };
+        let late = now.since(found);
         let margin = late + late / 4;
         if margin > self.margin {
             self.margin = margin.min(Self::MOST_MARGIN);
         }
         self.calm = 0;
+    }
+
+    /// Takes a value out of the gap that it is in; returns when that was found.
+    fn remove(&mut self, counter26: u32) -> Option<Nanos> {
+        let inside =
+            |m: &Missing| u16::try_from(distance26(counter26, m.first)).is_ok_and(|n| n < m.count);
+        let i = self.missing.iter().rposition(inside)?;
+        let m = self.missing.get(i).copied()?;
         let before = distance26(counter26, m.first) as u16;
         let after = m.count - before - 1;
         let rest = Missing { first: counter26.wrapping_add(1) & COUNTER_MASK, count: after, ..m };
-        let Some(at) = self.missing.get_mut(i) else { return };
+        let at = self.missing.get_mut(i)?;
         if before > 0 {
             at.count = before;
             if after > 0 && self.missing.len() < Self::MAX {
@@ -160,6 +170,7 @@ impl Gaps {
         } else {
             self.missing.remove(i);
         }
+        Some(m.found)
     }
 
     /// What is to be told now, oldest first: as many ranges as fit a message, and whether all of them have
@@ -282,6 +293,17 @@ mod tests {
         assert_eq!(g.margin(), Gaps::LEAST_MARGIN);
         g.take(0x200_0000 - 5, Nanos(at));
         assert!(g.margin() == Gaps::LEAST_MARGIN, "far off: nothing was learnt");
+    }
+
+    #[test]
+    fn what_was_made_again_is_not_missing_and_teaches_nothing() {
+        let mut g = Gaps::default();
+        g.take(0, Nanos(0));
+        g.take(4, Nanos(0));
+        g.fill(2);
+        g.fill(9);
+        assert_eq!(ranges(&mut g, 30 * MS), [(1, 1), (3, 1)]);
+        assert_eq!(g.margin(), Gaps::LEAST_MARGIN);
     }
 
     #[test]

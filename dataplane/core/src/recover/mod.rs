@@ -14,7 +14,7 @@ mod sent;
 mod store;
 
 pub use gaps::{Gaps, Taken};
-pub use parity::{HEAD_LEN, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Recent, Restored};
+pub use parity::{HEAD_LEN, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Piece, Recent, Restored};
 pub use sent::{Entry, Sent, Tally};
 pub use store::{Kept, Store};
 

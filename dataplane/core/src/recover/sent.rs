@@ -51,7 +51,7 @@ pub struct Sent {
     probes: u8,
     probed_at: Nanos,
     /// Packets since the last parity that want one, the first one's counter, and when that went out.
-    block: (u8, u32, Nanos),
+    block: (u16, u32, Nanos),
 }
 
 impl Sent {
@@ -168,18 +168,31 @@ impl Sent {
         let long = distance26(end, first) >= MAX_BLOCK as i32;
         match count {
             0 => None,
-            n if n >= every || long => Some(since),
+            n if n >= u16::from(every) || long => Some(since),
             _ => Some(since + wait),
         }
     }
 
-    /// What the next parity is made over: the first counter, and which of the 32 from there; and begins another
-    /// block. Nothing when it has all been forgotten.
-    pub fn take_block(&mut self) -> Option<(u32, u32)> {
+    /// What the next parity is made over, at most `every` packets: the first counter, and which of the 32 from there.
+    /// The next block begins behind it. Nothing when it has all been forgotten.
+    pub fn take_block(&mut self, every: u8) -> Option<(u32, u32)> {
         let first = self.block.1;
-        self.block.0 = 0;
         let wants = |i: &u32| self.get(first.wrapping_add(*i)).is_some_and(|e| !e.spared);
-        let included = (0..MAX_BLOCK).filter(wants).fold(0, |bits, i| bits | 1 << i);
+        let taken = (0..MAX_BLOCK).filter(wants).take(usize::from(every));
+        let included = taken.fold(0u32, |bits, i| bits | 1 << i);
+        // As far as it was looked.
+        let full = included.count_ones() == u32::from(every);
+        let behind = if full { u32::BITS - included.leading_zeros() } else { MAX_BLOCK };
+        let from = usize::try_from(distance26(first.wrapping_add(behind), self.first)).unwrap_or(0);
+        let rest = self.places.iter().enumerate().skip(from);
+        let mut rest = rest.filter_map(|(i, p)| p.as_ref().filter(|e| !e.spared).map(|e| (i, e)));
+        self.block = match rest.next() {
+            Some((i, e)) => {
+                let more = u16::try_from(rest.count()).unwrap_or(u16::MAX - 1);
+                (1 + more, self.first.wrapping_add(i as u32) & COUNTER_MASK, e.sent_at)
+            }
+            None => (0, 0, Nanos(0)),
+        };
         (included != 0).then_some((first, included))
     }
 
@@ -265,6 +278,41 @@ mod tests {
         assert_eq!(t.recovered, 1);
         assert!(!s.expire(Nanos(4), &mut t));
         assert_eq!(t.recovered, 2);
+    }
+
+    #[test]
+    fn blocks_are_as_long_as_asked_for_and_leave_nothing_out() {
+        let mut store = Store::new(100_000);
+        let (mut s, mut t) = (Sent::default(), Tally::default());
+        let wait = Duration::from_nanos(100);
+        assert_eq!((s.parity_at(5, wait), s.take_block(5)), (None, None));
+        let start = COUNTER_MASK - 20;
+        for i in 0..100u32 {
+            let spared = i % 7 == 3;
+            let e = Entry { spared, ..entry(&mut store, i, u64::from(i)) };
+            // Every eleventh counter is a message's.
+            if i % 11 != 5 {
+                s.push((start + i) & COUNTER_MASK, e, &mut t);
+            }
+        }
+        assert_eq!(s.parity_at(5, wait), Some(Nanos(0)));
+        let mut got = Vec::new();
+        let mut last = 0;
+        while s.parity_at(5, wait).is_some() {
+            let (first, included) = s.take_block(5).expect("some");
+            last = included.count_ones();
+            assert!(last == 5 || s.parity_at(5, wait).is_none(), "{last}");
+            let bits = (0..MAX_BLOCK).filter(|i| included >> i & 1 == 1);
+            got.extend(bits.map(|i| first.wrapping_add(i).wrapping_sub(start) & COUNTER_MASK));
+        }
+        let wanted: Vec<u32> = (0..100).filter(|i| i % 7 != 3 && i % 11 != 5).collect();
+        assert_eq!(got, wanted);
+        assert_eq!(last as usize, (wanted.len() - 1) % 5 + 1);
+        // What is left waits.
+        s.push((start + 100) & COUNTER_MASK, entry(&mut store, 100, 100), &mut t);
+        assert_eq!(s.parity_at(5, wait), Some(Nanos(200)));
+        s.expire(Nanos(101), &mut t);
+        assert_eq!((s.take_block(5), s.parity_at(5, wait)), (None, None), "forgotten");
     }
 
     #[test]
