@@ -13,12 +13,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::COUNTER_MASK;
 use crate::ids::{Lane, PathId, SessionId};
-use crate::recover::HEAD_LEN;
 
 /// The most ranges one gaps element lists; more go into a second element.
 pub const MAX_GAPS: usize = 16;
 /// The most lanes one lane counters element lists: 32 and the path-level lane.
 pub const MAX_LANE_COUNTERS: usize = Lane::MAX + 1;
+/// What packets say besides their bytes, in a parity element, bytes.
+pub const PARITY_HEAD_LEN: usize = 11;
 /// The longest element with its type and length, bytes.
 pub const MAX_TLV_LEN: usize = 2 + 255;
 
@@ -71,7 +72,7 @@ pub struct Block {
     /// Which of the 32 counters from there it is made over, the lowest bit for the first.
     pub included: u32,
     /// Exclusive or of what packets say besides their bytes.
-    pub head: [u8; HEAD_LEN],
+    pub head: [u8; PARITY_HEAD_LEN],
     /// Length of the parity, bytes.
     pub len: u16,
     /// Where in it the bytes that follow belong.
@@ -248,10 +249,6 @@ pub enum Tlv {
         /// Its size, as it said.
         size: u16,
     },
-    /// 25: what the [`Self::ParityBytes`] behind it are parity of.
-    Parity(Block),
-    /// 26: bytes of parity.
-    ParityBytes(ArrayVec<u8, 255>),
     /// 24: data packets that came on a path, and damaged ones.
     Arrived {
         /// The path, by the number of the node that gets this.
@@ -263,6 +260,10 @@ pub enum Tlv {
         /// Of `packets`, TCP segments that were not wrapped, modulo 2^32.
         bare_tcp: u32,
     },
+    /// 25: what the [`Self::ParityBytes`] behind it are parity of.
+    Parity(Block),
+    /// 26: bytes of parity.
+    ParityBytes(ArrayVec<u8, 255>),
 }
 
 /// Why a TLV list, or an element to be written, is refused.
@@ -335,7 +336,7 @@ impl Tlv {
         Some(b.len())
     }
 
-    /// The element on the stack. No variant exceeds 255 value bytes: the longest but padding, lane
+    /// The element on the stack. No variant exceeds 255 value bytes: the longest but padding and bytes of parity, lane
     /// counters of all 33 lanes, has 166.
     fn bytes(&self) -> ArrayVec<u8, MAX_TLV_LEN> {
         let mut w = Writer(ArrayVec::new());

@@ -36,14 +36,7 @@ impl<B: PacketBuf> Worker<B> {
         }
         *place = (Some(p.dst), ctx.now);
         let Some(mut note) = env.alloc() else { return };
-        let ends = Ends {
-            src_mac: [0; 6],
-            dst_mac: [0; 6],
-            src: p.src,
-            dst: p.dst,
-            sport: p.sport,
-            dport: p.dport,
-        };
+        let ends = Ends::without_macs(&p.tuple());
         if encap::build_udp(&mut note, &ends, &[]).is_ok() {
             // A full ring loses a question that the next packet repeats.
             let _ = env.punt(port, note);

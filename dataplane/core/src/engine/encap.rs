@@ -18,7 +18,7 @@ use crate::buf::PacketBuf;
 use crate::checksum::{self, Delta, Sum};
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::{L3, Parsed, ipv4, ipv6, udp};
+use crate::wire::{L3, Marks, Parsed, ipv4, ipv6, udp};
 use std::net::IpAddr;
 
 /// Length of an untagged Ethernet header, bytes.
@@ -42,6 +42,21 @@ pub struct Ends {
     pub sport: u16,
     /// Destination port.
     pub dport: u16,
+}
+
+impl Ends {
+    /// Those of a flow, for a frame whose MAC addresses come later, or never.
+    #[must_use]
+    pub const fn without_macs(flow: &FlowTuple) -> Self {
+        Self {
+            src_mac: [0; 6],
+            dst_mac: [0; 6],
+            src: flow.src,
+            dst: flow.dst,
+            sport: flow.sport,
+            dport: flow.dport,
+        }
+    }
 }
 
 /// Why a packet could not be rewritten.
@@ -268,15 +283,7 @@ fn unwrap(
     let header = IpHeader::make(buf.data(), p, &fields)?;
     buf.truncate(end);
     set_front(buf, start, ETH_LEN + header.len)?;
-    let ends = Ends {
-        src_mac: [0; 6],
-        dst_mac: [0; 6],
-        src: tuple.src,
-        dst: tuple.dst,
-        sport: 0,
-        dport: 0,
-    };
-    put_front(buf.data_mut(), &ends, &header)?;
+    put_front(buf.data_mut(), &Ends::without_macs(tuple), &header)?;
     Ok(header.len + end - start)
 }
 
@@ -327,14 +334,7 @@ pub fn from_native(
     let l4_len = end.checked_sub(p.l4_off).and_then(|n| u16::try_from(n).ok());
     let l4_len = l4_len.ok_or(EncapError::Length)?;
     let delta = Delta::NONE.cut_trailer(p.protocol, l4_len, Sum::of(cm), cm_len as u16);
-    let ends = Ends {
-        src_mac: [0; 6],
-        dst_mac: [0; 6],
-        src: tuple.src,
-        dst: tuple.dst,
-        sport: tuple.sport,
-        dport: tuple.dport,
-    };
+    let ends = Ends::without_macs(tuple);
     let delta = readdress(delta, p, &ends);
     buf.truncate(end);
     finish_native(buf, p, &ends, p.ttl, delta, usize::from(l4_len))
@@ -395,15 +395,19 @@ fn put16(b: &mut [u8], at: usize, v: u16) -> Result<(), EncapError> {
     Ok(())
 }
 
-/// Fills `buf` (empty) with `Eth · IP` and room for `l4_len` bytes behind, which are returned. DSCP
-/// CS6, TTL 64, DF: the headers of what the gateway itself sends on a path.
-fn build_ip<'a>(
+/// The headers of what the gateway itself sends on a path: DSCP CS6, TTL 64, DF.
+const OWN: Marks = Marks { tos: 48 << 2, ttl: 64, dont_fragment: true };
+
+/// Fills `buf` (empty) with `Eth · IP` and room for `l4_len` bytes behind, which are returned. Identification and flow label
+/// are 0.
+pub(super) fn build_ip<'a>(
     buf: &'a mut impl PacketBuf,
     ends: &Ends,
     protocol: u8,
     l4_len: u16,
+    marks: Marks,
 ) -> Result<&'a mut [u8], EncapError> {
-    const CS6: u8 = 48 << 2;
+    let Marks { tos, ttl, dont_fragment } = marks;
     let (header_len, family) = match ends.src {
         IpAddr::V4(_) => (20, Family::V4),
         IpAddr::V6(_) => (ipv6::HEADER_LEN, Family::V6),
@@ -421,10 +425,10 @@ fn build_ip<'a>(
     let l3 = frame.get_mut(ETH_LEN..).ok_or(EncapError::NoRoom)?;
     let ok = match (ends.src, ends.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
-            tos: CS6,
+            tos,
             id: 0,
-            df: true,
-            ttl: 64,
+            df: dont_fragment,
+            ttl,
             protocol,
             src,
             dst,
@@ -432,9 +436,9 @@ fn build_ip<'a>(
         }
         .write(l3),
         (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Header {
-            traffic_class: CS6,
+            traffic_class: tos,
             flow_label: 0,
-            hop_limit: 64,
+            hop_limit: ttl,
             protocol,
             src,
             dst,
@@ -452,7 +456,7 @@ fn build_ip<'a>(
 /// [`EncapError`] when there is no room or the families differ.
 pub fn build_udp(buf: &mut impl PacketBuf, ends: &Ends, payload: &[u8]) -> Result<(), EncapError> {
     let udp_len = u16::try_from(UDP_LEN + payload.len()).map_err(|_| EncapError::Length)?;
-    let l4 = build_ip(buf, ends, IPPROTO_UDP, udp_len)?;
+    let l4 = build_ip(buf, ends, IPPROTO_UDP, udp_len, OWN)?;
     let sum = checksum::outer_udp(
         (ends.src, ends.sport),
         (ends.dst, ends.dport),

@@ -21,6 +21,11 @@ use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
 pub(super) const THIN: usize = 512;
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
+/// Control message of a data packet in steady state, with and without sequence block, bytes.
+const fn steady_cm_len(sequence_block: bool) -> usize {
+    if sequence_block { crate::cm::DATA_LEN } else { crate::cm::BASE_LEN }
+}
+
 /// What a packet is of those that are sent of it.
 #[derive(Clone, Copy)]
 enum Nth {
@@ -39,11 +44,6 @@ impl Nth {
             Self::Further(seq) => Some(seq),
         }
     }
-}
-
-/// Control message of a data packet in steady state, with and without sequence block, bytes.
-const fn steady_cm_len(sequence_block: bool) -> usize {
-    if sequence_block { crate::cm::DATA_LEN } else { crate::cm::BASE_LEN }
 }
 
 impl<B: PacketBuf> Engine<B> {

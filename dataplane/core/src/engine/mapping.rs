@@ -91,14 +91,7 @@ fn note<B: PacketBuf>(
     let mut bytes = [0; MAX_LEN];
     let bytes = bytes.get_mut(..cm.encoded_len())?;
     cm.encode_into(bytes).ok()?;
-    let ends = Ends {
-        src_mac: [0; 6],
-        dst_mac: [0; 6],
-        src: p.src,
-        dst: p.dst,
-        sport: p.sport,
-        dport: p.dport,
-    };
+    let ends = Ends::without_macs(&p.tuple());
     let mut note = env.alloc()?;
     encap::build_udp(&mut note, &ends, bytes).ok()?;
     Some(note)

@@ -40,6 +40,7 @@ mod mapping;
 mod message;
 mod open;
 mod parity;
+mod path;
 mod peer;
 mod policy;
 mod poll;

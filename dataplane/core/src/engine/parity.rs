@@ -7,36 +7,35 @@
 //! **Receiver.** From the first parity on it keeps what arrives, for as long as they come. A packet that is made again goes
 //! its way as if it had come, but counts as lost: what is measured is the path.
 //!
+//! Owner of all of it: the worker that owns the lane; called by the poll ([`Worker::send_parities`]), by the arrival of packets
+//! ([`Worker::keep_arrival`]) and of its peer's messages ([`Worker::take_parity`]).
+//!
 //! Only wrapped packets, for `native` rewrites what parity is made over; and only what has a checksum of its own, for whether
 //! a packet was made right nobody else can tell.
 
 use super::damage::{is_of_its_length, is_whole};
-use super::encap::ETH_LEN;
 use super::lan::growth;
 use super::wan::Heard;
-use super::{Ctx, Env, Worker, fragments};
+use super::{Ctx, Env, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::cells::Recovered;
-use crate::cm::SeqBlock;
-use crate::cm::tlv::{Block, Tlv};
+use crate::cm::tlv::{Block, PARITY_HEAD_LEN, Tlv};
+use crate::cm::{COUNTER_MASK, SeqBlock};
 use crate::ids::{Lane, PeerIx, SessionId};
-use crate::recover::{
-    COUNTER_MASK, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Piece, Restored, Store,
-};
+use crate::recover::{MAX_BLOCK, MAX_L4, Parity, ParityHead, Piece, Restored, Store};
 use crate::snapshot::{PathView, PeerView};
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::Verdict;
-use crate::wire::{Frag, L3, Parsed, ipv4, ipv6, parse_frame};
+use crate::wire::{Frag, L3, Marks, Parsed, ipv4, ipv6, parse_frame};
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Memory for what arrived lately, bytes.
 const HEARD: usize = 2 << 20;
 /// Arrivals are kept for so long after a parity.
 const KEEP_FOR: Duration = Duration::from_secs(2);
-/// Bytes of a message in front of and between the bytes of parity.
-const PARITY_LEN: usize = 2 + 25;
+/// The parity element, with its type and length, bytes.
+const PARITY_LEN: usize = 2 + 14 + PARITY_HEAD_LEN;
 /// Bytes of parity in an element.
 const ELEMENT: usize = 255;
 /// Parities of a (path, lane) sent at once.
@@ -76,17 +75,16 @@ impl<B: PacketBuf> Worker<B> {
     ) {
         let Some(view) = ctx.peer(peer) else { return };
         let Some(path) = view.path_in(slot).filter(|p| p.live) else { return };
+        let state = self.peers.get_mut(usize::from(peer.0));
+        let sent = state.and_then(|s| s.path(slot)).and_then(|p| p.sent(lane));
+        let Some(sent) = sent else { return };
         let (mut included, mut parity) = (0, Parity::default());
         for i in (0..MAX_BLOCK).filter(|i| wanted >> i & 1 == 1) {
-            let sent = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
-            let sent = sent.and_then(|p| p.sent(lane));
-            let Some(entry) = sent.and_then(|s| s.get(first26.wrapping_add(i) & COUNTER_MASK))
-            else {
-                continue;
-            };
+            let Some(entry) = sent.get(first26.wrapping_add(i) & COUNTER_MASK) else { continue };
             let (session, session_seq) = (entry.session, entry.session_seq);
             let Some(copy) = self.recover.store.get(entry.copy) else { continue };
             let row = self.table.find_id(peer, session);
+            // Fragments look like another protocol's packets.
             let protocol = row.and_then(|row| self.table.tuple(row)).map(|t| t.protocol);
             let Some(p) = parse_frame(copy).ok().filter(|p| protocol == Some(p.protocol)) else {
                 continue;
@@ -94,7 +92,7 @@ impl<B: PacketBuf> Worker<B> {
             let l4 = copy.get(p.l4_off..p.end).unwrap_or_default();
             if is_plain(&p) && is_checked(&p, l4) && l4.len() <= MAX_L4 {
                 let (dscp, dont_fragment) = (p.tos >> 2, p.dont_fragment);
-                parity.add(&Head { session, session_seq, dscp, dont_fragment }, l4);
+                parity.add(&ParityHead { session, session_seq, dscp, dont_fragment }, l4);
                 included |= 1 << i;
             }
         }
@@ -161,7 +159,7 @@ impl<B: PacketBuf> Worker<B> {
         let state = self.peers.get_mut(usize::from(h.peer.0)).and_then(|s| s.path(h.path.slot));
         let Marks { tos, dont_fragment, .. } = marks;
         let (session_seq, dscp) = (seq.session_seq, tos >> 2);
-        let head = Head { session, session_seq, dscp, dont_fragment };
+        let head = ParityHead { session, session_seq, dscp, dont_fragment };
         if let Some(recent) = state.and_then(|p| p.recent(seq.lane)) {
             recent.keep(&mut self.recover.heard, seq.counter26, (head, marks), l4);
         }
@@ -248,35 +246,14 @@ fn is_checked(p: &Parsed, l4: &[u8]) -> bool {
 /// The frame of a packet that was made again.
 fn build<B: PacketBuf>(mut frame: B, tuple: &FlowTuple, packet: &Restored) -> Option<B> {
     let l4 = packet.l4();
-    let payload_len = u16::try_from(l4.len()).ok()?;
-    let (marks, protocol) = (packet.marks, tuple.protocol);
+    let len = u16::try_from(l4.len()).ok()?;
+    let mut marks = packet.marks;
     // What a router has marked, it has marked on another packet.
-    let tos = if marks.tos & 3 == 3 { marks.tos & !1 } else { marks.tos };
-    let (ethertype, header_len) = match tuple.src {
-        IpAddr::V4(_) => ([8, 0], ipv4::MIN_LEN),
-        IpAddr::V6(_) => ([0x86, 0xdd], ipv6::HEADER_LEN),
-    };
-    frame.truncate(0);
-    if !frame.append(ETH_LEN + header_len + l4.len()) {
-        return None;
+    if marks.tos & 3 == 3 {
+        marks.tos &= !1;
     }
-    let bytes = frame.data_mut();
-    bytes.get_mut(..12)?.fill(0);
-    bytes.get_mut(12..ETH_LEN)?.copy_from_slice(&ethertype);
-    let l3 = bytes.get_mut(ETH_LEN..)?;
-    let written = match (tuple.src, tuple.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let (df, ttl) = (marks.dont_fragment, marks.ttl);
-            ipv4::Header { tos, id: 0, df, ttl, protocol, src, dst, payload_len }.write(l3)
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let (traffic_class, hop_limit) = (tos, marks.ttl);
-            let flow_label = 0;
-            ipv6::Header { traffic_class, flow_label, hop_limit, protocol, src, dst, payload_len }
-                .write(l3)
-        }
-        _ => false,
-    };
-    l3.get_mut(header_len..)?.copy_from_slice(l4);
-    written.then_some(frame)
+    let ends = encap::Ends::without_macs(tuple);
+    let room = encap::build_ip(&mut frame, &ends, tuple.protocol, len, marks).ok()?;
+    room.get_mut(..l4.len())?.copy_from_slice(l4);
+    Some(frame)
 }

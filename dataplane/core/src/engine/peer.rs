@@ -1,258 +1,21 @@
-//! What one worker keeps per peer: dispatch, feedback still to be reported, counters per lane.
+//! What one worker keeps per peer: dispatch, feedback still to be reported, its paths.
 
 use super::Ctx;
 use super::express::{self, Head};
-use super::faketcp::Connections;
 use super::open::Foreseen;
+use super::path::{Arrivals, PathState};
 use super::recover;
 use crate::cells::MAX_PATHS;
 use crate::ids::Lane;
 use crate::measure::FeedbackTable;
-use crate::recover::{Entry, Gaps, MAX_BLOCK, Recent, Sent, Taken};
+use crate::recover::Entry;
 use crate::rules::{Candidate, Choice, RuleTable};
 use crate::schedule::{Congestion, Dispatcher, PathInput, Scheduler};
-use crate::snapshot::{Encapsulation, PathView, PeerView};
+use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Time over which the least and the longest delay are taken is between one and two of these.
-const DELAY_WINDOW: Duration = Duration::from_secs(5);
-/// A lost packet is a reason to send spare copies of so many packets, and many are for so many.
-const WARY_FOR: u32 = 1_000;
-/// See [`WARY_FOR`].
-const MOST_WARY: u32 = 8_000;
-/// Loss from which on parity goes with packets; and the loss over all of a block's packets.
-const PARITY_FROM_PPM: u32 = 1_000;
-/// See [`PARITY_FROM_PPM`].
-const PARITY_PPM: u32 = 100_000;
-/// A parity goes with so many packets while the loss is not known.
-const FIRST_BLOCKS: u8 = 13;
-/// See [`FIRST_BLOCKS`]: for so long after a loss, and [`WARY_FOR`] packets.
-const UNSURE_FOR: Duration = Duration::from_secs(2);
-/// A parity goes with at least so many packets, unless the first would wait too long: a quarter of the round trip
-/// within these.
-const LEAST_BLOCK: u32 = 4;
-/// See [`LEAST_BLOCK`].
-const PARITY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
-/// A packet lost while the queue was not full says for so long what a lost one means.
-const LOSSY_FOR: Duration = Duration::from_secs(1);
-/// A queue shorter than that is not full, µs.
-const FULL_AT_LEAST_US: i32 = 10_000;
-
-/// Delay bookkeeping of one path, receive side.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Arrivals {
-    /// Smoothed one-way delay between two clocks, µs modulo 2^32, gain 1/8.
-    pub delay: i32,
-    /// Mean absolute deviation of it, µs.
-    pub deviation: u32,
-    pub seen: bool,
-    /// Least and longest delay of the window before this one, and of this one, µs.
-    before: (i32, i32),
-    window: (i32, i32),
-    window_from: Nanos,
-    /// Until when single packets count as lost for another reason than a full queue, for some were.
-    lossy_until: Nanos,
-}
-
-impl Arrivals {
-    #[inline]
-    pub fn sample(&mut self, delay: i32) {
-        if !self.seen {
-            let (before, window) = ((delay, delay), (delay, delay));
-            *self = Self { delay, seen: true, before, window, ..Self::default() };
-            return;
-        }
-        if delay.wrapping_sub(self.window.0) < 0 {
-            self.window.0 = delay;
-        } else if delay.wrapping_sub(self.window.1) > 0 {
-            self.window.1 = delay;
-        }
-        let diff = delay.wrapping_sub(self.delay);
-        self.delay = self.delay.wrapping_add(diff / 8);
-        let dev = i64::from(diff.unsigned_abs()) - i64::from(self.deviation);
-        self.deviation = u32::try_from(i64::from(self.deviation) + dev / 4).unwrap_or(0);
-    }
-
-    /// Begins a new window when it is time.
-    pub fn turn(&mut self, now: Nanos) {
-        if now.since(self.window_from) >= DELAY_WINDOW {
-            self.window_from = now;
-            self.before = self.window;
-            self.window = (self.delay, self.delay);
-        }
-    }
-
-    fn least(&self) -> i32 {
-        let newer = self.window.0.wrapping_sub(self.before.0) < 0;
-        if newer { self.window.0 } else { self.before.0 }
-    }
-
-    /// What packets wait in the path's queue now, µs.
-    pub fn queueing_us(&self) -> u32 {
-        u32::try_from(self.delay.wrapping_sub(self.least())).unwrap_or(0)
-    }
-
-    /// Whether a packet with that delay came through a queue nearly as long as it ever was: what is lost
-    /// next to it has found no room.
-    fn is_full(&self, delay: i32) -> bool {
-        let least = self.least();
-        let newer = self.window.1.wrapping_sub(self.before.1) > 0;
-        let longest = if newer { self.window.1 } else { self.before.1 }.wrapping_sub(least);
-        let queueing = delay.wrapping_sub(least);
-        queueing >= FULL_AT_LEAST_US && queueing >= longest - longest / 8
-    }
-}
-
-pub(super) struct PathState {
-    generation: u32,
-    pub arrivals: Arrivals,
-    /// Header of packets that take the express lane.
-    pub head: Option<Head>,
-    /// Lanes whose new source the control thread was told of, and since when.
-    pub noted: (Nanos, u32),
-    /// Its `faketcp` connections.
-    pub tcp: Connections,
-    /// It carries data.
-    live: bool,
-    /// How long what was sent on it is worth sending again.
-    keep: Duration,
-    /// Until when copies are kept of what is sent on it, for it has lost some.
-    pub lossy_until: Nanos,
-    /// Bytes that may be sent again on it.
-    pub credit: u32,
-    /// Packets sent on it of which spare copies are wanted, for it has lost some.
-    wary: u32,
-    /// Packets sent on it that parity goes with while it is not known how many it loses, and until when.
-    unsure: (u32, Nanos),
-    /// When parity goes with what is sent on it; `None`: not agreed.
-    parity: Option<ParityPlan>,
-    /// Until when packets from there are looked into, for some were damaged.
-    pub doubt_until: Nanos,
-    /// Lanes that a packet has come on, by bit.
-    pub begun: u32,
-    tx: [u64; Lane::MAX],
-    sent: [Sent; Lane::MAX],
-    rx: [Gaps; Lane::MAX],
-    /// What arrived lately, where the peer sends parity.
-    recent: [Option<Box<Recent>>; Lane::MAX],
-}
-
-impl PathState {
-    fn new(generation: u32) -> Self {
-        Self {
-            generation,
-            arrivals: Arrivals::default(),
-            head: None,
-            noted: (Nanos(0), 0),
-            tcp: Connections::default(),
-            live: false,
-            keep: Duration::ZERO,
-            lossy_until: Nanos(0),
-            credit: recover::MOST_CREDIT,
-            wary: 0,
-            unsure: (0, Nanos(0)),
-            parity: None,
-            doubt_until: Nanos(0),
-            begun: 0,
-            tx: [0; Lane::MAX],
-            sent: std::array::from_fn(|_| Sent::default()),
-            rx: std::array::from_fn(|_| Gaps::default()),
-            recent: [const { None }; Lane::MAX],
-        }
-    }
-
-    /// The next value of the (path, lane) packet counter.
-    pub fn next_counter(&mut self, lane: Lane) -> u32 {
-        let Some(c) = self.tx.get_mut(usize::from(lane.0)) else { return 0 };
-        let v = *c;
-        *c += 1;
-        (v & 0x3ff_ffff) as u32
-    }
-
-    /// What did not arrive in a lane.
-    pub fn gaps(&mut self, lane: Lane) -> Option<&mut Gaps> {
-        self.rx.get_mut(usize::from(lane.0))
-    }
-
-    /// What was sent in a lane.
-    pub fn sent(&mut self, lane: Lane) -> Option<&mut Sent> {
-        self.sent.get_mut(usize::from(lane.0))
-    }
-
-    /// What arrived lately in a lane.
-    pub fn recent(&mut self, lane: Lane) -> Option<&mut Recent> {
-        let recent = self.recent.get_mut(usize::from(lane.0))?;
-        Some(recent.get_or_insert_default())
-    }
-
-    /// It has lost so many packets. `spares`: spare copies may be sent of what goes by it.
-    pub fn lost(&mut self, now: Nanos, packets: u32, spares: bool) {
-        let more = |n: u32| n.saturating_add(packets.saturating_mul(WARY_FOR)).min(MOST_WARY);
-        self.unsure = (more(self.unsure.0), now + UNSURE_FOR);
-        if spares {
-            self.wary = more(self.wary);
-        }
-    }
-
-    /// A packet went out on it of which a copy was kept.
-    pub const fn kept(&mut self) {
-        self.unsure.0 = self.unsure.0.saturating_sub(1);
-    }
-
-    /// With how many packets a parity goes, and how long the first of them waits for it.
-    pub fn parity(&self, now: Nanos) -> Option<(u8, Duration)> {
-        let plan = self.parity?;
-        match plan.every {
-            // It has lost some, and how many it loses is not known yet.
-            0 if self.unsure.0 > 0 && now < self.unsure.1 => Some((FIRST_BLOCKS, plan.wait)),
-            0 => None,
-            every => Some((every, plan.wait)),
-        }
-    }
-
-    /// Whether a spare copy is wanted of a packet that goes out on it.
-    pub const fn wants_spare(&mut self) -> bool {
-        let wants = self.wary > 0;
-        self.wary = self.wary.saturating_sub(1);
-        wants
-    }
-
-    /// Before when nothing that was sent on the path is worth sending again.
-    pub fn stale(&self, now: Nanos) -> Nanos {
-        now - self.keep
-    }
-
-    /// Takes in the counter of a packet with that delay. `agreed`: the peer is told what is missing, unless
-    /// it has found the queue full. Returns how many more counters are covered, and since when a gap may be told.
-    #[inline]
-    pub fn arrived(
-        &mut self,
-        lane: Lane,
-        counter26: u32,
-        (now, delay, agreed): (Nanos, i32, bool),
-    ) -> Taken {
-        let Some(gaps) = self.rx.get_mut(usize::from(lane.0)) else {
-            return Taken { covered: 0, gap: None };
-        };
-        let mut taken = gaps.take(counter26, now);
-        if taken.gap.is_some() {
-            let full = self.arrivals.is_full(delay);
-            if !full {
-                self.arrivals.lossy_until = now + LOSSY_FOR;
-            }
-            // One packet at a time is lost there anyway.
-            let congestion = full && (taken.covered > 2 || now >= self.arrivals.lossy_until);
-            if !agreed || congestion {
-                gaps.forget_newest();
-                taken.gap = None;
-            }
-        }
-        taken
-    }
-}
 
 /// Per-peer state of a worker.
 pub(super) struct PeerState {
@@ -334,7 +97,7 @@ impl PeerState {
         for p in &view.paths {
             if let Some(state) = self.path(p.slot) {
                 state.head = Head::of(ctx, p);
-                state.parity = ParityPlan::of(p).filter(|_| parity);
+                state.sync_parity(parity, p);
             }
         }
         self.express_limit = express::limit(view, self);
@@ -351,22 +114,8 @@ impl PeerState {
             if view.paths.iter().any(goes_on) {
                 continue;
             }
-            state.live = false;
-            let stale = state.stale(now);
-            for (lane, sent) in state.sent.iter_mut().enumerate() {
-                for counter in sent.uncovered() {
-                    let Some(entry) = sent.get_mut(counter) else { continue };
-                    if entry.sent_at < stale {
-                        continue;
-                    }
-                    entry.again = true;
-                    orphans.push(Orphan {
-                        slot: slot as u8,
-                        lane: Lane(lane as u8),
-                        entry: *entry,
-                    });
-                }
-            }
+            let lost = state.leave(now).into_iter();
+            orphans.extend(lost.map(|(lane, entry)| Orphan { slot: slot as u8, lane, entry }));
         }
         orphans.sort_by_key(|o| o.entry.sent_at);
     }
@@ -376,15 +125,11 @@ impl PeerState {
         for p in &view.paths {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
             if state.as_ref().is_none_or(|s| s.generation != p.generation) {
-                // A connection outlives what was measured on the path: a middlebox counts its bytes on.
                 let tcp = state.take().map(|s| s.tcp).unwrap_or_default();
-                *state = Some(Box::new(PathState { tcp, ..PathState::new(p.generation) }));
+                *state = Some(Box::new(PathState::new(p.generation, tcp)));
             }
             if let Some(state) = state {
-                state.tcp.sync(p);
-                state.live = p.live;
-                let queueing = Duration::from_micros(p.input.queueing_us);
-                state.keep = Sent::keep(p.input.min_rtt + queueing);
+                state.sync(p);
             }
         }
         for (slot, state) in self.paths.iter_mut().enumerate() {
@@ -481,74 +226,9 @@ impl PeerState {
     }
 }
 
-/// When a parity goes with what is sent on a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ParityPlan {
-    /// With so many packets; 0 while it is not known to lose any.
-    every: u8,
-    /// At the latest when the first of them has waited for so long.
-    wait: Duration,
-}
-
-impl ParityPlan {
-    /// Nothing where no parity can be made.
-    fn of(path: &PathView) -> Option<Self> {
-        let loss = path.input.loss_ppm;
-        let every = match loss {
-            0..PARITY_FROM_PPM => 0,
-            // An odd number, see `Recent`.
-            _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK - 1) as u8 | 1,
-        };
-        let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
-        (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn covered_counts_each_value_once_across_the_wrap() {
-        let mut p = PathState::new(0);
-        let mut covered = |lane, n| p.arrived(Lane(lane), n, (Nanos(0), 0, true)).covered;
-        assert_eq!(covered(3, 0x3ff_fffe), 1);
-        assert_eq!(covered(3, 0x3ff_ffff), 1);
-        assert_eq!(covered(3, 2), 3, "0, 1 lost, 2 here");
-        assert_eq!(covered(3, 1), 0, "late");
-        assert_eq!(covered(4, 77), 1, "lanes count apart");
-        assert_eq!(covered(32, 77), 0, "no lane");
-    }
-
-    #[test]
-    fn a_queue_is_full_when_it_is_nearly_as_long_as_it_ever_was() {
-        let mut a = Arrivals::default();
-        let base = i32::MAX - 20_000;
-        (0..100).for_each(|_| a.sample(base));
-        assert!(!a.is_full(base + 9_999), "short queues are not full");
-        assert!(a.is_full(base + 12_000), "longer than ever");
-        a.sample(base.wrapping_add(50_000));
-        assert!(!a.is_full(base + 20_000) && a.is_full(base.wrapping_add(44_000)));
-        a.turn(Nanos(0) + DELAY_WINDOW);
-        assert!(!a.is_full(base + 20_000));
-        (0..200).for_each(|_| a.sample(base));
-        a.turn(Nanos(0) + DELAY_WINDOW * 2);
-        assert!(a.is_full(base + 20_000), "that was long ago");
-        assert!(a.queueing_us() < 20, "{}", a.queueing_us());
-    }
-
-    #[test]
-    fn arrivals_follow_the_delay_across_the_wrap() {
-        let mut a = Arrivals::default();
-        for _ in 0..100 {
-            a.sample(i32::MAX - 3);
-        }
-        for _ in 0..200 {
-            a.sample(i32::MIN + 20);
-        }
-        let off = a.delay.wrapping_sub(i32::MIN + 20);
-        assert!((-8..=8).contains(&off), "{off}");
-    }
 
     #[test]
     fn unknown_answers_are_limited() {

@@ -13,7 +13,8 @@
 //!
 //! Both are messages from lane to lane: HB of no session, with the lane's packet counter.
 
-use super::peer::{PathState, PeerState};
+use super::path::PathState;
+use super::peer::PeerState;
 use super::wan::Heard;
 use super::{Ctx, Env, Worker, fragments, lan};
 use crate::buf::PacketBuf;
@@ -60,8 +61,8 @@ const RECOVERY_MARGIN: Duration = Duration::from_millis(4);
 /// Round trip of a path that has not been measured.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
-/// Elements of a message between workers, bytes.
-const MOST_ELEMENTS: usize = 2_048;
+/// Room for the elements of a message between workers, bytes.
+const ELEMENTS_LEN: usize = 2_048;
 /// Least time between two looks at a lane.
 const SOON: Duration = Duration::from_micros(100);
 
@@ -136,7 +137,7 @@ impl Recover {
             of_path.credit = (of_path.credit + more).min(MOST_CREDIT);
         }
         let parity = of_path.parity(entry.sent_at);
-        of_path.kept();
+        of_path.count_unsure();
         let Some(sent) = of_path.sent(lane) else { return };
         let mut tally = Tally::default();
         sent.expire_some(stale, &mut tally);
@@ -363,7 +364,7 @@ impl<B: PacketBuf> Worker<B> {
             flags: Flags::HB,
         });
         cm.seq = Some(SeqBlock { session_seq: 0, lane, counter26, tag: 0 });
-        let mut bytes = [0; MOST_ELEMENTS + MAX_LEN];
+        let mut bytes = [0; ELEMENTS_LEN + MAX_LEN];
         let mut at = 0;
         for t in tlvs {
             at += t.encode_to_slice(bytes.get_mut(at..)?)?;

@@ -8,7 +8,6 @@ use super::{Ctx, Env, Worker, damage, encap, fragments, slices};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, CmView, Flags, SeqBlock};
 use crate::ids::{Lane, PeerIx, PortIx, SessionId};
-use crate::recover::Marks;
 use crate::session::{InsertError, Row, Session, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView, Snapshot};
 use crate::time::Recent;
@@ -237,10 +236,8 @@ impl<B: PacketBuf> Worker<B> {
             && cm.slice.is_none()
             && tuple.protocol == inner.protocol
         {
-            let marks =
-                Marks { tos: inner.tos, ttl: inner.ttl, dont_fragment: inner.dont_fragment };
             let l4 = frame.data().get(inner.l4_off..inner.end).unwrap_or_default();
-            self.keep_arrival(h, (cm.session, seq), marks, l4);
+            self.keep_arrival(h, (cm.session, seq), inner.marks(), l4);
         }
         if cm.flags.contains(Flags::CLOSE)
             && let Some(session) = self.table.get_mut(row)

@@ -1,6 +1,7 @@
 //! What did not arrive on one (path, lane), by packet counter.
 
-use super::{COUNTER_MASK, distance26};
+use super::distance26;
+use crate::cm::COUNTER_MASK;
 use crate::cm::tlv::{Gap, MAX_GAPS};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;

@@ -5,8 +5,8 @@
 //! * [`Parity`]: what a lost packet is made again from, at the sender; [`Recent`]: at the receiver.
 //! * [`Gaps`]: which packet counters of a (path, lane) did not arrive, at the receiver.
 //!
-//! Owner, only writer and only reader of each: the worker that owns the lane. `engine/recover.rs` joins
-//! them to packets and messages.
+//! Owner, only writer and only reader of each: the worker that owns the lane. `engine/recover.rs` and
+//! `engine/parity.rs` join them to packets and messages.
 
 mod gaps;
 mod parity;
@@ -14,12 +14,9 @@ mod sent;
 mod store;
 
 pub use gaps::{Gaps, Taken};
-pub use parity::{HEAD_LEN, Head, MAX_BLOCK, MAX_L4, Marks, Parity, Piece, Recent, Restored};
+pub use parity::{MAX_BLOCK, MAX_L4, Parity, ParityHead, Piece, Recent, Restored};
 pub use sent::{Entry, Sent, Tally};
 pub use store::{Kept, Store};
-
-/// Bits of a packet counter on the wire.
-pub const COUNTER_MASK: u32 = 0x3ff_ffff;
 
 /// Signed distance from `b` to `a`, both packet counters modulo 2^26.
 #[must_use]

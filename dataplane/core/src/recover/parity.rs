@@ -1,27 +1,27 @@
 //! Parity over the packets of a (path, lane): one that was lost is made again from the others.
 //!
 //! A block is up to [`MAX_BLOCK`] packets in a row. Its parity is the exclusive or of what makes a packet of a session:
-//! a [`Head`] and the part behind the IP header, shorter ones filled up with zeros. The receiver keeps what arrived
+//! a [`ParityHead`] and the part behind the IP header, shorter ones filled up with zeros. The receiver keeps what arrived
 //! lately, and when just one packet of a block is missing, the exclusive or of all others and the parity is that packet.
 //! Addresses and protocol are the session's; TTL and ECN, which routers change on the way, are those of another packet,
 //! and so are DSCP and DF where a block of which nothing is missing has shown that the path changes those, too.
 
-use super::{COUNTER_MASK, Kept, Store, distance26};
-use crate::cm::tlv::Block;
+use super::{Kept, Store, distance26};
+use crate::cm::COUNTER_MASK;
+use crate::cm::tlv::{Block, PARITY_HEAD_LEN};
 use crate::ids::SessionId;
+use crate::wire::Marks;
 
 /// Packets of a block at most.
 pub const MAX_BLOCK: u32 = 32;
 /// Longest packet that parity is made over, bytes behind the IP header.
 pub const MAX_L4: usize = 1_960;
-/// Where in a [`Head`] DSCP and DF are.
+/// Where in a [`ParityHead`] DSCP and DF are.
 const MARKS_AT: usize = 10;
-/// Bytes of a [`Head`].
-pub const HEAD_LEN: usize = 11;
 
 /// What is to be known of a packet besides the part behind the IP header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct ParityHead {
     /// Its session.
     pub session: SessionId,
     /// Its session sequence number.
@@ -32,20 +32,9 @@ pub struct Head {
     pub dont_fragment: bool,
 }
 
-/// What a packet's IP header says that may change on the way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Marks {
-    /// DSCP and ECN.
-    pub tos: u8,
-    /// TTL or hop limit.
-    pub ttl: u8,
-    /// Whether it must not be fragmented.
-    pub dont_fragment: bool,
-}
-
-impl Head {
-    fn bytes(&self, len: usize) -> [u8; HEAD_LEN] {
-        let mut b = [0; HEAD_LEN];
+impl ParityHead {
+    fn bytes(&self, len: usize) -> [u8; PARITY_HEAD_LEN] {
+        let mut b = [0; PARITY_HEAD_LEN];
         b[..4].copy_from_slice(&self.session.0.to_be_bytes());
         b[4..8].copy_from_slice(&self.session_seq.to_be_bytes());
         b[8..10].copy_from_slice(&(len as u16).to_be_bytes());
@@ -53,7 +42,7 @@ impl Head {
         b
     }
 
-    fn read(b: &[u8; HEAD_LEN]) -> (Self, usize) {
+    fn read(b: &[u8; PARITY_HEAD_LEN]) -> (Self, usize) {
         let [s0, s1, s2, s3, q0, q1, q2, q3, l0, l1, marks] = *b;
         let head = Self {
             session: SessionId(u32::from_be_bytes([s0, s1, s2, s3])),
@@ -68,24 +57,24 @@ impl Head {
 /// The exclusive or of packets.
 #[derive(Clone, Debug)]
 pub struct Parity {
-    head: [u8; HEAD_LEN],
+    head: [u8; PARITY_HEAD_LEN],
     l4: [u8; MAX_L4],
     len: usize,
 }
 
 impl Default for Parity {
     fn default() -> Self {
-        Self { head: [0; HEAD_LEN], l4: [0; MAX_L4], len: 0 }
+        Self { head: [0; PARITY_HEAD_LEN], l4: [0; MAX_L4], len: 0 }
     }
 }
 
 impl Parity {
     /// Adds a packet of at most [`MAX_L4`] bytes behind the IP header, or takes it out again.
-    pub fn add(&mut self, head: &Head, l4: &[u8]) {
+    pub fn add(&mut self, head: &ParityHead, l4: &[u8]) {
         self.add_bytes(&head.bytes(l4.len()), l4);
     }
 
-    fn add_bytes(&mut self, head: &[u8; HEAD_LEN], l4: &[u8]) {
+    fn add_bytes(&mut self, head: &[u8; PARITY_HEAD_LEN], l4: &[u8]) {
         self.head.iter_mut().zip(head).for_each(|(a, b)| *a ^= b);
         self.l4.iter_mut().zip(l4).for_each(|(a, b)| *a ^= b);
         self.len = self.len.max(l4.len().min(MAX_L4));
@@ -93,7 +82,7 @@ impl Parity {
 
     /// The exclusive or of the heads.
     #[must_use]
-    pub const fn head(&self) -> [u8; HEAD_LEN] {
+    pub const fn head(&self) -> [u8; PARITY_HEAD_LEN] {
         self.head
     }
 
@@ -110,7 +99,7 @@ pub struct Restored {
     /// Its packet counter.
     pub counter26: u32,
     /// What it says besides its bytes.
-    pub head: Head,
+    pub head: ParityHead,
     /// Of another packet, of the same session if there is one.
     pub marks: Marks,
     len: usize,
@@ -128,7 +117,7 @@ impl Restored {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     counter26: u32,
-    head: Head,
+    head: ParityHead,
     marks: Marks,
     l4: Kept,
 }
@@ -170,7 +159,7 @@ impl Recent {
         &mut self,
         store: &mut Store,
         counter26: u32,
-        (head, marks): (Head, Marks),
+        (head, marks): (ParityHead, Marks),
         l4: &[u8],
     ) {
         if l4.len() > MAX_L4 {
@@ -236,7 +225,7 @@ impl Recent {
             }
             return None;
         };
-        let (head, len) = Head::read(&all.head);
+        let (head, len) = ParityHead::read(&all.head);
         let mut marks = self.marks_like(counter26, head.session)?;
         if self.keeps_marks? {
             marks.tos = head.dscp << 2 | marks.tos & 3;
@@ -266,9 +255,9 @@ mod tests {
 
     const MARKS: Marks = Marks { tos: 0x20, ttl: 60, dont_fragment: true };
 
-    fn packets(lens: &[usize]) -> Vec<(Head, Vec<u8>)> {
+    fn packets(lens: &[usize]) -> Vec<(ParityHead, Vec<u8>)> {
         let packet = |(i, len): (usize, &usize)| {
-            let head = Head {
+            let head = ParityHead {
                 session: SessionId(0x8000_0000 | (i as u32 * 7)),
                 session_seq: 1_000 + i as u32,
                 dscp: (i % 64) as u8,
@@ -312,7 +301,7 @@ mod tests {
             let mut own = Parity::default();
             own.add(&first.0, &first.1);
             let at = start.wrapping_sub(1) & COUNTER_MASK;
-            recent.keep(&mut store, at, (Head { dscp: seen, ..first.0 }, MARKS), &first.1);
+            recent.keep(&mut store, at, (ParityHead { dscp: seen, ..first.0 }, MARKS), &first.1);
             prop_assert!(matches!(recent.piece(&store, &block(at, 1, &own), own.l4()), Piece::Whole));
             let mut included = 0;
             for (i, (head, l4)) in all.iter().enumerate() {
@@ -350,7 +339,7 @@ mod tests {
         fn nonsense_makes_nothing_or_something_short_enough(
             (first26, included, len) in (0u32..220, any::<u32>(), prop_oneof![3 => Just(None), 1 => any::<u16>().prop_map(Some)]),
             offset in 0u16..3000,
-            head in any::<[u8; HEAD_LEN]>(),
+            head in any::<[u8; PARITY_HEAD_LEN]>(),
             bytes in proptest::collection::vec(any::<u8>(), 0..2100),
             kept in proptest::collection::vec((0u32..200, 1usize..2100), 0..40),
         ) {

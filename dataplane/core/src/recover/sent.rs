@@ -1,6 +1,7 @@
 //! What was sent on one (path, lane), by packet counter.
 
-use super::{COUNTER_MASK, Kept, MAX_BLOCK, distance26};
+use super::{Kept, MAX_BLOCK, distance26};
+use crate::cm::COUNTER_MASK;
 use crate::ids::SessionId;
 use crate::time::Nanos;
 use std::collections::VecDeque;
@@ -50,8 +51,17 @@ pub struct Sent {
     /// Probes sent since the newest packet, and when that or the newest probe went out.
     probes: u8,
     probed_at: Nanos,
-    /// Packets since the last parity that want one, the first one's counter, and when that went out.
-    block: (u16, u32, Nanos),
+    /// What wants a parity; nothing when all has one.
+    bare: Option<Bare>,
+}
+
+/// Packets that have gone out since the last parity and want one.
+#[derive(Clone, Copy, Debug)]
+struct Bare {
+    packets: u16,
+    /// Counter of the first one, and when it went out.
+    first: u32,
+    since: Nanos,
 }
 
 impl Sent {
@@ -77,10 +87,9 @@ impl Sent {
         }
         (self.probes, self.probed_at) = (0, entry.sent_at);
         if !entry.spared {
-            match &mut self.block {
-                (0, ..) => self.block = (1, counter26 & COUNTER_MASK, entry.sent_at),
-                (n, ..) => *n = n.saturating_add(1),
-            }
+            let first = counter26 & COUNTER_MASK;
+            let bare = self.bare.get_or_insert(Bare { packets: 0, first, since: entry.sent_at });
+            bare.packets = bare.packets.saturating_add(1);
         }
         self.places.push_back(Some(entry));
         while self.places.len() > Self::MAX {
@@ -163,20 +172,16 @@ impl Sent {
     /// When to send the parity of what has gone out since the last: of `every` packets, or after `wait`.
     #[must_use]
     pub fn parity_at(&self, every: u8, wait: Duration) -> Option<Nanos> {
-        let (count, first, since) = self.block;
+        let Bare { packets, first, since } = self.bare?;
         let end = self.first.wrapping_add(self.places.len() as u32);
         let long = distance26(end, first) >= MAX_BLOCK as i32;
-        match count {
-            0 => None,
-            n if n >= u16::from(every) || long => Some(since),
-            _ => Some(since + wait),
-        }
+        Some(if packets >= u16::from(every) || long { since } else { since + wait })
     }
 
     /// What the next parity is made over, at most `every` packets: the first counter, and which of the 32 from there.
     /// The next block begins behind it. Nothing when it has all been forgotten.
     pub fn take_block(&mut self, every: u8) -> Option<(u32, u32)> {
-        let first = self.block.1;
+        let first = self.bare?.first;
         let wants = |i: &u32| self.get(first.wrapping_add(*i)).is_some_and(|e| !e.spared);
         let taken = (0..MAX_BLOCK).filter(wants).take(usize::from(every));
         let included = taken.fold(0u32, |bits, i| bits | 1 << i);
@@ -186,13 +191,11 @@ impl Sent {
         let from = usize::try_from(distance26(first.wrapping_add(behind), self.first)).unwrap_or(0);
         let rest = self.places.iter().enumerate().skip(from);
         let mut rest = rest.filter_map(|(i, p)| p.as_ref().filter(|e| !e.spared).map(|e| (i, e)));
-        self.block = match rest.next() {
-            Some((i, e)) => {
-                let more = u16::try_from(rest.count()).unwrap_or(u16::MAX - 1);
-                (1 + more, self.first.wrapping_add(i as u32) & COUNTER_MASK, e.sent_at)
-            }
-            None => (0, 0, Nanos(0)),
-        };
+        self.bare = rest.next().map(|(i, e)| Bare {
+            packets: u16::try_from(rest.count()).unwrap_or(u16::MAX).saturating_add(1),
+            first: self.first.wrapping_add(i as u32) & COUNTER_MASK,
+            since: e.sent_at,
+        });
         (included != 0).then_some((first, included))
     }
 

@@ -19,7 +19,7 @@ pub mod quote;
 pub mod tcp;
 pub mod udp;
 
-pub use parse::{Frag, L3, ParseError, Parsed, TcpMeta, parse_frame};
+pub use parse::{Frag, L3, Marks, ParseError, Parsed, TcpMeta, parse_frame};
 
 /// `N` bytes of `b` at `at`, as an array. Callers pass constants that lie inside the array, so
 /// the copy is a plain load.

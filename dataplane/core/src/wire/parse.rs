@@ -146,7 +146,24 @@ pub struct Parsed {
     pub tcp: Option<TcpMeta>,
 }
 
+/// What an IP header says besides addresses, protocol and length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Whether the packet must not be fragmented.
+    pub dont_fragment: bool,
+}
+
 impl Parsed {
+    /// What its IP header says besides.
+    #[must_use]
+    pub const fn marks(&self) -> Marks {
+        Marks { tos: self.tos, ttl: self.ttl, dont_fragment: self.dont_fragment }
+    }
+
     /// The flow, in the direction of travel.
     #[must_use]
     pub const fn tuple(&self) -> FlowTuple {

@@ -6,7 +6,9 @@
 //! ```
 //! Whose numbers they are, see [`super::super::faketcp`].
 
-use super::{ETH_LEN, EncapError, Ends, Fields, IpHeader, append, build_ip, put_front, set_front};
+use super::{
+    ETH_LEN, EncapError, Ends, Fields, IpHeader, OWN, append, build_ip, put_front, set_front,
+};
 use crate::buf::PacketBuf;
 use crate::checksum::{self, Sum};
 use crate::seq::Seq;
@@ -115,7 +117,7 @@ pub fn build_tcp(
     segment: &Segment,
 ) -> Result<(), EncapError> {
     let len = u16::try_from(TCP_LEN + payload.len()).map_err(|_| EncapError::Length)?;
-    let l4 = build_ip(buf, ends, IPPROTO_TCP, len)?;
+    let l4 = build_ip(buf, ends, IPPROTO_TCP, len, OWN)?;
     l4.get_mut(TCP_LEN..).ok_or(EncapError::NoRoom)?.copy_from_slice(payload);
     write(l4, ends, segment, Sum::of(payload), payload.len())
 }

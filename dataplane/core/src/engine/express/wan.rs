@@ -9,11 +9,11 @@ use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, DATA_LEN, Flags};
 use crate::ids::{Lane, NodeId, PeerIx, PortIx, SessionId};
-use crate::recover::Marks;
 use crate::session::{Hash, Likely, OrderKey};
 use crate::snapshot::Encapsulation;
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::Marks;
 use crate::wire::ipv4::DF;
 use std::net::{IpAddr, Ipv4Addr};
 
