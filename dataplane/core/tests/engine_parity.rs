@@ -181,6 +181,28 @@ fn after_a_loss_parity_goes_until_it_is_known_what_the_path_loses() {
 }
 
 #[test]
+fn a_full_queue_that_has_lost_packets_gets_no_more_of_them() {
+    for (queueing_us, wanted) in [(0, true), (80_000, false)] {
+        let mut w = world(Setup::default());
+        let now = w.now;
+        w.republish_peer(A, |v| {
+            for p in &mut v.paths {
+                (p.input.loss_ppm, p.input.queueing_us, p.input.sampled_at) = (0, queueing_us, now);
+            }
+        });
+        let packets: Vec<_> = (0..200).map(|n| packet(n, false, true, 100)).collect();
+        send(&mut w, &packets[..20], |_| false);
+        send(&mut w, &packets[20..21], |_| true);
+        send(&mut w, &packets[21..40], |_| false);
+        w.advance(Duration::from_millis(2));
+        w.poll(B);
+        w.settle();
+        send(&mut w, &packets[40..], |_| false);
+        assert_eq!(parities(&w, A) > 0, wanted, "{queueing_us} µs of queue");
+    }
+}
+
+#[test]
 fn a_full_sized_packet_takes_a_parity_in_two_pieces() {
     let mut w = world(Setup::default());
     // The largest that fits the path.

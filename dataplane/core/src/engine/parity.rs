@@ -49,18 +49,23 @@ impl<B: PacketBuf> Worker<B> {
         for i in 0..self.recover.sending.len() {
             let Some((peer, slot, lane)) = self.recover.sending.get(i).copied() else { return };
             let state = self.peers.get_mut(usize::from(peer.0));
-            let Some(of_path) = state.and_then(|s| s.path(slot)) else { continue };
-            let Some((every, wait)) = of_path.parity(ctx.now) else { continue };
+            let Some(state) = state else { continue };
+            // What a full queue has lost, more packets do not help.
+            let room = state.dispatcher.adaptive().has_room(ctx.now, slot);
+            let plan = state.path(slot).and_then(|p| p.parity(ctx.now));
+            let Some(plan) = plan else { continue };
             for _ in 0..MOST_AT_ONCE {
                 let sent = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
                 let Some(sent) = sent.and_then(|p| p.sent(lane)) else { break };
-                let Some(at) = sent.parity_at(every, wait) else { break };
+                let Some(at) = sent.parity_at(plan.every, plan.wait) else { break };
                 if at > ctx.now {
                     self.recover.wake(at);
                     break;
                 }
-                let Some(block) = sent.take_block(every) else { continue };
-                self.send_parity_of(ctx, (peer, slot, lane), block, env);
+                let Some(block) = sent.take_block(plan.every) else { continue };
+                if plan.sure || room {
+                    self.send_parity_of(ctx, (peer, slot, lane), block, env);
+                }
             }
         }
     }

@@ -228,15 +228,15 @@ impl PathState {
         self.unsure.0 = self.unsure.0.saturating_sub(1);
     }
 
-    /// With how many packets a parity goes, and how long the first of them waits for it.
-    pub fn parity(&self, now: Nanos) -> Option<(u8, Duration)> {
+    /// When a parity goes with what is sent on it.
+    pub fn parity(&self, now: Nanos) -> Option<ParityPlan> {
         let plan = self.parity?;
-        match plan.every {
-            // It has lost some, and how many it loses is not known yet.
-            0 if self.unsure.0 > 0 && now < self.unsure.1 => Some((UNSURE_EVERY, plan.wait)),
-            0 => None,
-            every => Some((every, plan.wait)),
+        if plan.every > 0 {
+            return Some(plan);
         }
+        // It has lost some, and how many it loses is not known yet.
+        let unsure = self.unsure.0 > 0 && now < self.unsure.1;
+        unsure.then_some(ParityPlan { every: UNSURE_EVERY, sure: false, ..plan })
     }
 
     /// Whether a spare copy is wanted of a packet that goes out on it.
@@ -282,11 +282,13 @@ impl PathState {
 
 /// When a parity goes with what is sent on a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ParityPlan {
+pub(super) struct ParityPlan {
     /// With so many packets; 0 while it is not known to lose any.
-    every: u8,
+    pub every: u8,
     /// At the latest when the first of them has waited for so long.
-    wait: Duration,
+    pub wait: Duration,
+    /// The path is known to lose packets, and not to a full queue.
+    pub sure: bool,
 }
 
 impl ParityPlan {
@@ -299,7 +301,7 @@ impl ParityPlan {
             _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK - 1) as u8 | 1,
         };
         let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
-        (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait })
+        (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait, sure: every > 0 })
     }
 }
 

@@ -147,8 +147,8 @@ impl Recover {
             self.sending.push((peer, slot, lane));
         }
         self.wake(entry.sent_at + Sent::PROBE_AFTER);
-        if let Some((every, wait)) = parity
-            && let Some(at) = sent.parity_at(every, wait)
+        if let Some(plan) = parity
+            && let Some(at) = sent.parity_at(plan.every, plan.wait)
         {
             self.wake(at);
         }

@@ -371,6 +371,12 @@ impl Adaptive {
         Duration::from_nanos(path.map_or(0, |p| p.backlog_ns(now)))
     }
 
+    /// Whether a path has no more backlog than it may, as far as is known.
+    #[must_use]
+    pub fn has_room(&self, now: Nanos, index: u8) -> bool {
+        self.paths.iter().find(|p| p.index == index).is_none_or(|p| p.has_room(now))
+    }
+
     /// Whether every path has more backlog than it should: the caller sends faster than the bundle.
     #[must_use]
     pub fn saturated(&self, now: Nanos) -> bool {
