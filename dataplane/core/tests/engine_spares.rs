@@ -32,23 +32,25 @@ fn world(spare_copies: bool) -> World {
 
 struct Flow {
     tcp: bool,
+    /// Bytes of data in a packet.
+    size: u32,
     next: u32,
     got: Vec<u32>,
 }
 
 impl Flow {
     const fn new(tcp: bool) -> Self {
-        Self { tcp, next: 0, got: Vec::new() }
+        Self { tcp, size: 100, next: 0, got: Vec::new() }
     }
 
-    /// Sends a packet of 100 bytes of data, of which the WAN loses the copies that `lost` says, by path. Returns how many
+    /// Sends a packet, of which the WAN loses the copies that `lost` says, by path. Returns how many
     /// copies there were.
     fn send(&mut self, w: &mut World, lost: [bool; 2]) -> usize {
         let n = self.next;
         self.next += 1;
-        let data = [&n.to_be_bytes()[..], &pattern(96)].concat();
+        let data = [&n.to_be_bytes()[..], &pattern(self.size as usize - 4)].concat();
         let frame = if self.tcp {
-            tcp_packet(A, false, (40_000, 80), 1_000 + n * 100, tcp::Flags(ACK), &data)
+            tcp_packet(A, false, (40_000, 80), 1_000 + n * self.size, tcp::Flags(ACK), &data)
         } else {
             udp_packet(A, false, (40_000, 80), &data)
         };
@@ -146,6 +148,28 @@ fn no_copies_where_they_are_not_wanted() {
     let (mut w, mut flow) = (world(true), Flow::new(true));
     w.republish_peer(A, |v| v.recovery = false);
     assert_eq!(copies(&mut w, &mut flow, 20), 0, "the peer tells nothing");
+}
+
+/// Where the peer takes parity, copies are none of a bulk flow's business, whether parity goes just now or not: what a
+/// full queue lost would be the reason to fill another path.
+#[test]
+fn parity_is_all_a_bulk_flow_gets() {
+    for parity in [false, true] {
+        let mut w = world(true);
+        w.republish_peer(A, |v| v.parity = parity);
+        let mut flow = Flow { size: 1_200, ..Flow::new(true) };
+        (0..120).for_each(|_| assert_eq!(flow.send(&mut w, [false; 2]), 1));
+        copies(&mut w, &mut flow, 10);
+        // What is lost is not known yet for two seconds, then it is nothing.
+        w.advance(Duration::from_secs(3));
+        let before = spares(&w);
+        (0..100).for_each(|_| {
+            flow.send(&mut w, [false; 2]);
+        });
+        let n = spares(&w) - before;
+        assert_eq!(n > 0, !parity, "{n} copies");
+        flow.check(&mut w);
+    }
 }
 
 #[test]

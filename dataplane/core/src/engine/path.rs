@@ -228,6 +228,11 @@ impl PathState {
         self.unsure.0 = self.unsure.0.saturating_sub(1);
     }
 
+    /// Whether parity goes with what is sent on it when it loses packets.
+    pub const fn may_have_parity(&self) -> bool {
+        self.parity.is_some()
+    }
+
     /// When a parity goes with what is sent on it.
     pub fn parity(&self, now: Nanos) -> Option<ParityPlan> {
         let plan = self.parity?;
@@ -301,7 +306,11 @@ impl ParityPlan {
             _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK - 1) as u8 | 1,
         };
         let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
-        (path.encapsulation != Encapsulation::Native).then_some(Self { every, wait, sure: every > 0 })
+        (path.encapsulation != Encapsulation::Native).then_some(Self {
+            every,
+            wait,
+            sure: every > 0,
+        })
     }
 }
 

@@ -160,7 +160,7 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// A copy of `frame` for a second path, when the `first` one loses packets and the second has nothing to do. Not of
-    /// what fills paths where parity does the same for less.
+    /// what fills paths where parity would do the same for less.
     pub(super) fn spare(
         &mut self,
         ctx: &Ctx<'_>,
@@ -178,7 +178,7 @@ impl<B: PacketBuf> Worker<B> {
         let view = ctx.peer(peer)?;
         let wanted = view.sequence_block && state.path(first)?.wants_spare();
         let bulk = !flow.is_small() && p.l3_len() >= THIN;
-        if !wanted || bulk && state.path(first)?.parity(ctx.now).is_some() {
+        if !wanted || bulk && state.path(first)?.may_have_parity() {
             return None;
         }
         // Those that it fits.
