@@ -8,7 +8,7 @@
 //! control law of RFC 8289 §5.4, with the reported Q in place of a local sojourn time.
 //!
 //! Two differences follow from the queue being somewhere else. The report is a round trip old, so the
-//! interval is at least two of them: the effect of one mark is seen before the next. And others may share the
+//! interval is at least four of them: the effect of one mark is seen before the next. And others may share the
 //! queue: while less than half of what the paths carry is ours, a standing queue is theirs, and giving
 //! way would only starve our hosts.
 //!
@@ -71,6 +71,12 @@ impl Congestion {
     const NEVER: Nanos = Nanos(u64::MAX);
     /// Samples older than this say nothing of a queue of now.
     const STALE: Duration = Duration::from_secs(1);
+    /// The interval is at least so many round trips: a mark is heard of after one, the window is smaller after two, what
+    /// is left of the queue is reported after three, and the queue itself makes them longer.
+    const ROUND_TRIPS: u32 = 4;
+    /// A long path is allowed this part of its round trip. RFC 8289 §4.3 has a twentieth and means many flows; a single
+    /// CUBIC flow, which goes down to 0.7, leaves the path idle for long with that.
+    const OF_ROUND_TRIP: u32 = 8;
     /// A large packet, bytes.
     const PACKET: u64 = 1_500;
     /// Our own rate is taken over at least this.
@@ -108,11 +114,11 @@ impl Congestion {
         let known = used().all(|p| p.rate > 0);
         let workers = u64::from(workers.max(1));
         self.capacity = if known { used().map(|p| p.rate).sum::<u64>() / workers } else { 0 };
-        let interval = params.interval.max(round_trip.min(Self::STALE) * 2);
+        let round_trip = round_trip.min(Self::STALE);
+        let interval = params.interval.max(round_trip * Self::ROUND_TRIPS);
         self.interval_ns = nanos(interval).saturating_mul(workers);
         self.note_rate(now);
-        // A long path is allowed a twentieth of its round trip (RFC 8289 §4.3).
-        let target = params.target.max(round_trip.min(Self::STALE) / 20);
+        let target = params.target.max(round_trip / Self::OF_ROUND_TRIP);
         let ours = self.rate >= self.capacity / 2;
         if u128::from(standing) <= target.as_micros() || !ours {
             self.above_since = None;
