@@ -13,7 +13,8 @@
 //!    more than δ = largest σ; back to the path just left only for more than 1.25 δ. A slice that would
 //!    take longer than the limit of 1 ends sooner.
 //! 4. If no path is eligible, the least arrival wins.
-//! 5. Left out is a path whose D exceeds the least by more than the receiver may hold; one that loses
+//! 5. Left out is a path whose packets may come later than the receiver may hold the others: by its D above the least, and
+//!    the backlog of 1; one that loses
 //!    so much that TCP alone would get less of it than those carry that surely lose less than a quarter as much
 //!    (Mathis et al., 1997); and one that is further than what is used alike and brings less than an eighth of what
 //!    the nearer ones carry: a flow waits for its packets, and gains less by it. Flows that do not slow down by
@@ -29,7 +30,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::dispatch::MAX_PATHS;
-use super::input::{PathInput, alike_within, left_out};
+use super::input::{LONGEST, PathInput, alike_within, backlog_limit, left_out};
 use super::queue::{Measured, QueueModel};
 use crate::time::Nanos;
 
@@ -38,7 +39,7 @@ use crate::time::Nanos;
 pub struct AdaptiveParams {
     /// Least backlog a path may always have.
     pub backlog_floor: Duration,
-    /// Largest difference in D that is striped over: what the receiver may hold.
+    /// Largest difference in D, with the longer path's backlog, that is striped over: what the receiver may hold.
     pub max_spread: Duration,
     /// Packets that stay on one path at least.
     pub slice: u32,
@@ -162,8 +163,6 @@ pub struct Adaptive {
 }
 
 impl Adaptive {
-    /// Round trips and backlogs are cut to this.
-    const LONGEST: Duration = Duration::from_secs(60);
     /// A backlog below this part of the limit is next to nothing.
     const IDLE: u64 = 4;
     /// Backlogs of so many limits are no chance.
@@ -438,12 +437,11 @@ impl Adaptive {
     fn path(&self, now: Nanos, input: &PathInput, least: i64, old: Option<&Path>) -> Path {
         let base_ns = input.counted_delay_us().abs_diff(least).saturating_mul(1_000);
         let queue_ns = input.queueing_us.saturating_mul(1_000);
-        let min_rtt = input.min_rtt.min(Self::LONGEST);
+        let min_rtt = input.min_rtt.min(LONGEST);
         // 4 × loss off, at most half: a lossy path shows no queue, so less is put at risk on it.
         let keep_ppm = 1_000_000 - u64::from(input.loss_ppm).saturating_mul(4).min(500_000);
-        let limit = (min_rtt / 10).max(self.params.backlog_floor.min(Self::LONGEST));
         let sigma_ns = input.jitter_us.saturating_mul(1_000);
-        let limit_ns = nanos(limit) / 1_000 * keep_ppm / 1_000;
+        let limit_ns = nanos(backlog_limit(&self.params, input)) / 1_000 * keep_ppm / 1_000;
         let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
         let rate = match (input.rate, input.rate_known) {
             (_, false) => 0,

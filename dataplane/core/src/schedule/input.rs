@@ -58,6 +58,8 @@ impl PathInput {
     }
 }
 
+/// Round trips and backlogs are cut to this.
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// Loss that counts, parts per million.
 const LOSSY_PPM: u32 = 1_000;
 /// A longer path that brings less than this part of what the nearer ones carry is not worth the wait for its packets.
@@ -74,7 +76,12 @@ pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
     let lossy = bits(&|i| is_no_gain(i, inputs, spread));
     let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
     let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
-    let far = bits(&|i| i.counted_delay_us().saturating_sub(least) > spread);
+    // Its packets come so much later, and by what the path may have waiting.
+    let behind = |i: &&PathInput| {
+        let queue = micros(backlog_limit(params, i));
+        i.counted_delay_us().saturating_sub(least).saturating_add(queue)
+    };
+    let far = bits(&|i| i.counted_delay_us() > least && behind(i) > spread);
     let stays = |i: &&PathInput| (lossy | far) >> (i.index & 31) & 1 == 0;
     let together = micros(alike_within(params, inputs.iter().filter(stays)));
     let mut by_delay: ArrayVec<&PathInput, MAX_PATHS> =
@@ -92,6 +99,12 @@ pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
         }
     }
     out
+}
+
+/// Backlog that a path may have, without what its jitter and loss change: a tenth of its round trip, at least the floor.
+pub(super) fn backlog_limit(params: &AdaptiveParams, input: &PathInput) -> Duration {
+    let least = params.backlog_floor.min(LONGEST);
+    (input.min_rtt.min(LONGEST) / 10).max(least)
 }
 
 /// The difference in delay up to which a TCP flow uses paths alike: its round trip is twice the least one's then at most, or

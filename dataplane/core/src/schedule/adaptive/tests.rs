@@ -116,6 +116,19 @@ fn a_far_path_is_left_out_unless_it_is_alone() {
 }
 
 #[test]
+fn a_path_whose_queue_would_make_it_too_late_is_left_out() {
+    let near = |delay_us, min_rtt_ms| {
+        let far =
+            PathInput { min_rtt: Duration::from_millis(min_rtt_ms), ..input(1, delay_us, 500_000) };
+        with(&[input(0, 0, 1_000_000), far]).near()
+    };
+    assert_eq!(near(95_000, 20), 0b11, "and 5 ms of backlog");
+    assert_eq!(near(95_001, 20), 0b01);
+    assert_eq!(near(70_000, 300), 0b11, "and 30 ms");
+    assert_eq!(near(70_001, 300), 0b01);
+}
+
+#[test]
 fn a_path_whose_delay_varies_counts_as_longer() {
     let mut shaky = input(1, 0, 1_000_000);
     shaky.calm_jitter_us = 10_000;
