@@ -182,6 +182,7 @@ fn path(port: u16, live: bool) -> PathView {
             loss_bound_ppm: 0,
             cost: 0,
             sampled_at: Nanos(0),
+            behind: std::time::Duration::ZERO,
         },
     }
 }

@@ -302,6 +302,7 @@ impl Agent {
         let delay = peer.unwrapper.unwrap(now, r.newest_delay_us.cast_unsigned());
         let delay = peer.drift.on_sample(now, usize::from(slot), delay);
         let Some(path) = peer.path_mut(slot) else { return };
+        path.note_age(now, sent, r.newest_delay_us.cast_unsigned());
         path.delay_sample(now, delay);
         path.unanswered_since = None;
         // Only a path that queues shows its capacity; what is below says nothing against it.

@@ -153,6 +153,8 @@ pub(super) struct Path {
     pub loss: (u32, u32),
     /// Share of what we send that the path loses by itself.
     pub loss_rate: LossMeter,
+    /// How old what the last receiver report tells was when it came.
+    pub report_age: Option<Duration>,
 }
 
 /// Shown to the operator.
@@ -291,6 +293,7 @@ impl Path {
             least_delay: None,
             loss: (0, 0),
             loss_rate: LossMeter::new(),
+            report_age: None,
         }
     }
 
@@ -315,6 +318,7 @@ impl Path {
         self.least_delay = None;
         self.loss = (0, 0);
         self.loss_rate = LossMeter::new();
+        self.report_age = None;
         self.delivery.renew();
         self.leaving = None;
         self.data_at = None;
@@ -394,6 +398,21 @@ impl Path {
     }
 
     /// A delay sample, drift removed.
+    /// A report came, sent at `sent` of the peer's clock, with the delay of the newest packet that it tells of: notes how
+    /// long ago that was sent. All of it µs mod 2^32; the clocks' difference is in both.
+    pub fn note_age(&mut self, now: Nanos, sent: u32, newest_delay: u32) {
+        /// What is older is no age, but the doing of a clock that began anew.
+        const OLDEST: Duration = Duration::from_secs(10);
+        let age = now.wire_timestamp().wrapping_sub(sent.wrapping_sub(newest_delay));
+        let age = Duration::from_micros(age.into());
+        self.report_age = (age <= OLDEST).then_some(age);
+    }
+
+    /// How long ago, on average, the packets were sent that Q tells of; nothing while that is not known.
+    pub fn behind(&self) -> Option<Duration> {
+        self.report_age.map(|age| age + self.delay.lag())
+    }
+
     pub fn delay_sample(&mut self, now: Nanos, delay_us: i64) {
         self.reported = Some(delay_us);
         self.delay.on_sample(now, delay_us);

@@ -54,6 +54,8 @@ pub(super) struct Peer {
     pub next_pair: usize,
     pub view: Option<Arc<PeerView>>,
     pub changed: bool,
+    /// When its paths' weights were adjusted last.
+    pub weighed_at: Nanos,
     /// Found by asking: when it last had a live path, or was found.
     pub discovered_at: Option<Nanos>,
     /// A discovered peer that is gone; its place may be taken.
@@ -102,6 +104,7 @@ impl Peer {
             next_pair: 0,
             view: None,
             changed: true,
+            weighed_at: Nanos(0),
             discovered_at: None,
             vacant: false,
         }

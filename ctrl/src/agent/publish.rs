@@ -14,6 +14,8 @@ use mpip_core::time::Nanos;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Weights are adjusted at least so often, however old what is known of the queues.
+const LONGEST_ROUND: Duration = Duration::from_secs(1);
 /// Time that a peer adds to the least pause between two snapshots.
 const PER_PEER: Duration = Duration::from_micros(50);
 
@@ -41,6 +43,11 @@ impl Agent {
             if idle || live.len() < 2 {
                 continue;
             }
+            let behind = live.iter().filter_map(|s| peer.path(*s)?.behind()).max();
+            if !exact && !is_seen(now, peer.weighed_at, behind) {
+                continue;
+            }
+            peer.weighed_at = now;
             peer.changed = true;
             self.dirty = true;
             let mut weights: Vec<PathWeight> = live
@@ -241,6 +248,12 @@ impl Known {
     }
 }
 
+/// Whether the queues tell by now what a step of the weights at `then` did; before that, another step would be for the same
+/// reason, and too much. `behind`: how long ago the packets were sent that the queues are known by.
+fn is_seen(now: Nanos, then: Nanos, behind: Option<Duration>) -> bool {
+    behind.is_none_or(|b| now.since(then) >= b.min(LONGEST_ROUND))
+}
+
 fn half_trip_us(p: &Path) -> Option<i64> {
     p.rtt.min().and_then(|r| i64::try_from(r.as_micros() / 2).ok())
 }
@@ -261,6 +274,7 @@ fn path_input(now: Nanos, p: &Path, cost: u32, known: &Known) -> PathInput {
         loss_bound_ppm: p.loss_rate.bound_ppm(now),
         cost,
         sampled_at: p.delay.last_sample().unwrap_or(Nanos(0)),
+        behind: p.behind().unwrap_or(Duration::ZERO),
     }
 }
 
@@ -324,6 +338,35 @@ mod tests {
         assert_eq!(delays_ms(&[a, b, (Some(2), None)])[2], -99_990, "quicker back than forth");
         assert_eq!(delays_ms(&[a, b, (None, None)])[2], -99_970);
         assert_eq!(delays_ms(&[(None, Some(5)), (Some(2), None)]), [5, 5]);
+    }
+
+    #[test]
+    fn what_a_queue_tells_is_as_old_as_the_way_there_and_back() {
+        let mut peer = peer(&[(Some(20), None)]);
+        let path = peer.path_mut(0).expect("there");
+        assert_eq!(path.behind(), None);
+        // The peer's clock is a little before its wrap, and 5 s behind ours. Sent at 2,000 ms it arrives at 2,090, and is
+        // told at 2,095; that comes at 2,200.
+        let peers_clock = |ms: u64| Nanos::from_millis(ms).wire_timestamp().wrapping_sub(5_000_000);
+        let delay = peers_clock(2_090).wrapping_sub(Nanos::from_millis(2_000).wire_timestamp());
+        let age = |path: &mut Path, now| {
+            path.note_age(Nanos::from_millis(now), peers_clock(2_095), delay);
+            path.delay_sample(Nanos::from_millis(now), 0);
+            path.behind().map(|b| b.as_millis())
+        };
+        assert_eq!(age(path, 2_200), Some(195));
+        // A second sample 40 ms later: the mean of both is 20 ms older than that.
+        assert_eq!(age(path, 2_240), Some(235 + 20));
+        assert_eq!(age(path, 20_000), None, "a clock that began anew");
+    }
+
+    #[test]
+    fn weights_wait_until_the_last_step_is_seen() {
+        let ms = Duration::from_millis;
+        let seen = |passed, behind| is_seen(Nanos(0) + ms(passed), Nanos(0), behind);
+        assert!(seen(0, None), "nothing is known");
+        assert!(!seen(199, Some(ms(200))) && seen(200, Some(ms(200))));
+        assert!(!seen(999, Some(ms(5_000))) && seen(1_000, Some(ms(5_000))));
     }
 
     #[test]

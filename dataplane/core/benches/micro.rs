@@ -181,6 +181,7 @@ fn input(index: u8) -> PathInput {
         loss_bound_ppm: 0,
         cost: 0,
         sampled_at: Nanos(0),
+        behind: Duration::ZERO,
     }
 }
 

@@ -341,6 +341,7 @@ impl Sim {
                 loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: e.last_sample().unwrap_or(now),
+                behind: Duration::ZERO,
             }
         };
         self.dispatcher.set_inputs(now, &[input(0), input(1)]);

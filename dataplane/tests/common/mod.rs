@@ -280,6 +280,7 @@ pub fn snapshot(side: Side, shape: &Shape) -> Snapshot {
                 loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
+                behind: Duration::ZERO,
             },
         });
     }

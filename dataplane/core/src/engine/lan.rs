@@ -471,6 +471,7 @@ mod tests {
                 loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
+                behind: std::time::Duration::ZERO,
             },
         }
     }

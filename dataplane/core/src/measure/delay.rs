@@ -45,6 +45,8 @@ pub struct PathEstimator {
     /// The least it has been lately.
     calm: WindowedMin,
     last_sample: Option<Nanos>,
+    /// When the samples of `last` came in.
+    came: [Nanos; Self::AVERAGED],
 }
 
 impl PathEstimator {
@@ -69,6 +71,7 @@ impl PathEstimator {
             jitter_x16: 0,
             calm: WindowedMin::new(Self::CALM),
             last_sample: None,
+            came: [Nanos(0); Self::AVERAGED],
         }
     }
 
@@ -76,8 +79,9 @@ impl PathEstimator {
     pub fn on_sample(&mut self, now: Nanos, delay_us: i64) {
         let d = delay_us.clamp(-Self::LIMIT_US, Self::LIMIT_US);
         let n = Self::AVERAGED as u64;
-        if let Some(cell) = self.last.get_mut((self.samples % n) as usize) {
-            *cell = d;
+        let at = (self.samples % n) as usize;
+        if let Some((cell, came)) = self.last.get_mut(at).zip(self.came.get_mut(at)) {
+            (*cell, *came) = (d, now);
         }
         if self.samples > 0 {
             let deviation = (d - self.delay_us).abs().min(Self::LIMIT_US / 16);
@@ -101,6 +105,16 @@ impl PathEstimator {
     #[must_use]
     pub fn delay_us(&self) -> Option<i64> {
         self.last_sample.map(|_| self.delay_us)
+    }
+
+    /// How much earlier than the newest sample those behind [`Self::queueing_us`] came in, on average: how old it was from
+    /// the first.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        let Some(newest) = self.last_sample else { return Duration::ZERO };
+        let filled = self.samples.min(Self::AVERAGED as u64) as u32;
+        let sum: Duration = self.came.iter().take(filled as usize).map(|t| newest.since(*t)).sum();
+        sum / filled.max(1)
     }
 
     /// Dmin, µs, relative to the peer's clock.
@@ -181,6 +195,16 @@ mod tests {
         assert_eq!(e.queueing_max_us(), 400);
         assert_eq!(e.samples(), 12);
         assert_eq!(e.last_sample(), Some(Nanos::from_millis(11)));
+    }
+
+    #[test]
+    fn the_mean_of_samples_is_older_than_the_newest() {
+        assert_eq!(PathEstimator::new(EstimatorParams::WINDOWED).lag(), Duration::ZERO);
+        let lag = |samples: &[(u64, i64)]| fed(EstimatorParams::WINDOWED, samples).lag();
+        assert_eq!(lag(&[(5, 0)]), Duration::ZERO);
+        assert_eq!(lag(&[(5, 0), (15, 0)]), Duration::from_millis(5));
+        let many: Vec<_> = (0..100).map(|i| (i * 10, 0)).collect();
+        assert_eq!(lag(&many), Duration::from_millis(35), "the last eight");
     }
 
     #[test]

@@ -455,7 +455,10 @@ impl Adaptive {
             queue_ns,
             noise_ns: sigma_ns,
             sampled_at: input.sampled_at,
-            ago_ns: nanos(min_rtt).saturating_add(queue_ns),
+            ago_ns: match nanos(input.behind) {
+                0 => nanos(min_rtt).saturating_add(queue_ns),
+                known => known.min(nanos(LONGEST)),
+            },
             share: (passed.min(Self::FOLLOW_NS / 2) * 256 / Self::FOLLOW_NS) as u8,
         };
         let queue = match old {

@@ -221,6 +221,7 @@ mod tests {
             loss_bound_ppm: 0,
             cost: 0,
             sampled_at: now,
+            behind: Duration::ZERO,
         }
     }
 

@@ -41,6 +41,8 @@ pub struct PathInput {
     pub cost: u32,
     /// When the sample behind Q came in.
     pub sampled_at: Nanos,
+    /// How long before that the packets were sent that Q tells of; zero = unknown: the least round trip and Q.
+    pub behind: Duration,
 }
 
 impl PathInput {

@@ -159,6 +159,7 @@ impl Setup {
                 loss_bound_ppm: 0,
                 cost: 0,
                 sampled_at: Nanos(0),
+                behind: std::time::Duration::ZERO,
             },
         }
     }

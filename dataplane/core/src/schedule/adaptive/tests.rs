@@ -19,6 +19,7 @@ fn input(index: u8, delay_us: i64, rate: u64) -> PathInput {
         loss_bound_ppm: 0,
         cost: 0,
         sampled_at: Nanos(0),
+        behind: Duration::ZERO,
     }
 }
 

@@ -25,6 +25,7 @@ fn input(index: u8, rate: u64, cost: u32) -> PathInput {
         loss_bound_ppm: 0,
         cost,
         sampled_at: Nanos(0),
+        behind: std::time::Duration::ZERO,
     }
 }
 
