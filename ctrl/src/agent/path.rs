@@ -397,7 +397,6 @@ impl Path {
         Some(r.feedback.value.cast_unsigned())
     }
 
-    /// A delay sample, drift removed.
     /// A report came, sent at `sent` of the peer's clock, with the delay of the newest packet that it tells of: notes how
     /// long ago that was sent. All of it µs mod 2^32; the clocks' difference is in both.
     pub fn note_age(&mut self, now: Nanos, sent: u32, newest_delay: u32) {
@@ -413,6 +412,7 @@ impl Path {
         self.report_age.map(|age| age + self.delay.lag())
     }
 
+    /// A delay sample, drift removed.
     pub fn delay_sample(&mut self, now: Nanos, delay_us: i64) {
         self.reported = Some(delay_us);
         self.delay.on_sample(now, delay_us);

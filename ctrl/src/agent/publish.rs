@@ -44,7 +44,7 @@ impl Agent {
                 continue;
             }
             let behind = live.iter().filter_map(|s| peer.path(*s)?.behind()).max();
-            if !exact && !is_seen(now, peer.weighed_at, behind) {
+            if !exact && !step_is_seen(now, peer.weighed_at, behind) {
                 continue;
             }
             peer.weighed_at = now;
@@ -250,7 +250,7 @@ impl Known {
 
 /// Whether the queues tell by now what a step of the weights at `then` did; before that, another step would be for the same
 /// reason, and too much. `behind`: how long ago the packets were sent that the queues are known by.
-fn is_seen(now: Nanos, then: Nanos, behind: Option<Duration>) -> bool {
+fn step_is_seen(now: Nanos, then: Nanos, behind: Option<Duration>) -> bool {
     behind.is_none_or(|b| now.since(then) >= b.min(LONGEST_ROUND))
 }
 
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn weights_wait_until_the_last_step_is_seen() {
         let ms = Duration::from_millis;
-        let seen = |passed, behind| is_seen(Nanos(0) + ms(passed), Nanos(0), behind);
+        let seen = |passed, behind| step_is_seen(Nanos(0) + ms(passed), Nanos(0), behind);
         assert!(seen(0, None), "nothing is known");
         assert!(!seen(199, Some(ms(200))) && seen(200, Some(ms(200))));
         assert!(!seen(999, Some(ms(5_000))) && seen(1_000, Some(ms(5_000))));

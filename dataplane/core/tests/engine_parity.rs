@@ -71,6 +71,15 @@ fn send(w: &mut World, packets: &[Vec<u8>], lost: impl Fn(usize) -> bool) -> Vec
     got
 }
 
+/// The first of these packets is lost, and A is told of it.
+fn lose_first(w: &mut World, packets: &[Vec<u8>]) {
+    send(w, &packets[..1], |_| true);
+    send(w, &packets[1..], |_| false);
+    w.advance(Duration::from_millis(2));
+    w.poll(B);
+    w.settle();
+}
+
 fn check_all(got: &[Vec<u8>], packets: &[Vec<u8>]) {
     let want: Vec<_> = packets.iter().map(|p| as_delivered(p, B)).collect();
     assert_eq!(got.len(), want.len());
@@ -164,11 +173,7 @@ fn after_a_loss_parity_goes_until_it_is_known_what_the_path_loses() {
         let packets: Vec<_> = (0..400).map(|n| packet(n, false, true, 100)).collect();
         send(&mut w, &packets[..100], |_| false);
         assert_eq!(parities(&w, A), 0);
-        send(&mut w, &packets[100..101], |_| true);
-        send(&mut w, &packets[101..120], |_| false);
-        w.advance(Duration::from_millis(2));
-        w.poll(B);
-        w.settle();
+        lose_first(&mut w, &packets[100..120]);
         send(&mut w, &packets[120..200], |_| false);
         let first = parities(&w, A);
         assert!((2..=8).contains(&first), "{first}");
@@ -192,11 +197,7 @@ fn a_full_queue_that_has_lost_packets_gets_no_more_of_them() {
         });
         let packets: Vec<_> = (0..200).map(|n| packet(n, false, true, 100)).collect();
         send(&mut w, &packets[..20], |_| false);
-        send(&mut w, &packets[20..21], |_| true);
-        send(&mut w, &packets[21..40], |_| false);
-        w.advance(Duration::from_millis(2));
-        w.poll(B);
-        w.settle();
+        lose_first(&mut w, &packets[20..40]);
         send(&mut w, &packets[40..], |_| false);
         assert_eq!(parities(&w, A) > 0, wanted, "{queueing_us} µs of queue");
     }

@@ -48,12 +48,11 @@ impl<B: PacketBuf> Worker<B> {
     pub(super) fn send_parities(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
         for i in 0..self.recover.sending.len() {
             let Some((peer, slot, lane)) = self.recover.sending.get(i).copied() else { return };
-            let state = self.peers.get_mut(usize::from(peer.0));
-            let Some(state) = state else { continue };
-            // What a full queue has lost, more packets do not help.
-            let room = state.dispatcher.adaptive().has_room(ctx.now, slot);
+            let Some(state) = self.peers.get_mut(usize::from(peer.0)) else { continue };
             let plan = state.path(slot).and_then(|p| p.parity(ctx.now));
             let Some(plan) = plan else { continue };
+            // What a full queue has lost, more packets do not help.
+            let helps = plan.sure || state.dispatcher.has_room(ctx.now, slot);
             for _ in 0..MOST_AT_ONCE {
                 let sent = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
                 let Some(sent) = sent.and_then(|p| p.sent(lane)) else { break };
@@ -63,7 +62,7 @@ impl<B: PacketBuf> Worker<B> {
                     break;
                 }
                 let Some(block) = sent.take_block(plan.every) else { continue };
-                if plan.sure || room {
+                if helps {
                     self.send_parity_of(ctx, (peer, slot, lane), block, env);
                 }
             }

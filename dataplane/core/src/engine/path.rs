@@ -6,6 +6,7 @@
 use super::express::Head;
 use super::faketcp::Connections;
 use super::recover;
+use crate::cm::COUNTER_MASK;
 use crate::ids::Lane;
 use crate::recover::{Entry, Gaps, MAX_BLOCK, Recent, Sent, Taken};
 use crate::snapshot::{Encapsulation, PathView};
@@ -195,7 +196,7 @@ impl PathState {
         let Some(c) = self.tx.get_mut(usize::from(lane.0)) else { return 0 };
         let v = *c;
         *c += 1;
-        (v & 0x3ff_ffff) as u32
+        (v & u64::from(COUNTER_MASK)) as u32
     }
 
     /// What did not arrive in a lane.
@@ -236,12 +237,12 @@ impl PathState {
     /// When a parity goes with what is sent on it.
     pub fn parity(&self, now: Nanos) -> Option<ParityPlan> {
         let plan = self.parity?;
-        if plan.every > 0 {
+        if plan.sure {
             return Some(plan);
         }
         // It has lost some, and how many it loses is not known yet.
         let unsure = self.unsure.0 > 0 && now < self.unsure.1;
-        unsure.then_some(ParityPlan { every: UNSURE_EVERY, sure: false, ..plan })
+        unsure.then_some(ParityPlan { every: UNSURE_EVERY, ..plan })
     }
 
     /// Whether a spare copy is wanted of a packet that goes out on it.
@@ -306,11 +307,8 @@ impl ParityPlan {
             _ => (PARITY_PPM / loss).clamp(LEAST_BLOCK, MAX_BLOCK - 1) as u8 | 1,
         };
         let wait = (path.input.min_rtt / 4).clamp(PARITY_WAIT.0, PARITY_WAIT.1);
-        (path.encapsulation != Encapsulation::Native).then_some(Self {
-            every,
-            wait,
-            sure: every > 0,
-        })
+        let plan = Self { every, wait, sure: every > 0 };
+        (path.encapsulation != Encapsulation::Native).then_some(plan)
     }
 }
 

@@ -73,10 +73,10 @@ impl Congestion {
     const STALE: Duration = Duration::from_secs(1);
     /// The interval is at least so many round trips: a mark is heard of after one, the window is smaller after two, what
     /// is left of the queue is reported after three, and the queue itself makes them longer.
-    const ROUND_TRIPS: u32 = 4;
-    /// A long path is allowed this part of its round trip. RFC 8289 §4.3 has a twentieth and means many flows; a single
+    const INTERVAL_TRIPS: u32 = 4;
+    /// The target is at least this part of a round trip, one in so many. RFC 8289 §4.3 has a twentieth and means many flows; a single
     /// CUBIC flow, which goes down to 0.7, leaves the path idle for long with that.
-    const OF_ROUND_TRIP: u32 = 8;
+    const TARGET_PART: u32 = 8;
     /// A large packet, bytes.
     const PACKET: u64 = 1_500;
     /// Our own rate is taken over at least this.
@@ -115,10 +115,10 @@ impl Congestion {
         let workers = u64::from(workers.max(1));
         self.capacity = if known { used().map(|p| p.rate).sum::<u64>() / workers } else { 0 };
         let round_trip = round_trip.min(Self::STALE);
-        let interval = params.interval.max(round_trip * Self::ROUND_TRIPS);
+        let interval = params.interval.max(round_trip * Self::INTERVAL_TRIPS);
         self.interval_ns = nanos(interval).saturating_mul(workers);
         self.note_rate(now);
-        let target = params.target.max(round_trip / Self::OF_ROUND_TRIP);
+        let target = params.target.max(round_trip / Self::TARGET_PART);
         let ours = self.rate >= self.capacity / 2;
         if u128::from(standing) <= target.as_micros() || !ours {
             self.above_since = None;

@@ -377,6 +377,12 @@ impl Dispatcher {
         self.adaptive.pick_spare(first, mask, now, len)
     }
 
+    /// Whether a path has no more backlog than it may, as far as is known.
+    pub fn has_room(&mut self, now: Nanos, index: u8) -> bool {
+        self.hand_in();
+        self.adaptive.has_room(now, index)
+    }
+
     /// Counts a packet that goes by `index` without having been asked for.
     pub fn note(&mut self, index: u8, now: Nanos, len: u32) {
         self.ask_otherwise();

@@ -78,12 +78,12 @@ pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
     let lossy = bits(&|i| is_no_gain(i, inputs, spread));
     let stays = |i: &&PathInput| lossy >> (i.index & 31) & 1 == 0;
     let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
-    // Its packets come so much later, and by what the path may have waiting.
-    let behind = |i: &&PathInput| {
+    // How much later its packets come, with the queue that the path may have.
+    let latest = |i: &&PathInput| {
         let queue = micros(backlog_limit(params, i));
         i.counted_delay_us().saturating_sub(least).saturating_add(queue)
     };
-    let far = bits(&|i| i.counted_delay_us() > least && behind(i) > spread);
+    let far = bits(&|i| i.counted_delay_us() > least && latest(i) > spread);
     let stays = |i: &&PathInput| (lossy | far) >> (i.index & 31) & 1 == 0;
     let together = micros(alike_within(params, inputs.iter().filter(stays)));
     let mut by_delay: ArrayVec<&PathInput, MAX_PATHS> =
