@@ -47,7 +47,7 @@ impl Agent {
             if !exact && !step_is_seen(now, peer.weighed_at, behind) {
                 continue;
             }
-            peer.weighed_at = now;
+            let passed = now.since(std::mem::replace(&mut peer.weighed_at, now));
             peer.changed = true;
             self.dirty = true;
             let mut weights: Vec<PathWeight> = live
@@ -67,7 +67,7 @@ impl Agent {
             if exact {
                 params.adjust(&mut weights);
             } else {
-                params.adjust_quickly(&mut weights, &mut momentum);
+                params.adjust_quickly(&mut weights, &mut momentum, passed);
             }
             for ((slot, w), m) in live.iter().zip(weights).zip(momentum) {
                 if let Some(p) = peer.path_mut(*slot) {

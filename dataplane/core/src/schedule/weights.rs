@@ -60,6 +60,8 @@ impl WeightParams {
 pub struct Momentum {
     /// Q × N − ΣQ of the last round, µs.
     off: i128,
+    /// Q of the last round, µs.
+    queueing_us: u64,
     /// Rounds in a row that the queue was on the same side and did not come nearer.
     rounds: u32,
 }
@@ -67,6 +69,17 @@ pub struct Momentum {
 impl Momentum {
     /// Largest multiple of S that a weight moves by.
     const MAX_STEPS: u32 = 16;
+
+    /// Takes in Q of another round, and `off` = Q × N − ΣQ.
+    fn note(&mut self, queueing_us: u64, off: i128) {
+        let same_side = off.signum() == self.off.signum() && off != 0;
+        self.rounds = if same_side && off.abs() >= self.off.abs() { self.rounds + 1 } else { 0 };
+        (self.off, self.queueing_us) = (off, queueing_us);
+    }
+
+    fn steps(&self) -> u32 {
+        1u32.checked_shl(self.rounds).unwrap_or(u32::MAX).min(Self::MAX_STEPS)
+    }
 }
 
 impl WeightParams {
@@ -74,23 +87,54 @@ impl WeightParams {
     /// same side and does not come nearer: S, 2S, 4S, … 16S. As soon as it comes nearer the step is
     /// S again, so around the balance this is Algorithm 1, and far from it a second's way takes a
     /// few rounds. `momentum` is kept per path from round to round.
-    pub fn adjust_quickly(&self, paths: &mut [PathWeight], momentum: &mut [Momentum]) {
+    ///
+    /// A queue that has grown for more than a round tells more. By `g` seconds a second it grows when the path is sent
+    /// 1 + g times what it carries; W / (1 + g) is the weight it can have, and less by Q / 1 s for the queue to be gone in
+    /// a second. It gets that at once if the step would not bring it there, and what it loses beyond the step goes to the
+    /// paths that gain. `passed`: since the last round.
+    pub fn adjust_quickly(
+        &self,
+        paths: &mut [PathWeight],
+        momentum: &mut [Momentum],
+        passed: Duration,
+    ) {
         let sum: i128 = paths.iter().map(|p| i128::from(p.queueing_us)).sum();
         let n = paths.len() as i128;
+        let off = |p: &PathWeight| i128::from(p.queueing_us) * n - sum;
+        let gaining = paths.iter().filter(|p| off(p) <= 0).count();
+        let mut freed = 0;
+        for (p, m) in paths.iter_mut().zip(&mut *momentum) {
+            let (off, before) = (off(p), m.queueing_us);
+            m.note(p.queueing_us, off);
+            if off > 0 {
+                let step = self.step.saturating_mul(m.steps());
+                let grown = if m.rounds > 0 { p.queueing_us.saturating_sub(before) } else { 0 };
+                let excess = excess(p, grown, passed).saturating_sub(step);
+                freed += u64::from(excess);
+                p.weight = p.weight.saturating_sub(step + excess).max(self.min);
+            }
+        }
+        let each = freed.checked_div(gaining as u64).unwrap_or(0);
+        let each = u32::try_from(each).unwrap_or(u32::MAX);
         for (p, m) in paths.iter_mut().zip(momentum) {
-            let off = i128::from(p.queueing_us) * n - sum;
-            let same_side = off.signum() == m.off.signum() && off != 0;
-            m.rounds = if same_side && off.abs() >= m.off.abs() { m.rounds + 1 } else { 0 };
-            m.off = off;
-            let steps = 1u32.checked_shl(m.rounds).unwrap_or(u32::MAX).min(Momentum::MAX_STEPS);
-            let step = self.step.saturating_mul(steps);
-            p.weight = if off <= 0 {
-                p.weight.saturating_add(step).min(self.max)
-            } else {
-                p.weight.saturating_sub(step).max(self.min)
-            };
+            if m.off <= 0 {
+                let step = self.step.saturating_mul(m.steps());
+                p.weight = p.weight.saturating_add(step).saturating_add(each).min(self.max);
+            }
         }
     }
+}
+
+/// The part of a path's weight that is more than it can have when its queue has grown by `grown_us` in `passed`.
+fn excess(path: &PathWeight, grown_us: u64, passed: Duration) -> u32 {
+    if grown_us == 0 {
+        return 0;
+    }
+    let passed_us = passed.as_micros().clamp(1, 1_000_000);
+    let (grown_us, queue_us) = (u128::from(grown_us), u128::from(path.queueing_us));
+    // Of what was sent in that time, in µs on the path: what came to stand there, and what is to be worked off.
+    let (sent_us, over_us) = (passed_us + grown_us, grown_us + queue_us * passed_us / 1_000_000);
+    u32::try_from(u128::from(path.weight) * over_us.min(sent_us) / sent_us).unwrap_or(path.weight)
 }
 
 #[cfg(test)]
@@ -107,7 +151,7 @@ mod tests {
         ];
         let mut rounds = 0;
         while v[0].weight < 2 * v[1].weight {
-            params.adjust_quickly(&mut v, &mut momentum);
+            params.adjust_quickly(&mut v, &mut momentum, WeightParams::PERIOD);
             v[1].queueing_us += 1_000;
             rounds += 1;
         }
@@ -115,13 +159,38 @@ mod tests {
         // It shrinks now: the paper's step.
         let before = v[1].weight;
         v[1].queueing_us = 2_000;
-        params.adjust_quickly(&mut v, &mut momentum);
+        params.adjust_quickly(&mut v, &mut momentum, WeightParams::PERIOD);
         assert_eq!(v[1].weight, before - 10);
         // And on the other side, too.
         v[1].queueing_us = 0;
         v[0].queueing_us = 10;
-        params.adjust_quickly(&mut v, &mut momentum);
+        params.adjust_quickly(&mut v, &mut momentum, WeightParams::PERIOD);
         assert_eq!(v[1].weight, before);
+    }
+
+    /// 54 Mbit/s over 40 and 20: the second path's queue grows by 35 ms in a round.
+    #[test]
+    fn how_fast_a_queue_grows_tells_the_weight() {
+        let params = WeightParams::default();
+        let mut momentum = [Momentum::default(); 2];
+        let capacity = [40.0, 20.0];
+        let mut queues_us = [0.0f64; 2];
+        let mut weights = [500u32; 2];
+        let mut rounds = 0;
+        while f64::from(weights[1]) / f64::from(weights[0] + weights[1]) * 54.0 > capacity[1] {
+            for ((queue, weight), capacity) in queues_us.iter_mut().zip(weights).zip(capacity) {
+                let sent = 54.0 * f64::from(weight) / f64::from(weights[0] + weights[1]);
+                *queue = (*queue + 1e5 * (sent / capacity - 1.0)).max(0.0);
+            }
+            let path =
+                |p: usize| PathWeight { queueing_us: queues_us[p] as u64, weight: weights[p] };
+            let mut v = [path(0), path(1)];
+            params.adjust_quickly(&mut v, &mut momentum, WeightParams::PERIOD);
+            weights = v.map(|p| p.weight);
+            rounds += 1;
+            assert!(rounds < 3, "{weights:?}");
+        }
+        assert_eq!(weights[0] + weights[1], 1_000, "what one loses the other one gains");
     }
 
     #[test]
@@ -130,7 +199,7 @@ mod tests {
         let mut momentum = [Momentum::default(); 2];
         let mut v = [PathWeight { queueing_us: 7, weight: 500 }; 2];
         for round in 1..=3 {
-            params.adjust_quickly(&mut v, &mut momentum);
+            params.adjust_quickly(&mut v, &mut momentum, WeightParams::PERIOD);
             assert_eq!([v[0].weight, v[1].weight], [500 + 10 * round; 2]);
         }
     }
