@@ -1,7 +1,7 @@
 //! Numbered datagrams: magic 8 bytes, number 8 bytes, filler. The receiver counts each number once,
 //! and says which came twice, late, broken or not at all.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -46,6 +46,9 @@ pub struct Received {
     pub reordered: u64,
     /// Largest distance between a late datagram's number and the highest number before it.
     pub reorder_distance: u64,
+    /// Late time offset of the late datagrams, mean, ms: how long after the first one with a higher number they came
+    /// (RFC 4737 §4.2.2).
+    pub late_ms: f64,
     /// Datagrams that are not the sender's: bad magic, length or filler.
     pub broken: u64,
     /// IP bytes of the different datagrams, headers included.
@@ -130,14 +133,20 @@ fn read(datagram: &[u8]) -> Option<u64> {
 #[derive(Default)]
 struct Tally {
     seen: HashSet<u64>,
-    highest: Option<u64>,
+    /// The last datagrams that were no late ones, oldest first, and when they came.
+    in_order: VecDeque<(u64, Instant)>,
+    /// Sum of the late time offsets.
+    late: Duration,
     report: Received,
     /// Headers before each datagram, bytes.
     overhead: usize,
 }
 
 impl Tally {
-    fn take(&mut self, datagram: &[u8]) {
+    /// Late datagrams are compared with so many that were not.
+    const COMPARED: usize = 8_192;
+
+    fn take(&mut self, now: Instant, datagram: &[u8]) {
         let Some(number) = read(datagram) else {
             self.report.broken += 1;
             return;
@@ -148,13 +157,30 @@ impl Tally {
         }
         self.report.unique += 1;
         self.report.ip_bytes += (datagram.len() + self.overhead) as u64;
-        match self.highest {
-            Some(highest) if number < highest => {
+        match self.in_order.back() {
+            Some(&(highest, _)) if number < highest => {
                 self.report.reordered += 1;
                 self.report.reorder_distance = self.report.reorder_distance.max(highest - number);
+                let higher = self.in_order.partition_point(|&(n, _)| n < number);
+                if let Some(&(_, came)) = self.in_order.get(higher) {
+                    self.late += now - came;
+                }
             }
-            _ => self.highest = Some(number),
+            _ => {
+                if self.in_order.len() == Self::COMPARED {
+                    self.in_order.pop_front();
+                }
+                self.in_order.push_back((number, now));
+            }
         }
+    }
+
+    fn finish(mut self, seconds: f64) -> Received {
+        self.report.seconds = seconds;
+        #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+        let late = self.report.reordered.max(1) as f64;
+        self.report.late_ms = self.late.as_secs_f64() * 1e3 / late;
+        self.report
     }
 }
 
@@ -187,7 +213,7 @@ pub fn receive(bind: SocketAddr, idle: Option<Duration>) -> Result<Received, Age
             Ok(length) => {
                 last = Instant::now();
                 first.get_or_insert(last);
-                tally.take(buffer.get(..length).unwrap_or_default());
+                tally.take(last, buffer.get(..length).unwrap_or_default());
             }
             Err(e)
                 if matches!(
@@ -202,8 +228,7 @@ pub fn receive(bind: SocketAddr, idle: Option<Duration>) -> Result<Received, Age
             Err(e) => return Err(AgentError::Io { what: "recv".to_owned(), source: e }),
         }
     }
-    tally.report.seconds = first.map_or(0.0, |f| (last - f).as_secs_f64());
-    Ok(tally.report)
+    Ok(tally.finish(first.map_or(0.0, |f| (last - f).as_secs_f64())))
 }
 
 #[cfg(test)]
@@ -219,14 +244,17 @@ mod tests {
     #[test]
     fn duplicates_lateness_and_damage_are_told_apart() {
         let mut tally = Tally::default();
-        for n in [0, 1, 4, 2, 2, 5] {
-            tally.take(&datagram(n));
+        let begin = Instant::now();
+        // One a millisecond; 3 came before 2 as well, but 4 did first.
+        for (at, n) in [0, 1, 4, 5, 5, 3, 2, 6].into_iter().enumerate() {
+            tally.take(begin + Duration::from_millis(at as u64), &datagram(n));
         }
-        let mut damaged = datagram(6);
+        let mut damaged = datagram(7);
         damaged[40] ^= 1;
-        tally.take(&damaged);
-        let r = tally.report;
-        assert_eq!((r.unique, r.twice, r.reordered, r.reorder_distance), (5, 1, 1, 2));
+        tally.take(begin, &damaged);
+        let r = tally.finish(1.0);
+        assert_eq!(r.late_ms, 3.5, "3 is 3 ms behind 4, 2 is 4");
+        assert_eq!((r.unique, r.twice, r.reordered, r.reorder_distance), (7, 1, 2, 3));
         assert_eq!(r.broken, 1);
     }
 

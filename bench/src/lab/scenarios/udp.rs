@@ -26,7 +26,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let sum: u32 = lab.emulator.specs().iter().map(|s| s.mbit_s).sum();
     let offered = u64::from(sum) * 1_000_000 / 10 * 9;
     let (mut delivered, mut twice, mut broken) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut late, mut shares) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let (mut late, mut late_by, mut shares) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
     let pair = lab.gateways(&Settings::default())?;
     for round in 0..lab.repeats {
         let (sent, got, samples) = stream(lab, offered)?;
@@ -34,6 +34,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         twice.push(count(got.twice));
         broken.push(count(got.broken));
         late.push(ratio(got.reordered, got.unique.max(1)));
+        late_by.push(got.late_ms);
         let total: u64 = PATHS.iter().map(|&p| samples.carried(p, Way::Ab)).sum();
         for (path, share) in PATHS.iter().zip(&mut shares) {
             share.push(ratio(samples.carried(*path, Way::Ab), total.max(1)));
@@ -54,6 +55,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let what = "delivered with wrong content or length";
     lab.row(Row::new(ID, what, "mpip", "datagrams", none, &broken).judged_by_worst());
     lab.row(Row::new(ID, "delivered late (RFC 4737)", "mpip", "%", None, &late));
+    lab.row(Row::new(ID, "late by, mean (RFC 4737)", "mpip", "ms", None, &late_by));
     for (path, share) in PATHS.iter().zip(&shares) {
         lab.row(Row::new(ID, format!("share of path {path}"), "mpip", "%", None, share));
     }
@@ -120,7 +122,7 @@ pub(crate) fn receiver(lab: &Lab<'_>, namespace: &str, address: impl Into<IpAddr
     let mut receiver = agent(lab, namespace, "udp-recv", &format!("udp-recv --bind {bind}"))?;
     signal::wait_for(
         "the UDP receiver",
-        Duration::from_secs(5),
+        Duration::from_secs(20),
         Duration::from_millis(20),
         || {
             receiver.check()?;
