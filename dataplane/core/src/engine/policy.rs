@@ -37,7 +37,7 @@ pub(super) fn pick(
         }
         if scheduler == Scheduler::Adaptive {
             let dispatcher = &mut state.dispatcher;
-            let quick = if flow.is_spread() {
+            let quick = if flow.is_spread(len as u32) {
                 dispatcher.next_alike(now, len as u32)
             } else {
                 dispatcher.next_first(now, len as u32)

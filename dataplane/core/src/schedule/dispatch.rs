@@ -65,6 +65,8 @@ pub struct Flow {
 impl Flow {
     /// User bytes up to which a flow counts as small.
     const SMALL: u64 = 128 * 1024;
+    /// Bytes below which a packet does, beside full ones.
+    const SMALL_PACKET: u32 = 512;
 
     /// Whether it has sent less than 128 KiB.
     #[inline]
@@ -73,11 +75,12 @@ impl Flow {
         self.sent < Self::SMALL
     }
 
-    /// Whether it uses near paths alike: TCP from its second packet on, others when they are not small.
+    /// Whether a packet of `len` bytes uses near paths alike: TCP from its second packet on, others when neither the flow nor
+    /// the packet is small.
     #[inline]
     #[must_use]
-    pub const fn is_spread(self) -> bool {
-        self.sent >= if self.stream { 1 } else { Self::SMALL }
+    pub const fn is_spread(self, len: u32) -> bool {
+        if self.stream { self.sent >= 1 } else { !self.is_small() && len >= Self::SMALL_PACKET }
     }
 }
 
@@ -208,7 +211,7 @@ impl Dispatcher {
     /// A TCP flow uses near paths of about the same delay alike from its second packet on. If it filled one before the
     /// other its round trip would rise when the other's turn comes, which CUBIC takes for a queue
     /// (HyStart, RFC 9406): it would leave slow start with the rate of one path. Other small flows stay on the
-    /// path that delivers first, and use near paths alike later.
+    /// path that delivers first, and use near paths alike later; small packets of theirs (voice) never do.
     pub fn pick_adaptive(&mut self, flow: Flow, mask: u32, now: Nanos, len: u32) -> Option<u8> {
         self.ask_otherwise();
         if !flow.stream
@@ -216,7 +219,8 @@ impl Dispatcher {
         {
             return Some(index);
         }
-        if flow.is_spread() {
+        let spread = flow.is_spread(len);
+        if spread {
             let together = self.adaptive.together() & mask;
             // When there are further paths, only as long as these have room.
             let all = together == self.adaptive.near() & mask;
@@ -227,13 +231,13 @@ impl Dispatcher {
                 return Some(index);
             }
         }
-        if flow.is_small() {
+        if flow.is_small() || !spread {
             return self.pick_first_arrival(mask, now, len);
         }
         self.pick_among(Scheduler::Adaptive, mask, now, len)
     }
 
-    /// [`Self::pick_adaptive`] for a packet of a flow that [is spread](Flow::is_spread), among all paths, where it is quick to tell:
+    /// [`Self::pick_adaptive`] for a packet that [is spread](Flow::is_spread), among all paths, where it is quick to tell:
     /// when all are used alike.
     #[inline]
     pub fn next_alike(&mut self, now: Nanos, len: u32) -> Option<u8> {
@@ -248,7 +252,7 @@ impl Dispatcher {
         Some(index)
     }
 
-    /// [`Self::pick_adaptive`] for a packet of a flow that is not, among all paths: the choice for one packet of an instant
+    /// [`Self::pick_adaptive`] for a packet that is not, among all paths: the choice for one packet of an instant
     /// (a burst) holds for the next ones until another path would deliver a little earlier. Nothing when it may be time
     /// for a path that is left out.
     #[inline]

@@ -140,6 +140,22 @@ fn near_paths_are_used_alike_and_further_ones_when_these_are_full() {
 }
 
 #[test]
+fn small_packets_of_a_large_flow_go_where_they_arrive_first() {
+    let at = |index, delay_us| PathInput { delay_us, ..input(index, 125_000, 0) };
+    let picks = |stream, len| {
+        let mut d = Dispatcher::new(0);
+        d.set_weights(&[(0, 500), (1, 500)]);
+        d.set_inputs(Nanos(0), &[at(0, 0), at(1, 4_000)]);
+        let flow = Flow { sent: 1 << 30, stream };
+        count(8, || d.pick_adaptive(flow, u32::MAX, Nanos(0), len))
+    };
+    assert_eq!(picks(false, 1_200)[..2], [4, 4]);
+    // 1.1 ms each: the fifth would have to wait 4.4 ms on the first one.
+    assert_eq!(picks(false, 170)[..2], [6, 2]);
+    assert_eq!(picks(true, 170)[..2], [4, 4], "a TCP flow's round trip is to stay what it is");
+}
+
+#[test]
 fn what_is_sent_alike_counts_for_other_choices() {
     let at = |index, delay_us| PathInput { delay_us, ..input(index, 1_000_000, 0) };
     let mut d = Dispatcher::new(0);
