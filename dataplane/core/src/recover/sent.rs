@@ -67,11 +67,8 @@ struct Bare {
 impl Sent {
     /// Most places: the oldest make room.
     pub const MAX: usize = 8192;
-    /// Probes behind the newest packet: one may be lost, too.
+    /// Probes behind the newest packet: one may be lost, too. The second one waits four times as long.
     const PROBES: u8 = 2;
-    /// Silence after the newest packet until the first of them; four times that until the next.
-    pub const PROBE_AFTER: Duration = Duration::from_millis(4);
-
     /// Adds the packet with the next counter, which is ahead of all before.
     pub fn push(&mut self, counter26: u32, entry: Entry, tally: &mut Tally) {
         let end = self.first.wrapping_add(self.places.len() as u32);
@@ -199,12 +196,12 @@ impl Sent {
         (included != 0).then_some((first, included))
     }
 
-    /// When to send something behind the newest packet, so that the peer sees whether it is missing: some
-    /// time after it went out, unless the peer has told that it arrived.
+    /// When to send something behind the newest packet, so that the peer sees whether it is missing: `after`
+    /// it went out, unless the peer has told that it arrived.
     #[must_use]
-    pub fn probe_at(&self) -> Option<Nanos> {
+    pub fn probe_at(&self, after: Duration) -> Option<Nanos> {
         let wanted = self.probes < Self::PROBES && self.has_uncovered();
-        wanted.then(|| self.probed_at + Self::PROBE_AFTER * (1 + 3 * u32::from(self.probes)))
+        wanted.then(|| self.probed_at + after * (1 + 3 * u32::from(self.probes)))
     }
 
     /// A probe was sent.

@@ -111,7 +111,7 @@ impl WeightParams {
                 let grown = if m.rounds > 0 { p.queueing_us.saturating_sub(before) } else { 0 };
                 let excess = excess(p, grown, passed).saturating_sub(step);
                 freed += u64::from(excess);
-                p.weight = p.weight.saturating_sub(step + excess).max(self.min);
+                p.weight = p.weight.saturating_sub(step.saturating_add(excess)).max(self.min);
             }
         }
         let each = freed.checked_div(gaining as u64).unwrap_or(0);
