@@ -139,6 +139,9 @@ struct SweepArgs {
     /// sweep, papers: schedulers of the gateways, an arm each [default: adaptive; papers: paper too].
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scheduler: Vec<String>,
+    /// papers: keep what the file of --json has of other rows, for a long run in parts.
+    #[arg(long, requires = "json")]
+    update: bool,
     /// sweep, papers: write an HTML report here; needs --json.
     #[arg(long, value_name = "FILE", requires = "json")]
     report: Option<PathBuf>,
@@ -257,6 +260,9 @@ fn run_sweep(args: &LabArgs) -> Result<bool, String> {
     if !args.sweep.only.is_empty() {
         return Err("--only is for papers; sweep has --profile".to_owned());
     }
+    if args.sweep.update {
+        return Err("--update is for papers".to_owned());
+    }
     let list = profile::SWEEP;
     if let Some(unknown) =
         args.sweep.profile.iter().find(|n| !list.iter().any(|p| p.name == n.as_str()))
@@ -290,10 +296,20 @@ fn run_papers(args: &LabArgs) -> Result<bool, String> {
         schedulers: schedulers(args, &["paper", "adaptive"]),
         seconds: args.sweep.seconds.unwrap_or(8),
     };
+    let before = match &args.json {
+        Some(file) if args.sweep.update && file.exists() => {
+            Some(ResultFile::read(file).map_err(|e| e.to_string())?)
+        }
+        _ => None,
+    };
     let progress = progress(args, list.iter().map(|e| e.seconds).sum());
     let mut result = ResultFile::new("papers");
     let outcome = papers::run(&list, &plan, &options(args), &progress, &mut result);
     drop(progress);
+    if let Some(before) = before {
+        result.keep(before);
+        result.rows.sort_by_key(|r| papers::position(&r.id));
+    }
     conclude_with_report(args, &result, outcome)
 }
 
@@ -377,5 +393,7 @@ mod tests {
         assert!(refused("papers --profile baseline").contains("--only"));
         assert!(refused("sweep --only P5").contains("--profile"));
         assert!(refused("cut --only P5").contains("--only"));
+        assert!(refused("sweep --json x --update").contains("--update"));
+        assert!(lab("papers --update").is_err(), "of which file?");
     }
 }

@@ -5,13 +5,14 @@
 
 mod chart;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use chart::{Axis, Chart, Curve, Scale, Style};
 
@@ -267,6 +268,32 @@ impl ResultFile {
         self.rows.iter().all(|r| r.ok != Some(false))
     }
 
+    /// Puts what `before` has of rows, curves and charts that are not measured here in front of what is. What another commit
+    /// measured is told in `details`, under the row: `commit`.
+    pub fn keep(&mut self, before: Self) {
+        let mine: HashSet<String> = self.rows.iter().map(|r| r.id.clone()).collect();
+        let old: HashSet<String> =
+            before.rows.iter().map(|r| r.id.clone()).filter(|id| !mine.contains(id)).collect();
+        let mut details = Map::new();
+        for (id, mut of_row) in as_map(before.details) {
+            if !old.contains(&id) {
+                continue;
+            }
+            if let Some(of_row) = of_row.as_object_mut()
+                && before.commit != self.commit
+            {
+                of_row.entry("commit").or_insert_with(|| Value::String(before.commit.clone()));
+            }
+            details.insert(id, of_row);
+        }
+        details.extend(as_map(self.details.take()));
+        self.details = (!details.is_empty()).then_some(Value::Object(details));
+        prepend(&mut self.rows, before.rows, |r| old.contains(&r.id));
+        prepend(&mut self.series, before.series, |s| old.contains(&s.scenario));
+        let titles: HashSet<String> = self.charts.iter().map(|c| c.title.clone()).collect();
+        prepend(&mut self.charts, before.charts, |c| !titles.contains(&c.title));
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -390,6 +417,18 @@ fn machine() -> String {
     format!("{cores} × {cpu}, {} GiB, Linux {}", memory_kib.div_ceil(1 << 20), kernel.trim())
 }
 
+fn as_map(details: Option<Value>) -> Map<String, Value> {
+    match details {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+fn prepend<T>(to: &mut Vec<T>, before: Vec<T>, which: impl Fn(&T) -> bool) {
+    let after = std::mem::take(to);
+    to.extend(before.into_iter().filter(which).chain(after));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,6 +440,45 @@ mod tests {
         assert_eq!(r.ok, Some(true));
         assert_eq!(r.judged_by_worst().ok, Some(false));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_part_measured_again_takes_the_place_of_the_old_one() {
+        let file = |commit: &str, rows: &[(&str, f64)]| {
+            let mut f = ResultFile::new("papers");
+            f.commit = commit.to_owned();
+            f.rows =
+                rows.iter().map(|(id, v)| Row::new(id, "w", "mpip", "%", None, &[*v])).collect();
+            let of = |id: &str| (id.to_owned(), serde_json::json!({ "about": commit }));
+            f.details = Some(Value::Object(rows.iter().map(|(id, _)| of(id)).collect()));
+            f.series = rows
+                .iter()
+                .map(|(id, v)| Series {
+                    scenario: (*id).to_owned(),
+                    arm: String::new(),
+                    name: String::new(),
+                    unit: String::new(),
+                    t_s: vec![0.0],
+                    value: vec![*v],
+                    events: Vec::new(),
+                })
+                .collect();
+            f
+        };
+        let mut all = file("c", &[("P2", 20.0), ("P3", 30.0)]);
+        let mut middle = file("b", &[("P2", 2.0)]);
+        middle.keep(file("a", &[("P1", 1.0), ("P2", 1.5)]));
+        all.keep(middle);
+        let rows: Vec<_> = all.rows.iter().map(|r| (r.id.as_str(), r.measured)).collect();
+        assert_eq!(rows, [("P1", Some(1.0)), ("P2", Some(20.0)), ("P3", Some(30.0))]);
+        let curves: Vec<_> = all.series.iter().map(|s| s.value[0]).collect();
+        assert_eq!(curves, [1.0, 20.0, 30.0]);
+        assert_eq!(
+            all.details,
+            Some(serde_json::json!({
+                "P1": { "about": "a", "commit": "a" }, "P2": { "about": "c" }, "P3": { "about": "c" }
+            }))
+        );
     }
 
     #[test]

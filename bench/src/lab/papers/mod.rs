@@ -103,6 +103,12 @@ pub fn select(ids: &[String]) -> std::result::Result<Vec<&'static Experiment>, S
     Ok(all().filter(|e| ids.is_empty() || ids.iter().any(|id| same(e, id))).collect())
 }
 
+/// Where a row stands among all; unknown ones come last.
+#[must_use]
+pub fn position(id: &str) -> usize {
+    all().position(|e| e.id == id).unwrap_or(usize::MAX)
+}
+
 /// One line per row, for `--list`.
 #[must_use]
 pub fn list() -> String {
