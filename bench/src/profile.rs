@@ -133,17 +133,20 @@ pub const SWEEP: &[Profile] = &[
 
 /// Pairs of the papers' TCP experiments, for the simulator; the lab has them whole
 /// ([`crate::lab::papers`]). Where they give no round trip: 10 ms. `R9…` had four paths between two pairs of
-/// NICs, of the same sum; here they are two.
+/// NICs, of the same sum; here they are two, and R9c is R9b. P2 is P4a with a cut.
 pub const PAPERS: &[Profile] = &[
     Profile::of("P1", Path::of(40 * MBIT, 10_000), Path::of(20 * MBIT, 10_000)),
     Profile::of("P3", Path::of(40 * MBIT, 20_000), Path::of(40 * MBIT, 4_000)),
     Profile::of("P4a", Path::of(40 * MBIT, 10_000), Path::of(40 * MBIT, 10_000)),
     Profile::of("P4b", Path::of(40 * MBIT, 30_000), Path::of(40 * MBIT, 10_000)),
+    Profile::of("P4c", Path::of(20 * MBIT, 10_000), Path::of(40 * MBIT, 10_000)),
     Profile::of("P10", Path::of(4_500, 76_200), Path::of(4_300, 155_900)),
     Profile::of("P11", Path::of(4_300, 155_900), Path::of(1_520, 349_200)),
+    Profile::of("R5", Path::of(100 * MBIT, 1_000), Path::of(40 * MBIT, 1_000)),
     Profile::of("R9a", Path::of(100 * MBIT, 1_000), Path::of(100 * MBIT, 1_000)),
-    Profile::of("R9b", Path::of(100 * MBIT, 1_000), Path::of(40 * MBIT, 1_000)),
+    Profile::of("R9b", Path::of(100 * MBIT, 800), Path::of(40 * MBIT, 800)),
     Profile::of("R9d", Path::of(100 * MBIT, 11_000), Path::of(100 * MBIT, 11_000)),
+    Profile::of("R9e", Path::of(100 * MBIT, 800), Path::of(30 * MBIT, 4_400).jitter(2)),
 ];
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::outcome::{self, Group, Outcome, replay};
 use super::perf::{Row, SCENARIOS, SCHEDULERS, Scenario};
 use super::world::Trace;
-use crate::profile::{PAPERS, SWEEP};
+use crate::profile::SWEEP;
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -170,7 +170,7 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
     let all: Vec<Scenario> = match args.profiles {
         None => SCENARIOS.to_vec(),
         Some(Profiles::Sweep) => SWEEP.iter().map(Scenario::of_profile).collect(),
-        Some(Profiles::Papers) => PAPERS.iter().map(Scenario::of_profile).collect(),
+        Some(Profiles::Papers) => Scenario::of_papers(),
     };
     let scenarios = chosen(&all, &args.profile, |s| s.name, "scenario")?;
     let schedulers = chosen(&SCHEDULERS, &args.scheduler, |s| s.0, "scheduler")?;
@@ -215,10 +215,11 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         args.repeats
     );
     println!(
-        "{:<16}{:<10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>8}{:>9}{:>6}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8}{:>15}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}{:>7}{:>8}{:>9}{:>6}{:>8}{:>8}",
         "links",
         "scheduler",
         "Mbit/s",
+        "5 to 95 %",
         "of links",
         "of alone",
         "of best",
@@ -292,12 +293,18 @@ fn line(rows: &[&Row]) -> String {
         }
         format!("{:.0}", known.iter().sum::<usize>() as f64 / known.len() as f64)
     };
+    let mut goodputs: Vec<f64> = rows.iter().map(|r| r.goodput_mbit).collect();
+    goodputs.sort_by(f64::total_cmp);
+    let quantile = |percent: usize| {
+        goodputs.get((goodputs.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(0.0)
+    };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
-        "{:<16}{:<10}{:>8.1}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>6}{:>8}{:>8}",
+        "{:<16}{:<10}{:>8.1}{:>15}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>6}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),
+        format!("{:.1} to {:.1}", quantile(5), quantile(95)),
         mean(&|r| r.of_links_percent),
         mean(&|r| r.of_singles_percent),
         mean(&|r| r.of_best_percent),

@@ -7,7 +7,7 @@ use super::ledger::{Ledger, Stats};
 use super::plan::{Fault, GatewayPlan, MS, Plan, SECOND, WirePlan};
 use super::udp::{UdpFlow, read_ip};
 use super::world::{Trace, World};
-use crate::profile::{Path, Profile};
+use crate::profile::{PAPERS, Path, Profile};
 use mpip_core::cells::RecoveryReading;
 use mpip_core::recover::Recovery;
 use mpip_core::schedule::Scheduler;
@@ -70,6 +70,14 @@ impl Scenario {
     pub const fn of_profile(profile: &Profile) -> Self {
         let (name, paths, buffer) = (profile.name, profile.paths, 6 << 20);
         Self { name, paths, recovery: Recovery::Auto, window_ms: 0, buffer, cut: false }
+    }
+
+    /// What the papers' TCP experiments are here: their paths, and P2, whose second link is cut.
+    #[must_use]
+    pub fn of_papers() -> Vec<Self> {
+        let flat = PAPERS.iter().map(Self::of_profile);
+        let cut = PAPERS.iter().filter(|p| p.name == "P4a").map(Self::of_profile);
+        flat.chain(cut.map(|s| Self { name: "P2", cut: true, ..s })).collect()
     }
 
     /// Both links lose so much.
