@@ -22,7 +22,7 @@ use crate::cells::{PathCell, Recovered};
 use crate::cm::tlv::{self, Gap, Tlv};
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{Lane, PeerIx, SessionId};
-use crate::recover::{AUTO_MAX_RATE, Entry, Gaps, Recovery, Sent, Store, Tally, distance26};
+use crate::recover::{AUTO_MAX_RATE, Entry, Gaps, Recovery, Store, Tally, distance26};
 use crate::reorder::DedupWindow;
 use crate::rules::Way;
 use crate::schedule::PathInput;
