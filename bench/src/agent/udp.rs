@@ -47,7 +47,7 @@ pub struct Received {
     /// Largest distance between a late datagram's number and the highest number before it.
     pub reorder_distance: u64,
     /// Late time offset of the late datagrams, mean, ms: how long after the first one with a higher number they came
-    /// (RFC 4737 §4.2.2).
+    /// (RFC 4737 §4.3).
     pub late_ms: f64,
     /// Datagrams that are not the sender's: bad magic, length or filler.
     pub broken: u64,

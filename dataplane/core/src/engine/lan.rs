@@ -9,16 +9,13 @@ use crate::buf::PacketBuf;
 use crate::cells::Recovered;
 use crate::ids::{PathId, PortIx};
 use crate::rules::Way;
-use crate::schedule::Flow;
+use crate::schedule::{Flow, THIN};
 use crate::session::{Cold, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
 
-/// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes. It is
-/// neither marked nor dropped in the face of one.
-pub(super) const THIN: usize = 512;
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
 /// Control message of a data packet in steady state, with and without sequence block, bytes.
@@ -200,6 +197,7 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         let mut p = *p;
+        // A thin packet is neither marked nor dropped in the face of a queue.
         if state.congestion.due(ctx.now) && p.l3_len() >= THIN {
             state.congestion.marked(ctx.now);
             if !mark_ce(&mut frame, &mut p) {

@@ -9,6 +9,7 @@ use super::recover;
 use crate::cm::COUNTER_MASK;
 use crate::ids::Lane;
 use crate::recover::{Entry, Gaps, MAX_BLOCK, Recent, Sent, Taken};
+use crate::schedule::PathInput;
 use crate::snapshot::{Encapsulation, PathView};
 use crate::time::Nanos;
 use std::time::Duration;
@@ -32,6 +33,8 @@ const UNSURE_FOR: Duration = Duration::from_secs(2);
 const LEAST_BLOCK: u32 = 5;
 /// See [`LEAST_BLOCK`].
 const PARITY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+/// Bounds of [`probe_after`].
+const PROBE_AFTER: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 /// A packet lost while the queue was not full says for so long what a lost one means.
 const RANDOM_LOSS_FOR: Duration = Duration::from_secs(1);
 /// A queue shorter than that is not full, µs.
@@ -115,6 +118,8 @@ pub(super) struct PathState {
     pub live: bool,
     /// How long what was sent on it is worth sending again.
     keep: Duration,
+    /// Silence behind the newest packet until something is sent after it, see [`probe_after`].
+    pub probe_after: Duration,
     /// Until when copies are kept of what is sent on it, for it has lost some.
     pub lossy_until: Nanos,
     /// Bytes that may be sent again on it.
@@ -148,6 +153,7 @@ impl PathState {
             tcp,
             live: false,
             keep: Duration::ZERO,
+            probe_after: PROBE_AFTER.0,
             lossy_until: Nanos(0),
             credit: recover::MOST_CREDIT,
             wary: 0,
@@ -168,6 +174,7 @@ impl PathState {
         self.live = p.live;
         let queueing = Duration::from_micros(p.input.queueing_us);
         self.keep = Sent::keep(p.input.min_rtt + queueing);
+        self.probe_after = probe_after(&p.input);
     }
 
     /// Takes up whether parity goes with what is sent on it. `agreed`: both ends allow it.
@@ -295,6 +302,13 @@ pub(super) struct ParityPlan {
     pub wait: Duration,
     /// The path is known to lose packets, and not to a full queue.
     pub sure: bool,
+}
+
+/// An eighth of a round trip is little beside the one that sending again takes; within the time of four packets a sender
+/// that is paced by acknowledgements has not fallen silent.
+fn probe_after(input: &PathInput) -> Duration {
+    let packets = Duration::from_micros(input.packets_us(4));
+    (input.min_rtt / 8).max(packets).clamp(PROBE_AFTER.0, PROBE_AFTER.1)
 }
 
 impl ParityPlan {

@@ -4,13 +4,13 @@
 //! rules changed; everything else here is per packet and does not depend on how many rules there are.
 
 use super::deliver::order;
-use super::lan::{THIN, growth};
+use super::lan::growth;
 use super::peer::PeerState;
 use super::{Ctx, Env, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::PeerIx;
 use crate::rules::{Classes, Direction, Plan};
-use crate::schedule::{Dispatcher, Flow, Scheduler};
+use crate::schedule::{Dispatcher, Flow, Scheduler, THIN};
 use crate::session::{NewSession, Row};
 use crate::snapshot::{Params, PathView};
 use crate::time::Nanos;

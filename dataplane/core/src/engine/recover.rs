@@ -25,7 +25,6 @@ use crate::ids::{Lane, PeerIx, SessionId};
 use crate::recover::{AUTO_MAX_RATE, Entry, Gaps, Recovery, Store, Tally, distance26};
 use crate::reorder::DedupWindow;
 use crate::rules::Way;
-use crate::schedule::PathInput;
 use crate::session::State;
 use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
@@ -61,13 +60,6 @@ const ORPHAN_PAUSE: Duration = Duration::from_millis(1);
 const RECOVERY_MARGIN: Duration = Duration::from_millis(4);
 /// Round trip of a path that has not been measured.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
-
-/// Bounds of [`probe_after`].
-const PROBE_AFTER: Duration = Duration::from_millis(4);
-/// See [`PROBE_AFTER`].
-const PROBE_LATEST: Duration = Duration::from_millis(50);
-/// Bytes of a full packet.
-const FULL_PACKET: u64 = 1_500;
 
 /// Room for the elements of a message between workers, bytes.
 const ELEMENTS_LEN: usize = 2_048;
@@ -146,6 +138,7 @@ impl Recover {
         }
         let parity = of_path.parity(entry.sent_at);
         of_path.count_unsure();
+        let probe_after = of_path.probe_after;
         let Some(sent) = of_path.sent(lane) else { return };
         let mut tally = Tally::default();
         sent.expire_some(stale, &mut tally);
@@ -154,7 +147,7 @@ impl Recover {
             sent.listed = true;
             self.sending.push((peer, slot, lane));
         }
-        self.wake(entry.sent_at + PROBE_AFTER);
+        self.wake(entry.sent_at + probe_after);
         if let Some(plan) = parity
             && let Some(at) = sent.parity_at(plan.every, plan.wait)
         {
@@ -253,16 +246,19 @@ impl<B: PacketBuf> Worker<B> {
             let Some((peer, slot, lane)) = self.recover.sending.get(i).copied() else { return };
             let state = self.peers.get_mut(usize::from(peer.0)).and_then(|s| s.path(slot));
             let Some(of_path) = state.filter(|p| ctx.now < p.lossy_until) else { continue };
+            let after = of_path.probe_after;
             let Some(sent) = of_path.sent(lane) else { continue };
-            let Some(view) = ctx.peer(peer) else { continue };
-            let Some(path) = view.path_in(slot).filter(|p| p.live) else { continue };
-            let Some(at) = sent.probe_at(probe_after(&path.input)) else { continue };
+            let Some(at) = sent.probe_at(after) else { continue };
             if at > ctx.now {
                 self.recover.wake(at);
                 continue;
             }
             sent.probed(ctx.now);
-            let _ = self.send_lane_message(ctx, (peer, view, path, lane), &[], env);
+            let view = ctx.peer(peer);
+            let path = view.and_then(|v| v.path_in(slot)).filter(|p| p.live);
+            if let (Some(view), Some(path)) = (view, path) {
+                let _ = self.send_lane_message(ctx, (peer, view, path, lane), &[], env);
+            }
         }
     }
 
@@ -582,14 +578,6 @@ impl<B: PacketBuf> Worker<B> {
             (r.ticked, r.forwarded) = (ctx.now, self.counts.forward);
         }
     }
-}
-
-/// Silence behind the newest packet of a path until it is probed. An eighth of a round trip is little beside the one that sending
-/// again takes; within the time of four packets a sender that is paced by acknowledgements has not fallen silent.
-fn probe_after(input: &PathInput) -> Duration {
-    let packets_us = 4 * FULL_PACKET * 1_000_000 / input.rate.max(1);
-    let packets = if input.rate > 0 { Duration::from_micros(packets_us) } else { Duration::ZERO };
-    PROBE_AFTER.max(input.min_rtt / 8).max(packets).min(PROBE_LATEST)
 }
 
 /// Time from the report of a gap until what was missing is here, the first message about it lost.

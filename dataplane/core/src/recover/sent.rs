@@ -69,6 +69,7 @@ impl Sent {
     pub const MAX: usize = 8192;
     /// Probes behind the newest packet: one may be lost, too. The second one waits four times as long.
     const PROBES: u8 = 2;
+
     /// Adds the packet with the next counter, which is ahead of all before.
     pub fn push(&mut self, counter26: u32, entry: Entry, tally: &mut Tally) {
         let end = self.first.wrapping_add(self.places.len() as u32);

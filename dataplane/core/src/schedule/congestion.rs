@@ -77,8 +77,6 @@ impl Congestion {
     /// The target is at least this part of a round trip, one in so many. RFC 8289 §4.3 has a twentieth and means many flows; a single
     /// CUBIC flow, which goes down to 0.7, leaves the path idle for long with that.
     const TARGET_PART: u32 = 8;
-    /// A large packet, bytes.
-    const PACKET: u64 = 1_500;
     /// Our own rate is taken over at least this.
     const RATE_NS: u64 = 100_000_000;
 
@@ -174,7 +172,7 @@ impl Congestion {
         if now.since(path.sampled_at) > Self::STALE {
             return 0;
         }
-        let packets_us = (2 * Self::PACKET * 1_000_000).checked_div(path.rate).unwrap_or(0);
+        let packets_us = path.packets_us(2);
         let jitter_us = path.jitter_us.saturating_mul(2);
         path.standing_us.saturating_sub(jitter_us).saturating_sub(packets_us)
     }

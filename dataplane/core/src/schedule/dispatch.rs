@@ -53,6 +53,9 @@ impl Scheduler {
     }
 }
 
+/// IP bytes below which a packet is not what fills a queue: acknowledgements, voice, handshakes.
+pub const THIN: usize = 512;
+
 /// What is to be known of a packet's flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flow {
@@ -65,8 +68,6 @@ pub struct Flow {
 impl Flow {
     /// User bytes up to which a flow counts as small.
     const SMALL: u64 = 128 * 1024;
-    /// Bytes below which a packet does, beside full ones.
-    const SMALL_PACKET: u32 = 512;
 
     /// Whether it has sent less than 128 KiB.
     #[inline]
@@ -80,7 +81,7 @@ impl Flow {
     #[inline]
     #[must_use]
     pub const fn is_spread(self, len: u32) -> bool {
-        if self.stream { self.sent >= 1 } else { !self.is_small() && len >= Self::SMALL_PACKET }
+        if self.stream { self.sent >= 1 } else { !self.is_small() && len as usize >= THIN }
     }
 }
 

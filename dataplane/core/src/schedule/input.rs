@@ -53,6 +53,12 @@ impl PathInput {
         measured.then(|| self.delay_us.saturating_add_unsigned(self.queueing_us))
     }
 
+    /// What so many full packets take on it, µs; 0 while its rate is unknown.
+    #[must_use]
+    pub fn packets_us(&self, packets: u64) -> u64 {
+        (packets * FULL_PACKET * 1_000_000).checked_div(self.rate).unwrap_or(0)
+    }
+
     /// Delay that counts in a choice, µs: without queue, with what jitter adds.
     #[must_use]
     pub const fn counted_delay_us(&self) -> i64 {
@@ -60,6 +66,8 @@ impl PathInput {
     }
 }
 
+/// Bytes of a full packet.
+const FULL_PACKET: u64 = 1_500;
 /// Round trips and backlogs are cut to this.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// Loss that counts, parts per million.

@@ -19,6 +19,6 @@ mod weights;
 
 pub use adaptive::{Adaptive, AdaptiveParams};
 pub use congestion::{Congestion, CongestionParams};
-pub use dispatch::{Dispatcher, Flow, MAX_PATHS, Scheduler};
+pub use dispatch::{Dispatcher, Flow, MAX_PATHS, Scheduler, THIN};
 pub use input::{PathInput, left_out};
 pub use weights::{Momentum, PathWeight, WeightParams};
