@@ -3,6 +3,7 @@
 //! full. One connection, HTTP/1.1.
 
 pub mod player;
+pub mod watch;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::AgentError;
 use super::call::monotonic_ns;
-use player::{Buffer, Chooser, Waits};
+use player::Waits;
+use watch::{Next, Watch};
 
 /// Length of a bin of the curves, seconds.
 pub const BIN_S: f64 = 1.0;
@@ -105,65 +107,35 @@ pub fn run(viewer: &Viewer) -> Result<VideoReport, AgentError> {
     if viewer.levels.is_empty() || viewer.segment_s <= 0.0 {
         return Err(AgentError::Parameter("at least one level; segments longer than 0 s".into()));
     }
-    let mut w = Watching {
-        begin: Instant::now(),
-        end: Instant::now() + viewer.time,
-        buffer: Buffer::default(),
-        bits: Vec::new(),
-    };
+    let begin = Instant::now();
+    let Viewer { first, segment_s, most_s, seek_s, .. } = *viewer;
+    let watch = Watch::new(viewer.levels.clone(), first, segment_s, most_s, seek_s);
+    let mut w = Watching { begin, end: begin + viewer.time, watch };
     let begin_ns = monotonic_ns();
     let mut stream = TcpStream::connect_timeout(&viewer.to, PATIENCE)
         .map_err(AgentError::io(format!("connect {}", viewer.to)))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(AgentError::io("read timeout"))?;
-    let mut chooser = Chooser::new(viewer.levels.clone(), viewer.first);
-    let (mut segments, mut seek) = (Vec::new(), viewer.seek_s);
     while Instant::now() < w.end {
-        w.buffer.advance(w.now_s());
-        if seek.is_some_and(|at| w.now_s() >= at) {
-            seek = None;
-            w.buffer.seek();
-        }
-        let over = w.buffer.seconds() + viewer.segment_s - viewer.most_s;
-        if over > 0.0 {
-            std::thread::sleep(Duration::from_secs_f64(over.min(0.1)));
-            continue;
-        }
-        let kbit_s = chooser.next(w.buffer.seconds());
-        let asked = Instant::now();
+        let kbit_s = match w.watch.next(w.now_s()) {
+            Next::Fetch(kbit_s) => kbit_s,
+            Next::Wait(seconds) => {
+                std::thread::sleep(Duration::from_secs_f64(seconds));
+                continue;
+            }
+        };
         let Some(bytes) = w.fetch(&mut stream, &viewer.to, &format!("video-{kbit_s}"))? else {
             break;
         };
-        let throughput = bytes as f64 * 8.0 / 1e3 / asked.elapsed().as_secs_f64().max(1e-6);
-        chooser.measured(throughput);
-        w.buffer.advance(w.now_s());
-        w.buffer.add(viewer.segment_s);
-        segments.push(Segment {
-            at_s: round(w.now_s()),
-            kbit_s,
-            throughput_kbit_s: round(throughput),
-            buffer_s: round(w.buffer.seconds()),
-        });
+        w.watch.fetched(w.now_s(), bytes);
     }
-    w.buffer.advance(w.now_s());
-    w.bits.resize((viewer.time.as_secs_f64() / BIN_S) as usize, 0.0);
-    Ok(VideoReport {
-        begin_ns,
-        segments,
-        waits: w.buffer.waits(),
-        kbit_s: w.bits.iter().map(|b| round(b / BIN_S / 1e3)).collect(),
-        buffer_s: round(w.buffer.seconds()),
-    })
-}
-
-fn round(v: f64) -> f64 {
-    (v * 1e3).round() / 1e3
+    let now_s = w.now_s();
+    Ok(w.watch.finish(now_s, viewer.time.as_secs_f64(), begin_ns))
 }
 
 struct Watching {
     begin: Instant,
     end: Instant,
-    buffer: Buffer,
-    bits: Vec<f64>,
+    watch: Watch,
 }
 
 impl Watching {
@@ -195,7 +167,7 @@ impl Watching {
                 return Err(AgentError::Parameter(format!("GET /{name}: no whole header came")));
             }
         };
-        self.count(got);
+        self.watch.count(self.now_s(), got);
         while got < length {
             if Instant::now() >= self.end {
                 return Ok(None);
@@ -206,19 +178,9 @@ impl Watching {
                 return Err(AgentError::Parameter(text));
             }
             got += n as u64;
-            self.count(n as u64);
+            self.watch.count(self.now_s(), n as u64);
         }
         Ok(Some(length))
-    }
-
-    fn count(&mut self, bytes: u64) {
-        let at = (self.now_s() / BIN_S) as usize;
-        if at >= self.bits.len() {
-            self.bits.resize(at + 1, 0.0);
-        }
-        if let Some(bin) = self.bits.get_mut(at) {
-            *bin += bytes as f64 * 8.0;
-        }
     }
 }
 
