@@ -1,12 +1,15 @@
-//! `mpip-bench sim`: many seeds and what became of them, one seed in detail, one bulk flow measured.
+//! `mpip-bench sim`: many seeds and what became of them, one seed in detail, one bulk flow measured, the papers' other
+//! experiments.
 //! Everything printed here is simulated and says so.
 
 use super::outcome::{self, Group, Outcome, replay};
+use super::papers::{self, Experiment, Figure};
 use super::perf::{Row, SCENARIOS, SCHEDULERS, Scenario};
 use super::world::Trace;
 use crate::profile::SWEEP;
 use crate::progress::Progress;
 use clap::Args;
+use mpip_core::schedule::Scheduler;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,13 +33,13 @@ pub struct SimArgs {
     /// With --seed: print every frame, too.
     #[arg(long, requires = "seed", conflicts_with = "json")]
     frames: bool,
-    /// Instead: one bulk TCP flow over known links, per scheduler.
+    /// Instead: known links and traffic, per scheduler; one bulk TCP flow if --profiles does not say otherwise.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     performance: bool,
     /// With --performance: over the paths of published experiments.
     #[arg(long, value_enum, requires = "performance")]
     profiles: Option<Profiles>,
-    /// With --performance: only this scenario or profile; repeat for more.
+    /// With --performance: only this scenario, profile or experiment; repeat for more.
     #[arg(long, value_name = "NAME", requires = "performance")]
     profile: Vec<String>,
     /// With --performance: only this scheduler; repeat for more.
@@ -57,6 +60,8 @@ enum Profiles {
     Sweep,
     /// The MPIP papers' TCP experiments.
     Papers,
+    /// Their other ones: calls, video, datagrams, drifting clocks, links that come and go, rules.
+    Applications,
 }
 
 /// What is printed with --json.
@@ -70,6 +75,17 @@ struct Report<'a> {
     broken: Vec<&'a Outcome>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     performance: &'a [Row],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    figures: &'a [Figure],
+}
+
+impl<'a> Report<'a> {
+    const EMPTY: Self =
+        Self { simulated: true, classes: &[], broken: Vec::new(), performance: &[], figures: &[] };
+
+    fn of_runs(classes: &'a [Group], broken: Vec<&'a Outcome>) -> Self {
+        Self { classes, broken, ..Self::EMPTY }
+    }
 }
 
 /// Runs the command. Returns whether every invariant held.
@@ -77,8 +93,10 @@ struct Report<'a> {
 /// # Errors
 /// When the result cannot be written.
 pub fn run(args: &SimArgs) -> Result<bool, String> {
-    if args.performance {
-        return performance(args);
+    match args.profiles {
+        Some(Profiles::Applications) => return applications(args),
+        _ if args.performance => return performance(args),
+        _ => {}
     }
     if let Some(seed) = args.seed {
         return one(seed, args);
@@ -106,8 +124,7 @@ pub fn run(args: &SimArgs) -> Result<bool, String> {
     let broken: Vec<&Outcome> = runs.iter().filter(|o| !o.broken.is_empty()).collect();
     let all_well = broken.is_empty();
     if args.json {
-        return print_json(&Report { simulated: true, classes: &groups, broken, performance: &[] })
-            .map(|()| all_well);
+        return print_json(&Report::of_runs(&groups, broken)).map(|()| all_well);
     }
     println!("simulated: {} runs in {:.1} s", runs.len(), took.as_secs_f64());
     println!(
@@ -145,8 +162,7 @@ fn one(seed: u64, args: &SimArgs) -> Result<bool, String> {
         let runs = [o];
         let groups = outcome::groups(&runs);
         let broken = runs.iter().filter(|o| !o.broken.is_empty()).collect();
-        return print_json(&Report { simulated: true, classes: &groups, broken, performance: &[] })
-            .map(|()| all_well);
+        return print_json(&Report::of_runs(&groups, broken)).map(|()| all_well);
     }
     println!(
         "simulated: seed {seed} ({}), {:.3} s in {} steps: {} of {} datagrams, {} TCP bytes, {} of {} \
@@ -166,11 +182,91 @@ fn one(seed: u64, args: &SimArgs) -> Result<bool, String> {
     Ok(all_well)
 }
 
+/// What `work` makes of each item, in their order, on all processors.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let worker = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return };
+            let result = work(item);
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
+        }
+    };
+    std::thread::scope(|s| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            s.spawn(worker);
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn applications(args: &SimArgs) -> Result<bool, String> {
+    let rows = chosen(papers::ROWS, &args.profile, |r| r.id, "experiment")?;
+    let schedulers = chosen(&SCHEDULERS, &args.scheduler, |s| s.0, "scheduler")?;
+    let mut runs: Vec<(Experiment, &'static str, Scheduler, u64)> = Vec::new();
+    for row in rows {
+        let with = row.scheduler.map_or_else(|| schedulers.clone(), |only| vec![only]);
+        for seed in 1..=args.repeats {
+            runs.extend(with.iter().map(|(name, scheduler)| (row, *name, *scheduler, seed)));
+        }
+    }
+    let progress = Progress::new(Duration::from_millis(runs.len() as u64 * 500));
+    let (mut figures, mut broken) = (Vec::new(), Vec::new());
+    for result in in_parallel(&runs, |(row, name, scheduler, seed)| {
+        progress.step(&format!("{} · {name} · {seed} of {}", row.id, args.repeats));
+        row.play(name, *scheduler, *seed)
+    }) {
+        match result {
+            Ok(list) => figures.extend(list),
+            Err(text) => broken.push(text),
+        }
+    }
+    drop(progress);
+    for text in &broken {
+        eprintln!("broken: {text}");
+    }
+    if args.json {
+        return print_json(&Report { figures: &figures, ..Report::EMPTY })
+            .map(|()| broken.is_empty());
+    }
+    println!("simulated: median of {} and from the 5th to the 95th percentile", args.repeats);
+    println!("{:<9}{:<11}{:>10}{:>23}  unit     of", "row", "scheduler", "median", "5 to 95 %");
+    let mut shown: Vec<&Figure> = Vec::new();
+    for f in &figures {
+        let same = |g: &Figure| (g.row, g.scheduler, g.what) == (f.row, f.scheduler, f.what);
+        if shown.iter().any(|g| same(g)) {
+            continue;
+        }
+        shown.push(f);
+        let mut values: Vec<f64> = figures.iter().filter(|g| same(g)).map(|g| g.value).collect();
+        values.sort_by(f64::total_cmp);
+        println!(
+            "{:<9}{:<11}{:>10.2}{:>23}  {:<8} {}",
+            f.row,
+            f.scheduler,
+            quantile(&values, 50),
+            format!("{:.2} to {:.2}", quantile(&values, 5), quantile(&values, 95)),
+            f.unit,
+            f.what
+        );
+    }
+    Ok(broken.is_empty())
+}
+
+/// So many per cent of the values, which ascend, are not above it.
+fn quantile(values: &[f64], percent: usize) -> f64 {
+    values.get((values.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
 fn performance(args: &SimArgs) -> Result<bool, String> {
     let all: Vec<Scenario> = match args.profiles {
-        None => SCENARIOS.to_vec(),
         Some(Profiles::Sweep) => SWEEP.iter().map(Scenario::of_profile).collect(),
         Some(Profiles::Papers) => Scenario::of_papers(),
+        _ => SCENARIOS.to_vec(),
     };
     let scenarios = chosen(&all, &args.profile, |s| s.name, "scenario")?;
     let schedulers = chosen(&SCHEDULERS, &args.scheduler, |s| s.0, "scheduler")?;
@@ -178,37 +274,24 @@ fn performance(args: &SimArgs) -> Result<bool, String> {
         scenarios.iter().flat_map(|s| (1..=args.repeats).map(|seed| (*s, seed))).collect();
     let progress =
         Progress::new(Duration::from_millis((runs.len() * (schedulers.len() + 1)) as u64 * 600));
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    let work = || {
-        while let Some((scenario, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let singles = scenario.singles(*seed);
-            for (name, scheduler) in &schedulers {
-                progress.step(&format!("{} · {name} · {seed} of {}", scenario.name, args.repeats));
-                let row = scenario.run(name, *scheduler, *seed, singles);
-                done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(row);
-            }
-        }
-    };
-    std::thread::scope(|s| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            s.spawn(work);
-        }
-    });
+    let rows: Vec<Row> = in_parallel(&runs, |(scenario, seed)| {
+        let singles = scenario.singles(*seed);
+        let play = |(name, scheduler): &(&'static str, Scheduler)| {
+            progress.step(&format!("{} · {name} · {seed} of {}", scenario.name, args.repeats));
+            scenario.run(name, *scheduler, *seed, singles)
+        };
+        schedulers.iter().map(play).collect::<Vec<_>>()
+    })
+    .into_iter()
+    .flatten()
+    .collect();
     drop(progress);
-    let rows = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let of = |scenario: &str, scheduler: &str| -> Vec<&Row> {
         let fits = |r: &&Row| r.scenario == scenario && r.scheduler == scheduler;
         rows.iter().filter(fits).collect()
     };
     if args.json {
-        // In the order of the lists, not of the threads.
-        let mut rows = rows.clone();
-        let place = |r: &Row| scenarios.iter().position(|s| s.name == r.scenario);
-        rows.sort_by_key(|r| (place(r), r.seed));
-        let report =
-            Report { simulated: true, classes: &[], broken: Vec::new(), performance: &rows };
-        return print_json(&report).map(|()| true);
+        return print_json(&Report { performance: &rows, ..Report::EMPTY }).map(|()| true);
     }
     println!(
         "simulated: one bulk TCP flow (smoltcp: CUBIC, no SACK at the sender), mean of {}",
@@ -295,16 +378,13 @@ fn line(rows: &[&Row]) -> String {
     };
     let mut goodputs: Vec<f64> = rows.iter().map(|r| r.goodput_mbit).collect();
     goodputs.sort_by(f64::total_cmp);
-    let quantile = |percent: usize| {
-        goodputs.get((goodputs.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(0.0)
-    };
     let (scenario, scheduler) = rows.first().map_or(("", ""), |r| (r.scenario, r.scheduler));
     format!(
         "{:<16}{:<10}{:>8.1}{:>15}{:>7.0} %{:>7.0} %{:>7.0} %{:>7.2} %{:>9.0}{:>8.0}{:>6.1}/{:>5.1}{:>5.0} %{:>8.1}{:>9}{:>6}{:>8}{:>8}",
         scenario,
         scheduler,
         mean(&|r| r.goodput_mbit),
-        format!("{:.1} to {:.1}", quantile(5), quantile(95)),
+        format!("{:.1} to {:.1}", quantile(&goodputs, 5), quantile(&goodputs, 95)),
         mean(&|r| r.of_links_percent),
         mean(&|r| r.of_singles_percent),
         mean(&|r| r.of_best_percent),

@@ -95,6 +95,7 @@ pub fn plan(seed: u64) -> Plan {
         reorder_packets: d.pick(&[10, 100, 1024]),
         // Not drawn: every seed keeps its run.
         recovery: if seed.is_multiple_of(4) { Recovery::Off } else { Recovery::Auto },
+        aqm: true,
         configured_rate: d.chance(0.5),
         paper_minimum: d.chance(0.2),
         // Twice as many as work, or plenty; in some seeds fewer. Not drawn, so that every seed keeps its run.
@@ -247,6 +248,7 @@ fn tcp_flows(d: &mut Draw, calm_from: u64) -> Vec<TcpFlow> {
             start,
             pace: (total / steps + 1, pause),
             buffer: d.pick(&[32_768, 262_144]),
+            more: false,
         }
     };
     (0..d.between(0, 3)).map(|_| flow(d)).collect()

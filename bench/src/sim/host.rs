@@ -29,6 +29,8 @@ pub struct TcpFlow {
     pub pace: (u64, u64),
     /// Socket buffer, bytes.
     pub buffer: usize,
+    /// Whether there may be more later ([`Host::ask`]): no end closes.
+    pub more: bool,
 }
 
 /// First server port; flow *i* is on port `+ i`.
@@ -46,6 +48,7 @@ pub struct TcpEnd {
     pace: (u64, u64),
     /// Content salts: of what it sends, of what it must receive.
     salts: (u64, u64),
+    more: bool,
     to_send: u64,
     to_receive: u64,
     /// Bytes given to TCP.
@@ -201,6 +204,7 @@ impl Host {
                     start: f.start,
                     pace: f.pace,
                     salts: (salt(out), salt(back)),
+                    more: f.more,
                     to_send: f.bytes[out],
                     to_receive: f.bytes[back],
                     sent: 0,
@@ -225,6 +229,15 @@ impl Host {
     pub fn accept(&mut self, packet: &[u8]) {
         self.nic.rx.push_back(packet.to_vec());
         self.poll_at = Some(0);
+    }
+
+    /// An end of connection `flow` sends and receives so many bytes more.
+    pub fn ask(&mut self, flow: usize, send: u64, receive: u64) {
+        if let Some(end) = self.ends.iter_mut().find(|e| e.flow == flow) {
+            end.to_send += send;
+            end.to_receive += receive;
+            self.poll_at = Some(0);
+        }
     }
 
     /// When [`Self::poll`] has something to do.
@@ -368,8 +381,9 @@ impl TcpEnd {
             self.sent += n;
             moved = true;
         }
-        if self.sent == self.to_send && socket.state() == State::Established && !self.closed
-            || (self.sent == self.to_send && socket.state() == State::CloseWait)
+        let sent = self.sent == self.to_send && !self.more;
+        if sent && socket.state() == State::Established && !self.closed
+            || (sent && socket.state() == State::CloseWait)
         {
             socket.close();
             moved = true;

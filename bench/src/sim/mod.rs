@@ -13,7 +13,8 @@
 //! | [`world`] | virtual time, who meets whom, the invariants |
 //! | [`gateway`], [`clock`] | engines and agent of one gateway, its clock |
 //! | [`host`], [`udp`], [`ledger`] | TCP and datagram applications; what was sent, what may arrive |
-//! | [`outcome`], [`perf`], [`cli`] | many seeds; one bulk flow over known links; the command |
+//! | [`call`], [`video`] | a call's end, a viewer: the lab's own, in virtual time |
+//! | [`outcome`], [`perf`], [`papers`], [`cli`] | many seeds; one bulk flow over known links; what else the papers measured; the command |
 //!
 //! Checked in every run: (a) each gateway's books balance and nothing stays held; (b) no datagram
 //! arrives twice, altered, or from the wrong tuple; (c) every TCP stream arrives intact and completes;
@@ -21,6 +22,7 @@
 //! within [`world::RECOVERY`] and every datagram arrives; (f) nothing panics. Also: what leaves a port
 //! fits its MTU, has a right checksum, an address of that port and the right MAC addresses.
 
+pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod draw;
@@ -31,9 +33,11 @@ pub mod ledger;
 pub mod middlebox;
 pub mod nat;
 pub mod outcome;
+pub mod papers;
 pub mod pattern;
 pub mod perf;
 pub mod plan;
 pub mod seeds;
 pub mod udp;
+pub mod video;
 pub mod world;

@@ -212,6 +212,7 @@ impl Scenario {
                 0 => self.buffer,
                 ms => self.kbit_s() as usize * ms as usize / 8,
             },
+            more: false,
         }
     }
 
@@ -251,6 +252,7 @@ impl Scenario {
             oversized: Oversized::Icmp,
             reorder_packets: 1024,
             recovery: self.recovery,
+            aqm: true,
             configured_rate: false,
             max_paths: 8,
             paper_minimum: scheduler == Scheduler::Paper,

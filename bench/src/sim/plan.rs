@@ -95,6 +95,8 @@ pub struct Plan {
     pub oversized: Oversized,
     /// Whether both send again what the other misses.
     pub recovery: Recovery,
+    /// Whether they tell hosts that all paths queue (CoDel).
+    pub aqm: bool,
     /// Whether the link rates are configured on the gateways' ports.
     pub configured_rate: bool,
     /// Paper's all-time minimum instead of the windowed one.

@@ -120,7 +120,13 @@ impl UdpSender {
     }
 }
 
-fn ip_packet(src: IpAddr, dst: IpAddr, tos: u8, udp: UdpRepr, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ip_packet(
+    src: IpAddr,
+    dst: IpAddr,
+    tos: u8,
+    udp: UdpRepr,
+    payload: &[u8],
+) -> Vec<u8> {
     let caps = ChecksumCapabilities::default();
     let udp_len = 8 + payload.len();
     let write_udp = |out: &mut [u8]| {

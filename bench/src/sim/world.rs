@@ -8,6 +8,7 @@ mod check;
 mod setup;
 mod show;
 
+use super::call::Caller;
 use super::draw::Draw;
 use super::gateway::{Gateway, GatewayConfig, router_mac};
 use super::host::{Host, host_address, host_mac};
@@ -16,6 +17,7 @@ use super::middlebox::Middlebox;
 use super::nat::Nat;
 use super::plan::{Fault, MS, Plan, SECOND};
 use super::udp::{UdpSender, read_ip};
+use super::video::Viewer;
 use mpip_core::buf::PacketBuf;
 use mpip_core::ids::PortIx;
 use mpip_core::time::Nanos;
@@ -64,6 +66,10 @@ pub struct World {
     pub hosts: [Host; 2],
     /// Datagram senders.
     pub udp: Vec<UdpSender>,
+    /// Both ends of a call, or none.
+    pub callers: Vec<Caller>,
+    /// Viewers at host 0.
+    pub viewers: Vec<Viewer>,
     /// What TCP sent.
     pub ledger: Ledger,
     wires: Vec<Wire>,
@@ -136,6 +142,8 @@ impl World {
             gateways,
             hosts,
             udp,
+            callers: Vec::new(),
+            viewers: Vec::new(),
             ledger: Ledger::default(),
             wires,
             nats: plan.nats.iter().map(|n| n.map(|n| Nat::new(n, plan.seed))).collect(),
@@ -200,12 +208,16 @@ impl World {
         let hosts = self.hosts.iter().filter_map(Host::due);
         let wires = self.wires.iter().flat_map(|w| &w.ways).filter_map(Direction::next_departure);
         let udp = self.udp.iter().filter_map(UdpSender::due);
+        let calls = self.callers.iter().map(Caller::due);
+        let viewers = self.viewers.iter().filter_map(Viewer::due);
         let faults = self.faults.front().map(|f| f.0);
         let starts = self.starts.iter().flatten().copied();
         gateways
             .chain(hosts)
             .chain(wires.map(|t| t.0))
             .chain(udp)
+            .chain(calls)
+            .chain(viewers)
             .chain(faults)
             .chain(starts)
             .min()
@@ -246,6 +258,9 @@ impl World {
             }
         }
         self.settle();
+        for v in &mut self.viewers {
+            v.run(now, &mut self.hosts);
+        }
         self.watch();
     }
 
@@ -287,6 +302,11 @@ impl World {
         for s in &mut self.udp {
             if let Some(packet) = s.send(now, &mut self.draw) {
                 out[s.side()].push(packet);
+            }
+        }
+        for c in &mut self.callers {
+            while let Some(packet) = c.send(now) {
+                out[c.side()].push(packet);
             }
         }
         for (side, packets) in out.into_iter().enumerate() {

@@ -79,6 +79,7 @@ pub fn plan(seed: u64) -> Plan {
         // MSS fits `native`, which adds least, and these hosts do not hear of ICMP.
         oversized: Oversized::Slice,
         reorder_packets: 1024,
+        aqm: true,
         recovery: d.pick(&[Recovery::Auto, Recovery::Off]),
         configured_rate: d.chance(0.5),
         paper_minimum: false,

@@ -75,6 +75,7 @@ pub fn plan(seed: u64) -> Plan {
         nats: Vec::new(),
         oversized: Oversized::Slice,
         reorder_packets: 1024,
+        aqm: true,
         recovery: d.pick(&[Recovery::Auto, Recovery::Off]),
         configured_rate: d.chance(0.5),
         paper_minimum: false,

@@ -105,6 +105,7 @@ pub fn plan(seed: u64) -> Plan {
         nats,
         oversized: Oversized::Icmp,
         reorder_packets: 1024,
+        aqm: true,
         recovery: Recovery::Auto,
         configured_rate: d.chance(0.5),
         paper_minimum: false,

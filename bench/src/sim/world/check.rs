@@ -161,6 +161,11 @@ impl World {
                 self.hosts[side].accept(packet);
             }
             17 => {
+                if let Some(c) = self.callers.iter_mut().find(|c| c.side() == side)
+                    && c.take(self.now, &ip)?
+                {
+                    return Ok(());
+                }
                 let forgot = self.forgot[side];
                 let second = udp::receive(&mut self.udp, side, self.now, forgot, &ip)?;
                 self.unavoidable += u64::from(second);

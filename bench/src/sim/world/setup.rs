@@ -5,7 +5,7 @@ use super::super::plan::Plan;
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
-use mpip_core::schedule::WeightParams;
+use mpip_core::schedule::{CongestionParams, WeightParams};
 use mpip_core::snapshot::{Params, Role};
 use mpip_ctrl::agent::{AgentConfig, AgentPeer, AgentPort, Timers};
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +70,7 @@ pub(super) fn agent_config(plan: &Plan, side: usize) -> AgentConfig {
             reorder_packets: plan.reorder_packets,
             recovery: plan.recovery,
             oversized: plan.oversized,
+            congestion: plan.aqm.then_some(CongestionParams::DEFAULT),
             base_port: me.base_port,
             ..Params::default()
         },

@@ -1,0 +1,65 @@
+//! What the papers measured besides bulk flows, played once each where that is quick: what gateways owe a call, a viewer
+//! and a stream of datagrams. How good the numbers are over many seeds is reported, not asserted:
+//! `mpip-bench sim --performance --profiles applications`.
+
+use mpip_bench::sim::papers::ROWS;
+use mpip_core::schedule::Scheduler;
+
+/// The figures of a row by the adaptive scheduler with seed 1, by what they are of.
+fn played(id: &str) -> impl Fn(&str) -> f64 {
+    let row = ROWS.iter().find(|r| r.id == id).expect("row");
+    let figures = row.play("adaptive", Scheduler::Adaptive, 1).unwrap_or_else(|e| panic!("{e}"));
+    move |what| {
+        let figure = figures.iter().find(|f| f.what.starts_with(what));
+        figure.unwrap_or_else(|| panic!("no figure \"{what}\" in {figures:?}")).value
+    }
+}
+
+#[test]
+fn a_call_hardly_notices_a_cut() {
+    let of = played("P5");
+    // Within 200 ms, as in the lab; 40 ms and a round trip is what gateways are made for.
+    assert!(of("longest silence of the audio") <= 100.0);
+    assert!(of("longest silence of the video") <= 100.0);
+    assert!(of("video rate from 5 s after the cut") >= of("video rate before the cut"));
+}
+
+#[test]
+fn a_call_over_thin_paths_has_more_video_and_no_longer_delays_than_over_one() {
+    let of = played("P6");
+    let ratio = of("video rate against");
+    // 49 bytes on each packet leave 1.89; more would mean that something is counted twice.
+    assert!((1.4..1.95).contains(&ratio), "{ratio}");
+    assert!(
+        of("audio one-way delay, p95, worse") <= of("audio one-way delay, p95, one path alone")
+    );
+    assert!(of("audio packets lost") <= 5.0);
+}
+
+#[test]
+fn a_rule_brings_audio_to_the_shorter_path_and_leaves_the_video_alone() {
+    let of = played("P7");
+    let delay = of("audio one-way delay, median, by rule");
+    assert!((50.0..55.0).contains(&delay), "{delay} ms");
+    assert!(of("video rate with the rule") >= 95.0);
+}
+
+#[test]
+fn a_viewer_has_the_quality_that_one_path_cannot_carry() {
+    let of = played("P8");
+    assert!(of("1080p reached after") <= 30.0);
+    assert!(of("1080p segments, of all") >= 10.0);
+}
+
+#[test]
+fn datagrams_fill_both_paths() {
+    let of = played("R8");
+    let ratio = of("delivered against");
+    assert!((1.85..2.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_flow_is_moved_without_a_break() {
+    let of = played("MULTI-2");
+    assert!(of("longest silence") <= 100.0);
+}
