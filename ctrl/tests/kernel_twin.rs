@@ -91,6 +91,14 @@ fn assert_moved(twin: &Twin, below: &str, n: u8) {
     {
         assert_eq!(sysctl(&format!("ipv4/conf/{name}/{parameter}")), value, "{parameter}");
     }
+    for (parameter, value) in
+        [("retrans_time_ms", "200"), ("ucast_solicit", "15"), ("interval_probe_time_ms", "1000")]
+    {
+        for family in ["ipv4", "ipv6"] {
+            let path = format!("{family}/neigh/{name}/{parameter}");
+            assert_eq!(sysctl(&path), value, "{path}");
+        }
+    }
 }
 
 #[test]

@@ -94,6 +94,36 @@ fn the_kernel_resolves_managed_next_hops() {
 }
 
 #[test]
+fn a_next_hop_that_was_asked_for_in_vain_is_asked_for_again_when_told() {
+    let (Some(ns), Some(host)) = (Ns::new(), Ns::new()) else { return };
+    ns.block_on(move || async move {
+        link_to(&host);
+        let file = StateFile::new("again");
+        let mut kernel = file.open().await;
+        let mut watcher = kernel.watch().unwrap();
+        let mut state = KernelState::new();
+        until(&mut watcher, &mut state, "first dump", |_| true).await;
+        let w0 = state.link_by_name("w0").unwrap().ifindex;
+        // Fails soon, and the kernel does not ask again by itself within the test.
+        kernel_support::set_sysctl("ipv4/neigh/w0/retrans_time_ms", "20");
+        kernel_support::set_sysctl("ipv4/neigh/w0/interval_probe_time_ms", "600000");
+        let gone = addr("192.0.2.77");
+        kernel.resolve(w0, gone).await.unwrap().unwrap();
+        let end = Instant::now() + PATIENCE;
+        while !ip("neigh show 192.0.2.77 dev w0").contains("FAILED") {
+            assert!(Instant::now() < end, "{}", ip("neigh show dev w0"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        host.run(|| {
+            ip("address add 192.0.2.77/24 dev h0");
+        });
+        kernel.ask_again(w0).await.unwrap();
+        until(&mut watcher, &mut state, "resolved", |s| s.usable_mac(w0, gone) == Some(HOST)).await;
+        kernel.restore().await.unwrap();
+    });
+}
+
+#[test]
 fn an_administrators_neighbour_stays() {
     let (Some(ns), Some(host)) = (Ns::new(), Ns::new()) else { return };
     ns.block_on(move || async move {

@@ -197,7 +197,15 @@ impl SlowPath {
             }
         }
         let mut events = Vec::new();
-        self.tell_ports(&mut events);
+        let back = self.tell_ports(&mut events);
+        if let Some(n) = &mut self.netlink {
+            for twin in back {
+                if let Err(e) = n.kernel.ask_again(twin).await {
+                    // An interface that just went down again; its next change tries again.
+                    tracing::warn!("next hops: {e}");
+                }
+            }
+        }
         self.tell_neighbours(&mut events);
         self.tell_routes(&mut events);
         self.tell_next_hops(&mut events).await?;
@@ -225,7 +233,9 @@ impl SlowPath {
         }
     }
 
-    fn tell_ports(&mut self, events: &mut Vec<Event<'static>>) {
+    /// Returns the twins of ports whose link has come back.
+    fn tell_ports(&mut self, events: &mut Vec<Event<'static>>) -> Vec<u32> {
+        let mut back = Vec::new();
         for (i, p) in self.ports.iter_mut().enumerate() {
             let ix = PortIx(i as u16);
             let list: Vec<IpAddr> = match &p.twin {
@@ -247,10 +257,14 @@ impl SlowPath {
                 None => true,
             };
             if p.told_link != Some(up) {
+                if up && p.told_link.is_some() {
+                    back.extend(p.twin.as_ref().map(|t| t.ifindex));
+                }
                 p.told_link = Some(up);
                 events.push(Event::Link { port: ix, up });
             }
         }
+        back
     }
 
     fn tell_neighbours(&mut self, events: &mut Vec<Event<'static>>) {

@@ -119,6 +119,23 @@ impl Kernel {
         Ok(())
     }
 
+    /// Asks at once for the next hops through one interface that are not resolved. To be called when its link is back: the
+    /// kernel, which has asked in vain meanwhile, lets up to a second pass before it asks again.
+    ///
+    /// # Errors
+    /// The kernel's refusal of the first it did not take.
+    pub async fn ask_again(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        let of_it: Vec<_> =
+            self.next_hops.keys().filter(|(at, _)| *at == ifindex).copied().collect();
+        for key in of_it {
+            let now = self.read_neighbour(key).await?;
+            if !now.is_some_and(|n| n.usable) {
+                self.ask_for(key, now).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks again for next hops that an interface lost by going down.
     pub(super) async fn sync_next_hops(&mut self, state: &KernelState) -> Result<(), KernelError> {
         let lost: Vec<_> = self

@@ -227,6 +227,13 @@ impl Kernel {
         for (parameter, value) in twin_parameters(config.role) {
             self.set_sysctl(&format!("net/ipv4/conf/{name}/{parameter}"), value)?;
         }
+        if config.role == TwinRole::Wan {
+            for family in ["ipv4", "ipv6"] {
+                for (parameter, value) in RESOLUTION {
+                    self.set_sysctl(&format!("net/{family}/neigh/{name}/{parameter}"), value)?;
+                }
+            }
+        }
         self.set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
         if config.addresses.iter().any(|a| a.addr().is_ipv6()) {
             self.set_sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
@@ -362,6 +369,13 @@ fn twin_parameters(role: TwinRole) -> &'static [(&'static str, &'static str)] {
         ],
     }
 }
+
+/// How an uplink's next hops are asked for: five times a second instead of once, and when that was in vain again within
+/// a second instead of five. A path that comes back waits for it. A next hop that has an address is asked for three
+/// seconds as before until that counts as gone. The kernel counts in ticks of up to 10 ms: whole ones, or it reads
+/// back as something else.
+const RESOLUTION: &[(&str, &str)] =
+    &[("retrans_time_ms", "200"), ("ucast_solicit", "15"), ("interval_probe_time_ms", "1000")];
 
 /// Lets refusals pass that mean "it is so already".
 pub(super) fn allow(result: Result<(), KernelError>, fine: &[i32]) -> Result<(), KernelError> {

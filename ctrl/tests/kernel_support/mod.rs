@@ -126,18 +126,24 @@ pub fn picture() -> String {
     for path in ["ipv4/ip_forward", "ipv4/ip_local_reserved_ports", "ipv6/conf/all/forwarding"] {
         all += &format!("{path} = {}\n", sysctl(path));
     }
-    for (family, names) in [
-        ("ipv4", &["rp_filter", "send_redirects", "arp_ignore", "arp_announce", "forwarding"][..]),
-        ("ipv6", &["disable_ipv6", "forwarding", "accept_ra"][..]),
+    let resolution = &["retrans_time_ms", "ucast_solicit", "interval_probe_time_ms"][..];
+    for (group, names) in [
+        (
+            "ipv4/conf",
+            &["rp_filter", "send_redirects", "arp_ignore", "arp_announce", "forwarding"][..],
+        ),
+        ("ipv6/conf", &["disable_ipv6", "forwarding", "accept_ra"][..]),
+        ("ipv4/neigh", resolution),
+        ("ipv6/neigh", resolution),
     ] {
-        let mut interfaces: Vec<_> = std::fs::read_dir(format!("/proc/sys/net/{family}/conf"))
+        let mut interfaces: Vec<_> = std::fs::read_dir(format!("/proc/sys/net/{group}"))
             .expect("proc")
             .map(|e| e.expect("entry").file_name().into_string().expect("utf-8"))
             .collect();
         interfaces.sort();
         for interface in interfaces {
             for name in names {
-                let path = format!("{family}/conf/{interface}/{name}");
+                let path = format!("{group}/{interface}/{name}");
                 all += &format!("{path} = {}\n", sysctl(&path));
             }
         }
