@@ -52,6 +52,15 @@ fn a_viewer_has_the_quality_that_one_path_cannot_carry() {
 }
 
 #[test]
+fn a_path_that_comes_back_while_clocks_drift_is_not_favoured() {
+    let of = played("R1");
+    assert!(of("share of path 1, moved by a drift of 42 ppm") <= 2.0);
+    // In points. At ten times the drift that was seen it is 5.
+    let more = of("what path 2 has more when it comes back at 4.2 ppm");
+    assert!(more.abs() <= 3.0, "{more}");
+}
+
+#[test]
 fn datagrams_fill_both_paths() {
     let of = played("R8");
     let ratio = of("delivered against");
