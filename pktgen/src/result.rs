@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -209,7 +208,7 @@ pub struct Series {
 pub struct ResultFile {
     /// Scenario, or `demo` for all of them.
     pub scenario: String,
-    /// Commit of the measured code, `-dirty` appended when the tree differs.
+    /// Commit this program was built from, `-dirty` appended when the tree differed.
     pub commit: String,
     /// CPU, memory and kernel.
     pub machine: String,
@@ -253,7 +252,7 @@ impl ResultFile {
     pub fn new(scenario: &str) -> Self {
         Self {
             scenario: scenario.to_owned(),
-            commit: commit(),
+            commit: env!("MPIP_COMMIT").to_owned(),
             machine: machine(),
             rows: Vec::new(),
             series: Vec::new(),
@@ -377,26 +376,6 @@ pub fn number(v: f64) -> String {
         _ => 3,
     };
     format!("{v:.digits$}")
-}
-
-/// Commit of the source tree this program was built from.
-fn commit() -> String {
-    let git = |args: &[&str]| -> Option<String> {
-        let out = Command::new("git")
-            .args(["-C", env!("CARGO_MANIFEST_DIR")])
-            .args(args)
-            .output()
-            .ok()
-            .filter(|o| o.status.success())?;
-        Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    };
-    let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else {
-        return "unknown".to_owned();
-    };
-    match git(&["status", "--porcelain", "--untracked-files=no"]) {
-        Some(changes) if changes.is_empty() => hash,
-        _ => format!("{hash}-dirty"),
-    }
 }
 
 /// CPU model and count, memory, kernel.
