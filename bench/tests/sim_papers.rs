@@ -66,9 +66,3 @@ fn datagrams_fill_both_paths() {
     let ratio = of("delivered against");
     assert!((1.85..2.0).contains(&ratio), "{ratio}");
 }
-
-#[test]
-fn a_flow_is_moved_without_a_break() {
-    let of = played("MULTI-2");
-    assert!(of("longest silence") <= 100.0);
-}
