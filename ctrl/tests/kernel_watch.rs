@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kernel_support::{Ns, PATIENCE, StateFile, interface, ip, settle, until};
-use mpip_ctrl::kernel::{Kernel, KernelEvent, KernelOptions, KernelState, RouteChange, TABLE_MAIN};
+use mpip_ctrl::kernel::{
+    Kernel, KernelEvent, KernelOptions, KernelState, RouteChange, TABLE_MAIN, Watcher,
+};
 
 const HOST_MAC: &str = "02:00:00:00:0b:01";
 const HOST: [u8; 6] = [2, 0, 0, 0, 0x0b, 1];
@@ -27,6 +29,14 @@ fn link_to(host: &Ns) {
     settle();
 }
 
+/// Follows the kernel from now on; the number of `w0`.
+async fn first_look(kernel: &Kernel) -> (Watcher, KernelState, u32) {
+    let (mut watcher, mut state) = (kernel.watch().unwrap(), KernelState::new());
+    until(&mut watcher, &mut state, "first dump", |_| true).await;
+    let w0 = state.link_by_name("w0").unwrap().ifindex;
+    (watcher, state, w0)
+}
+
 fn addr(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
@@ -44,10 +54,7 @@ fn the_kernel_resolves_managed_next_hops() {
         ip("route add default via 198.51.100.1 dev w1");
         let file = StateFile::new("managed");
         let mut kernel = file.open().await;
-        let mut watcher = kernel.watch().unwrap();
-        let mut state = KernelState::new();
-        until(&mut watcher, &mut state, "first dump", |_| true).await;
-        let w0 = state.link_by_name("w0").unwrap().ifindex;
+        let (mut watcher, mut state, w0) = first_look(&kernel).await;
 
         for (destination, hop) in
             [("203.0.113.9", "192.0.2.1"), ("192.0.2.77", "192.0.2.77"), ("2a00::1", "2001:db8::1")]
@@ -100,10 +107,7 @@ fn a_next_hop_that_was_asked_for_in_vain_is_asked_for_again_when_told() {
         link_to(&host);
         let file = StateFile::new("again");
         let mut kernel = file.open().await;
-        let mut watcher = kernel.watch().unwrap();
-        let mut state = KernelState::new();
-        until(&mut watcher, &mut state, "first dump", |_| true).await;
-        let w0 = state.link_by_name("w0").unwrap().ifindex;
+        let (mut watcher, mut state, w0) = first_look(&kernel).await;
         // Fails soon, and the kernel does not ask again by itself within the test.
         kernel_support::set_sysctl("ipv4/neigh/w0/retrans_time_ms", "20");
         kernel_support::set_sysctl("ipv4/neigh/w0/interval_probe_time_ms", "600000");
@@ -148,10 +152,7 @@ fn without_managed_neighbours_refresh_keeps_them() {
         let mut options = KernelOptions::new(file.path());
         options.managed_neighbours = false;
         let mut kernel = Kernel::open(&options).await.unwrap();
-        let mut watcher = kernel.watch().unwrap();
-        let mut state = KernelState::new();
-        until(&mut watcher, &mut state, "first dump", |_| true).await;
-        let w0 = state.link_by_name("w0").unwrap().ifindex;
+        let (mut watcher, mut state, w0) = first_look(&kernel).await;
         let found = kernel.resolve(w0, addr("192.0.2.1")).await.unwrap().unwrap();
         assert!(!found.lasting);
         let known = |s: &KernelState| s.usable_mac(w0, addr("192.0.2.1")) == Some(HOST);

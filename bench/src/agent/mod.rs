@@ -206,6 +206,11 @@ pub fn run(agent: &Agent) -> Result<(), AgentError> {
     }
 }
 
+/// Of a report: to three decimals.
+fn thousandths(v: f64) -> f64 {
+    (v * 1e3).round() / 1e3
+}
+
 fn print(report: &impl Serialize) -> Result<(), AgentError> {
     println!("{}", serde_json::to_string(report)?);
     Ok(())

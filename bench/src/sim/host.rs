@@ -33,6 +33,18 @@ pub struct TcpFlow {
     pub more: bool,
 }
 
+impl TcpFlow {
+    /// Socket buffers of a Linux host, bytes.
+    pub const BUFFER: usize = 6 << 20;
+
+    /// A bulk flow from host 0 that does not end.
+    #[must_use]
+    pub const fn bulk(start: u64, buffer: usize) -> Self {
+        let bytes = [1 << 40, 0];
+        Self { client: 0, ipv6: false, bytes, start, pace: (0, 0), buffer, more: false }
+    }
+}
+
 /// First server port; flow *i* is on port `+ i`.
 pub const SERVER_PORT: u16 = 5_000;
 /// First client port; flow *i* is on port `+ i`.
@@ -270,6 +282,12 @@ impl Host {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.ends.iter().all(TcpEnd::is_done)
+    }
+
+    /// Bytes that all its ends have received.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.ends.iter().map(|e| e.received).sum()
     }
 
     /// What its applications found wrong.

@@ -28,7 +28,7 @@ pub const SCHEDULERS: [(&str, Scheduler); 3] =
 
 /// When traffic starts; when a bulk flow counts as under way, ns. smoltcp takes seconds to make good
 /// what it loses at the end of slow start.
-const START: u64 = SECOND / 2;
+pub(super) const START: u64 = SECOND / 2;
 const WARM: u64 = 8 * SECOND;
 const END: u64 = 18 * SECOND;
 const CUT: u64 = 11 * SECOND;
@@ -68,7 +68,7 @@ impl Scenario {
     /// One bulk flow over the paths of a published experiment, with the buffers of a Linux host.
     #[must_use]
     pub const fn of_profile(profile: &Profile) -> Self {
-        let (name, paths, buffer) = (profile.name, profile.paths, 6 << 20);
+        let (name, paths, buffer) = (profile.name, profile.paths, TcpFlow::BUFFER);
         Self { name, paths, recovery: Recovery::Auto, window_ms: 0, buffer, cut: false }
     }
 
@@ -202,18 +202,11 @@ impl Scenario {
     }
 
     fn flow(&self) -> TcpFlow {
-        TcpFlow {
-            client: 0,
-            ipv6: false,
-            bytes: [1 << 40, 0],
-            start: START,
-            pace: (0, 0),
-            buffer: match self.window_ms {
-                0 => self.buffer,
-                ms => self.kbit_s() as usize * ms as usize / 8,
-            },
-            more: false,
-        }
+        let buffer = match self.window_ms {
+            0 => self.buffer,
+            ms => self.kbit_s() as usize * ms as usize / 8,
+        };
+        TcpFlow::bulk(START, buffer)
     }
 
     /// The plan: a bulk flow, or thin datagram flows both ways that show what a cut takes away.
@@ -305,12 +298,12 @@ impl Scenario {
         let mut world = World::new(self.plan(scheduler, seed, true), Trace::Off);
         let mut meter = Meter::default();
         world.run_until(WARM);
-        let before = received(&world.hosts[1]);
+        let before = world.hosts[1].received();
         while world.now() < END {
             world.run_until(world.now() + MS);
             meter.sample(&mut world, self);
         }
-        let goodput = mbit(received(&world.hosts[1]) - before, END - WARM);
+        let goodput = mbit(world.hosts[1].received() - before, END - WARM);
         let links = self.kbit_s() as f64 / 1e3;
         let Stats { segments, repeats, duplicate_acks, out_of_order } = world.ledger.total();
         let silence = self.cut.then(|| self.silence(scheduler, seed));
@@ -356,11 +349,8 @@ impl Scenario {
     }
 }
 
-fn received(host: &Host) -> u64 {
-    host.ends.iter().map(|e| e.received).sum()
-}
-
-fn mbit(bytes: u64, ns: u64) -> f64 {
+/// Mbit/s.
+pub(super) fn mbit(bytes: u64, ns: u64) -> f64 {
     bytes as f64 * 8e3 / ns as f64
 }
 
@@ -386,7 +376,7 @@ impl Meter {
             return;
         }
         let now = world.now();
-        let got = received(&world.hosts[1]);
+        let got = world.hosts[1].received();
         if got != self.progress.0 {
             self.progress = (got, now);
         } else if (CUT..RETURN).contains(&now) {
@@ -439,8 +429,8 @@ fn alone(link: LinkParams, flow: &TcpFlow, seed: u64) -> f64 {
             }
         }
         if now >= WARM {
-            before.get_or_insert_with(|| received(&hosts[1]));
+            before.get_or_insert_with(|| hosts[1].received());
         }
     }
-    mbit(received(&hosts[1]) - before.unwrap_or(0), END - WARM)
+    mbit(hosts[1].received() - before.unwrap_or(0), END - WARM)
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::thousandths;
+
 /// Length of a bin of the curves, ms.
 pub const BIN_MS: f64 = 200.0;
 /// Silences from this length on are listed, ms.
@@ -164,7 +166,8 @@ impl Ear {
         // Bins after the last packet are silence, not the end of the curve.
         let whole = (at_ms / BIN_MS) as usize;
         self.bins.resize(whole.max(1), Bin::default());
-        let mean = |b: &Bin| (b.packets > 0).then(|| round(b.delay_ms / f64::from(b.packets)));
+        let mean =
+            |b: &Bin| (b.packets > 0).then(|| thousandths(b.delay_ms / f64::from(b.packets)));
         Heard {
             packets,
             lost: self.highest.map_or(0, |h| (h + 1).saturating_sub(packets)),
@@ -177,14 +180,10 @@ impl Ear {
             },
             longest_gap: self.gaps.longest,
             gaps: self.gaps.listed.clone(),
-            kbit_s: self.bins.iter().map(|b| round(b.bits / BIN_MS)).collect(),
+            kbit_s: self.bins.iter().map(|b| thousandths(b.bits / BIN_MS)).collect(),
             bin_delay_ms: self.bins.iter().map(mean).collect(),
         }
     }
-}
-
-fn round(v: f64) -> f64 {
-    (v * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

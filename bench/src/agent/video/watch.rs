@@ -1,6 +1,7 @@
 //! A viewer without a connection and a clock: when it fetches which quality, and what it saw. The agent runs it on a
 //! machine's clock, the simulator in virtual time. Times are seconds since its begin.
 
+use super::super::thousandths;
 use super::player::{Buffer, Chooser};
 use super::{BIN_S, Segment, VideoReport};
 
@@ -87,10 +88,10 @@ impl Watch {
         self.buffer.advance(now_s);
         self.buffer.add(self.segment_s);
         self.segments.push(Segment {
-            at_s: round(now_s),
+            at_s: thousandths(now_s),
             kbit_s,
-            throughput_kbit_s: round(throughput),
-            buffer_s: round(self.buffer.seconds()),
+            throughput_kbit_s: thousandths(throughput),
+            buffer_s: thousandths(self.buffer.seconds()),
         });
     }
 
@@ -103,14 +104,10 @@ impl Watch {
             begin_ns,
             segments: self.segments,
             waits: self.buffer.waits(),
-            kbit_s: self.bits.iter().map(|b| round(b / BIN_S / 1e3)).collect(),
-            buffer_s: round(self.buffer.seconds()),
+            kbit_s: self.bits.iter().map(|b| thousandths(b / BIN_S / 1e3)).collect(),
+            buffer_s: thousandths(self.buffer.seconds()),
         }
     }
-}
-
-fn round(v: f64) -> f64 {
-    (v * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

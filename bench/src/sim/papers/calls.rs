@@ -4,7 +4,7 @@ use super::super::call::Caller;
 use super::super::plan::{Fault, Plan, SECOND};
 use super::super::udp::read_ip;
 use super::super::world::{Trace, World};
-use super::{START, Trial, bulk, mbit, received, run, single};
+use super::{START, Trial, bulk, mbit, run, single};
 use crate::agent::call::heard::Heard;
 use crate::profile::Path;
 use mpip_core::rules::{Match, Range};
@@ -155,7 +155,7 @@ pub(super) fn skype(trial: &mut Trial) -> Result<(), String> {
         let plan = Plan { faults, tcp: vec![bulk()], ..trial.plan(paths, 200) };
         let (talk, world) = talk(plan, 0.0, CALL, END)?;
         trial.add(p50, "ms", worse(&talk, 0, |h| h.delay_ms.p50));
-        trial.add(rate, "Mbit/s", mbit(received(&world), END - START));
+        trial.add(rate, "Mbit/s", mbit(world.hosts[1].received(), END - START));
         Ok::<_, String>(())
     };
     of(Vec::new(), AUDIO_P50, "TCP goodput")?;

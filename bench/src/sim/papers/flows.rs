@@ -4,7 +4,7 @@
 use super::super::plan::{Fault, MS, Plan, SECOND};
 use super::super::udp::{Sent, UdpFlow};
 use super::super::world::{Trace, World};
-use super::{START, Trial, bulk, carried, mbit, received, run, single};
+use super::{START, Trial, bulk, carried, mbit, run, single};
 use crate::profile::Path;
 use mpip_core::rules::{Match, Range};
 use mpip_core::snapshot::Encapsulation;
@@ -75,9 +75,9 @@ fn goodput(plan: Plan) -> Result<f64, String> {
     const UNTIL: u64 = FROM + 4 * SECOND;
     let mut world = World::new(Plan { tcp: vec![bulk()], ..plan }, Trace::Off);
     run(&mut world, FROM)?;
-    let before = received(&world);
+    let before = world.hosts[1].received();
     run(&mut world, UNTIL)?;
-    Ok(mbit(received(&world) - before, UNTIL - FROM))
+    Ok(mbit(world.hosts[1].received() - before, UNTIL - FROM))
 }
 
 /// R3.
@@ -162,9 +162,9 @@ pub(super) fn appears(trial: &mut Trial) -> Result<(), String> {
     let mut world = World::new(plan, Trace::Off);
     let mut window = |from: u64, until: u64| -> Result<f64, String> {
         run(&mut world, from)?;
-        let before = received(&world);
+        let before = world.hosts[1].received();
         run(&mut world, until)?;
-        Ok(mbit(received(&world) - before, until - from))
+        Ok(mbit(world.hosts[1].received() - before, until - from))
     };
     trial.add("goodput before", "Mbit/s", window(APPEARS - 4 * SECOND, APPEARS)?);
     let after = window(APPEARS + 5 * SECOND, APPEARS + 13 * SECOND)?;
@@ -192,12 +192,12 @@ pub(super) fn switches(trial: &mut Trial) -> Result<(), String> {
     for n in 0..TIMES {
         let at = switch(n);
         run(&mut world, at - 100 * MS)?;
-        let (mut got, mut since) = (received(&world), world.now());
+        let (mut got, mut since) = (world.hosts[1].received(), world.now());
         while world.now() < at + SECOND {
             let now = world.now() + MS / 5;
             run(&mut world, now)?;
-            if received(&world) > got {
-                (got, since) = (received(&world), now);
+            if world.hosts[1].received() > got {
+                (got, since) = (world.hosts[1].received(), now);
             }
             silence = silence.max(now - since);
         }

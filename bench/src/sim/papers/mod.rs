@@ -2,15 +2,15 @@
 //! datagrams than a path carries, drifting clocks, links that come and go, rules. The rows of `lab papers`
 //! ([`crate::lab::papers`]) with the same names, traffic, links and figures, in virtual time.
 //!
-//! Paths that share NICs are two paths of the same sum here.
+//! Paths that share NICs are two paths of the same sum here. [`super::cli`] plays them over many seeds and prints what they gave.
 
 mod calls;
 mod flows;
 mod video;
 
-use super::host::{Host, TcpFlow};
-use super::perf::Scenario;
-use super::plan::{MS, Plan, SECOND};
+use super::host::TcpFlow;
+use super::perf::{START, Scenario, mbit};
+use super::plan::{MS, Plan};
 use super::world::World;
 use crate::profile::Path;
 use mpip_core::ids::PortIx;
@@ -20,9 +20,6 @@ use mpip_core::schedule::Scheduler;
 use mpip_pktgen::link::model::QueueLimit;
 use serde::Serialize;
 use std::time::Duration;
-
-/// When traffic begins, ns: paths are live.
-const START: u64 = SECOND / 2;
 
 /// A row.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +114,7 @@ impl Trial {
             paths,
             recovery: Recovery::Auto,
             window_ms: 0,
-            buffer: BUFFER,
+            buffer: TcpFlow::BUFFER,
             cut: false,
         };
         let mut plan = scenario.plan(self.scheduler, self.seed, true);
@@ -129,20 +126,9 @@ impl Trial {
     }
 }
 
-/// Socket buffers of a Linux host, bytes.
-const BUFFER: usize = 6 << 20;
-
 /// A bulk flow from host 0.
 const fn bulk() -> TcpFlow {
-    TcpFlow {
-        client: 0,
-        ipv6: false,
-        bytes: [1 << 40, 0],
-        start: START,
-        pace: (0, 0),
-        buffer: BUFFER,
-        more: false,
-    }
+    TcpFlow::bulk(START, TcpFlow::BUFFER)
 }
 
 /// A connection from host 0 over which nothing is sent yet.
@@ -156,19 +142,9 @@ fn run(world: &mut World, until: u64) -> Result<(), String> {
     world.violations.first().map_or(Ok(()), |v| Err(v.clone()))
 }
 
-/// Bytes that host 1 has received.
-fn received(world: &World) -> u64 {
-    let of = |h: &Host| h.ends.iter().map(|e| e.received).sum();
-    of(&world.hosts[1])
-}
-
 /// Bytes put on each link at side 0.
 fn carried(world: &World) -> [u64; 2] {
     [0, 1].map(|i| world.wire(i)[0].bytes_in)
-}
-
-fn mbit(bytes: u64, ns: u64) -> f64 {
-    bytes as f64 * 8e3 / ns as f64
 }
 
 /// One path for what matches: through `port`, or the one of least delay with the hysteresis a rule has by default.
