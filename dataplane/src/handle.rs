@@ -182,6 +182,7 @@ impl Dataplane {
             Command::ForgetPeer(peer) => Command::ForgetPeer(*peer),
             Command::Flush => Command::Flush,
             Command::Sessions(query, answer) => Command::Sessions(*query, answer.clone()),
+            Command::Watch(flow) => Command::Watch(*flow),
             Command::Explain(query, answer) => Command::Explain(*query, answer.clone()),
             Command::Message { peer, slot, lane, payload } => {
                 Command::Message { peer: *peer, slot: *slot, lane: *lane, payload: payload.clone() }

@@ -48,6 +48,8 @@ pub struct Place {
     pub count: u8,
     /// User bytes in it.
     pub bytes: usize,
+    /// Whether it met congestion (ECN): then the datagram has (RFC 3168 §5.3).
+    pub marked: bool,
 }
 
 /// What became of a slice.
@@ -55,8 +57,8 @@ pub struct Place {
 pub enum Pushed<B, H> {
     /// It waits for the others.
     Held,
-    /// It was the last: the datagram's pieces in order, and what came with piece 0.
-    Complete(ArrayVec<B, MAX_SLICES>, H),
+    /// It was the last: the datagram's pieces in order, what came with piece 0, and whether any was marked.
+    Complete(ArrayVec<B, MAX_SLICES>, H, bool),
     /// There is such a piece already.
     Duplicate,
     /// Its numbers are not possible, or contradict an earlier piece's, or the sum is too large.
@@ -69,6 +71,7 @@ struct Datagram<B, H> {
     count: u8,
     have: u8,
     bytes: usize,
+    marked: bool,
     /// What came with piece 0.
     head: Option<H>,
     pieces: [Option<B>; MAX_SLICES],
@@ -128,6 +131,7 @@ impl<B, H> Slices<B, H> {
         }
         *slot = Some(piece);
         d.bytes += at.bytes;
+        d.marked |= at.marked;
         d.have += 1;
         self.held += 1;
         if index == 0 {
@@ -140,7 +144,7 @@ impl<B, H> Slices<B, H> {
         self.held -= usize::from(d.have);
         let pieces = d.pieces.iter_mut().filter_map(Option::take).collect();
         match d.head {
-            Some(head) => (Pushed::Complete(pieces, head), evicted),
+            Some(head) => (Pushed::Complete(pieces, head, d.marked), evicted),
             // Piece 0 always brings one.
             None => (Pushed::Bad, evicted),
         }
@@ -165,6 +169,7 @@ impl<B, H> Slices<B, H> {
             count: at.count,
             have: 0,
             bytes: 0,
+            marked: false,
             head: None,
             pieces: [const { None }; MAX_SLICES],
         });

@@ -10,7 +10,7 @@ use crate::ids::{Lane, NodeId, PathId, PeerIx, PortIx};
 use crate::prefix::PrefixTable;
 use crate::recover::Recovery;
 use crate::rules::RuleTable;
-use crate::schedule::{CongestionParams, PathInput, Scheduler};
+use crate::schedule::{AdaptiveParams, CongestionParams, PathInput, Scheduler};
 use crate::seq::Seq;
 use arrayvec::ArrayVec;
 use hashbrown::{HashMap, HashSet};
@@ -313,6 +313,8 @@ pub struct Route {
 pub struct Params {
     /// The scheduler.
     pub scheduler: Scheduler,
+    /// Parameters of `adaptive`.
+    pub adaptive: AdaptiveParams,
     /// Whether TCP is put back in order.
     pub reorder: bool,
     /// Whether everything else is.
@@ -361,6 +363,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             scheduler: Scheduler::Wrr,
+            adaptive: AdaptiveParams::DEFAULT,
             reorder: true,
             reorder_other: false,
             sequence_block: true,

@@ -10,6 +10,7 @@ use mpip_core::ids::Lane;
 use mpip_core::seq::Seq;
 use mpip_core::snapshot::{Encapsulation, LaneEnds, LaneTcp};
 use mpip_core::verdict::DropReason;
+use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::{TcpMeta, parse_frame, tcp};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -157,4 +158,15 @@ fn segments_about_a_connection_are_the_control_threads_and_strangers_are_dropped
     assert_eq!(w.drops(B, DropReason::UnknownPath), 1);
     w.rx(B, port, Origin::Wire, &good);
     assert_eq!(w.take_lan(B).len(), 1);
+}
+
+#[test]
+fn fragments_cross() {
+    let mut w = world();
+    let l = Link { df: false, ..link(A, false) };
+    let f = build::udp_frame(&l, 5000, 53, &pattern(2000)).expect("a frame");
+    for part in host_fragments(&f, 1200, 9) {
+        assert_eq!(w.cross(A, &part).len(), 1);
+    }
+    assert_eq!(w.counts(B).dropped(), 0);
 }

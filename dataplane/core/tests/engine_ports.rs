@@ -6,7 +6,7 @@ use engine_support::*;
 use mpip_core::engine::{Origin, steer};
 use mpip_core::ids::PortIx;
 use mpip_core::prefix::Prefix;
-use mpip_core::snapshot::{KERNEL_NEXT_HOP, Role, Route};
+use mpip_core::snapshot::{KERNEL_NEXT_HOP, Oversized, Role, Route};
 use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use mpip_core::verdict::DropReason;
 use mpip_core::wire::build::{self, Link};
@@ -161,6 +161,46 @@ fn a_restored_packet_too_big_for_the_lan_is_dropped() {
     assert_eq!(w.cross(A, &sized(false, 1000)).len(), 1);
     assert_eq!(w.cross(A, &sized(false, 1001)).len(), 0);
     assert_eq!(w.drops(B, DropReason::TooBig), 1);
+}
+
+/// What the far gateway restores for its kernel has to fit the twin.
+#[test]
+fn a_restored_packet_too_big_for_the_twin_is_cut_or_its_sender_told() {
+    for df in [false, true] {
+        let mut setup = Setup { twin: true, ..Setup::default() };
+        setup.params.oversized = Oversized::Slice;
+        let mut w = setup.build();
+        w.republish(B, |s| {
+            s.neighbours = Arc::default();
+            s.ports[0].mtu = 3_400;
+        });
+        let l = Link { df, ..link(A, false) };
+        let f = build::udp_frame(&l, 5000, 53, &pattern(1_972)).expect("a frame");
+        w.lan(A, &f);
+        w.settle();
+        let lengths: Vec<usize> = w.take_kernel(B).iter().map(|(_, f)| f.len() - 14).collect();
+        if df {
+            assert!(lengths.is_empty());
+            let (src, _, kind, code, mtu) = read_icmp(&w.take_lan(A)[0]);
+            assert_eq!((src, kind, code, mtu), (lan_address(B, false), 3, 4, 1_500));
+        } else {
+            assert_eq!(lengths, [1_500, 520]);
+        }
+    }
+}
+
+/// RFC 4443 §2.4 (f).
+#[test]
+fn errors_are_sent_in_moderation() {
+    let mut w = Setup::default().build();
+    for _ in 0..5_000 {
+        w.lan(A, &sized(false, 1_500));
+    }
+    assert_eq!(w.drops(A, DropReason::TooBig), 5_000);
+    assert_eq!(w.take_lan(A).len(), 100);
+    w.advance(Duration::from_millis(150));
+    w.lan(A, &sized(false, 1_500));
+    assert_eq!(w.take_lan(A).len(), 1, "there is always another chance");
 }
 
 #[test]

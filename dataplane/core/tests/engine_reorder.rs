@@ -4,7 +4,7 @@
 mod engine_support;
 
 use engine_support::*;
-use mpip_core::engine::Command;
+use mpip_core::engine::{Command, Origin, steer};
 use mpip_core::snapshot::Params;
 use mpip_core::verdict::DropReason;
 use mpip_core::wire::{parse_frame, tcp};
@@ -154,6 +154,46 @@ fn a_starved_worker_gives_up_holes_too() {
         w.poll(B);
     }
     assert_eq!((got(&mut w), held(&mut w)), (vec![1], 0));
+}
+
+/// Another worker has handled later packets while this one was away; the missing one may wait in its ring.
+#[test]
+fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
+    let mut w = Setup { lanes: 2, workers: [1, 2], ..Setup::default() }.build();
+    // A connection for each worker of B.
+    let mut of_worker = [None; 2];
+    for port in 50_000..50_020 {
+        connect(&mut w, port);
+        let f = sent(&mut w, [segment(port, 0, ACK)]);
+        let worker = steer(&w.sides[B].snapshot, f[0].0, Origin::Wire, &f[0].1);
+        w.wan_in(B, &f);
+        assert_eq!(got(&mut w), [0]);
+        of_worker[usize::from(worker)] = Some(port);
+    }
+    let [Some(other), Some(port)] = of_worker else { panic!("both have some") };
+    let f = sent(&mut w, (1..4).map(|n| segment(port, n, ACK)));
+    let later = sent(&mut w, (1..9).map(|n| segment(other, n, ACK)));
+    let numbers = |w: &mut World| got(w).len();
+    w.wan_in(B, &f[1..2]);
+    w.wan_in(B, &later);
+    assert_eq!(numbers(&mut w), 8, "those of the other");
+    w.now += ms(5);
+    w.poll(B);
+    assert_eq!((numbers(&mut w), held(&mut w)), (0, 1));
+    w.wan_in(B, &f[..1]);
+    assert_eq!(got(&mut w), [1, 2]);
+    // While packets wait in a ring, neither.
+    w.advance(ms(10));
+    let f = sent(&mut w, [segment(port, 4, ACK), segment(port, 5, ACK)]);
+    w.wan_in(B, &f[1..]);
+    w.sides[B].engines[1].set_lags(true);
+    let later = sent(&mut w, (9..17).map(|n| segment(other, n, ACK)));
+    w.wan_in(B, &later);
+    w.poll(B);
+    assert_eq!(held(&mut w), 1);
+    w.sides[B].engines[1].set_lags(false);
+    w.poll(B);
+    assert_eq!(held(&mut w), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod engine_support;
 
 use engine_support::*;
-use mpip_core::engine::{Command, ExplainQuery, Explanation};
+use mpip_core::engine::{Command, ExplainQuery, Explanation, WhyOut};
 use mpip_core::rules::{
     Action, By, Direction, Match, Mode, Range, Ranking, Rule, RuleReading, Select,
 };
@@ -188,6 +188,7 @@ fn plain_and_drop_make_no_session() {
     w.lan(A, &udp_packet(A, false, (9, 1), b"x"));
     w.lan(A, &udp_packet(A, false, (9, 2), b"x"));
     assert_eq!((w.sessions(A), w.drops(A, DropReason::Rule)), (0, 1));
+    assert_eq!([0, 1].map(|r| reading(&w, A, r).packets), [1, 1]);
     assert_eq!(w.take_kernel(A).len(), 1);
     assert!(w.take_wan(A).is_empty());
     assert_eq!(w.cross(A, &udp_packet(A, false, (9, 3), b"x")).len(), 1);
@@ -387,6 +388,34 @@ fn rules_change_under_running_flows_and_only_those_they_match_move() {
 }
 
 #[test]
+fn order_that_was_given_up_is_taken_up_again() {
+    let mut w = with(Vec::new());
+    let segment =
+        |n: u8| tcp_packet(A, false, (50_000, 443), 1_000 + u32::from(n) * 10, ACK, &[n; 10]);
+    // The second of the next two comes, the first does not.
+    let hole = |w: &mut World, n| {
+        w.lan(A, &segment(n));
+        let _ = w.take_wan(A);
+        w.lan(A, &segment(n + 1));
+        let out = w.take_wan(A);
+        w.wan_in(B, &out);
+    };
+    assert_eq!(w.cross(A, &segment(0)).len(), 1);
+    hole(&mut w, 1);
+    assert_eq!(w.counts(B).held, 1);
+    let unordered = Action { reorder: Some(false), ..Action::default() };
+    set_rules(&mut w, B, vec![Rule { matches: Match::default(), action: unordered }]);
+    assert_eq!(w.cross(A, &segment(3)).len(), 2);
+    w.poll(B);
+    set_rules(&mut w, B, Vec::new());
+    assert_eq!(w.cross(A, &segment(4)).len(), 1);
+    hole(&mut w, 5);
+    assert_eq!(w.counts(B).held, 1);
+    w.advance(Duration::from_millis(500));
+    assert_eq!((w.counts(B).held, w.take_lan(B).len()), (0, 1), "it is waited for, and given up");
+}
+
+#[test]
 fn a_rule_has_a_scheduler_of_its_own() {
     let udp = Match { protocol: Some(17), ..Match::default() };
     let action = Action { scheduler: Some(Scheduler::RoundRobin), ..Action::default() };
@@ -398,6 +427,66 @@ fn a_rule_has_a_scheduler_of_its_own() {
     assert_eq!(n, [10, 100]);
 }
 
+fn flow_to(dport: u16) -> FlowTuple {
+    FlowTuple { protocol: 17, src: host(A, false), sport: 40_000, dst: host(B, false), dport }
+}
+
+fn explain(w: &mut World, flow: FlowTuple, size: u16) -> Option<Explanation> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let query = ExplainQuery { flow, size, dscp: 0, packets: 100 };
+    w.command(A, || Command::Explain(query, tx.clone()));
+    rx.try_recv().expect("an answer")
+}
+
+#[test]
+fn a_watched_flow_tells_the_paths_its_packets_took() {
+    let small = Match { size: Range { first: 0, last: 200 }, ..Match::default() };
+    let twice = Match { size: Range { first: 201, last: 300 }, ..Match::default() };
+    let mut w = with(vec![rule(small, Mode::Single(through(1))), rule(twice, protected(None))]);
+    spread(&mut w, 3, 500);
+    let e = explain(&mut w, flow_to(80), 500).expect("to the peer");
+    assert!(!e.watched && e.last.is_empty());
+    w.command(A, || Command::Watch(flow_to(80)));
+    let went = |e: &Explanation| -> Vec<u32> { e.paths.iter().map(|p| p.went).collect() };
+    assert_eq!(spread(&mut w, 5, 100), [0, 5]);
+    // Another flow's packets are not its.
+    w.lan(A, &udp_packet(A, false, (40_000, 81), &[0; 500]));
+    let _ = w.take_wan(A);
+    let all = spread(&mut w, 10, 500);
+    let e = explain(&mut w, flow_to(80), 500).expect("to the peer");
+    assert!(e.watched);
+    assert_eq!(went(&e), [all[0] as u32, all[1] as u32 + 5]);
+    let second = e.paths[1].id;
+    assert_eq!((e.last.len(), &e.last[..5]), (15, &[second; 5][..]));
+    // It is over with the answer.
+    let e = explain(&mut w, flow_to(80), 500).expect("to the peer");
+    assert!(!e.watched && e.last.is_empty() && went(&e) == [0, 0]);
+    // Copies are packets, but no choices; of those the last 32 are told.
+    w.command(A, || Command::Watch(flow_to(80)));
+    for i in 0..40 {
+        w.lan(A, &udp_of(i, 250));
+    }
+    let _ = w.take_wan(A);
+    let e = explain(&mut w, flow_to(80), 250).expect("to the peer");
+    assert_eq!((went(&e), e.last.len()), (vec![40, 40], 32));
+}
+
+#[test]
+fn an_explanation_says_why_a_path_is_left_out() {
+    let params = Params { scheduler: Scheduler::Adaptive, ..Params::default() };
+    let mut w = Setup { params, ..Setup::default() }.build();
+    delays(&mut w, A, [200, 10]);
+    spread(&mut w, 3, 500);
+    let e = explain(&mut w, flow_to(80), 1_000).expect("to the peer");
+    let out: Vec<_> = e.paths.iter().map(|p| p.left_out).collect();
+    assert_eq!(out, [Some(WhyOut::Far), None]);
+    // Packets may be held for longer.
+    w.republish(A, |s| s.params.adaptive.max_spread = Duration::from_millis(300));
+    delays(&mut w, A, [200, 10]);
+    let e = explain(&mut w, flow_to(80), 1_000).expect("to the peer");
+    assert!(e.paths.iter().all(|p| p.left_out.is_none()));
+}
+
 #[test]
 fn an_explanation_says_what_then_happens() {
     let small = Match { size: Range { first: 0, last: 200 }, ..Match::default() };
@@ -407,19 +496,7 @@ fn an_explanation_says_what_then_happens() {
     ]);
     delays(&mut w, A, [30, 10]);
     spread(&mut w, 3, 500);
-    let flow = FlowTuple {
-        protocol: 17,
-        src: host(A, false),
-        sport: 40_000,
-        dst: host(B, false),
-        dport: 80,
-    };
-    let explain = |w: &mut World, flow, size| -> Option<Explanation> {
-        let (tx, rx) = std::sync::mpsc::channel();
-        let query = ExplainQuery { flow, size, dscp: 0, packets: 100 };
-        w.command(A, || Command::Explain(query, tx.clone()));
-        rx.try_recv().expect("an answer")
-    };
+    let flow = flow_to(80);
     let e = explain(&mut w, flow, 100).expect("to the peer");
     assert_eq!((e.rule, e.candidates.as_slice(), e.sent_packets), (1, &[1, 2][..], 3));
     assert!(e.session.is_some() && e.ordered == Some(false));

@@ -6,8 +6,9 @@ use engine_support::*;
 use mpip_core::cm::{Flags, SeqBlock, Slice};
 use mpip_core::engine::{Command, Origin, steer};
 use mpip_core::ids::Lane;
+use mpip_core::recover::Recovery;
 use mpip_core::slices::MAX_PIECES;
-use mpip_core::snapshot::{Encapsulation, Oversized};
+use mpip_core::snapshot::{Encapsulation, Oversized, Params};
 use mpip_core::tuple::IPPROTO_UDP;
 use mpip_core::verdict::DropReason;
 use mpip_core::wire::build::{self, Link};
@@ -27,28 +28,6 @@ fn sized(n: usize) -> Vec<u8> {
 fn set_id(frame: &mut [u8], id: u16) {
     let set = SetV4 { id: Some(id), ..SetV4::default() };
     assert!(fragment::set_v4(&mut frame[14..], &set));
-}
-
-/// An IPv4 packet as a host with this MTU sends it.
-fn host_fragments(frame: &[u8], mtu: usize, id: u16) -> Vec<Vec<u8>> {
-    let p = parse_frame(frame).expect("a frame");
-    let data = &frame[p.l4_off..p.end];
-    let step = (mtu - 20) / 8 * 8;
-    let pieces: Vec<_> = data.chunks(step).collect();
-    let cut = |(i, piece): (usize, &&[u8])| {
-        let mut f = frame[..p.l4_off].to_vec();
-        f.extend_from_slice(piece);
-        let more = if i + 1 < pieces.len() { ipv4::MF } else { 0 };
-        let set = SetV4 {
-            total_len: Some((20 + piece.len()) as u16),
-            id: Some(id),
-            word: Some((i * step / 8) as u16 | more),
-            protocol: None,
-        };
-        assert!(fragment::set_v4(&mut f[14..], &set));
-        f
-    };
-    pieces.iter().enumerate().map(cut).collect()
 }
 
 /// What a host makes of IPv4 frames: L4 bytes of the whole packet, if nothing is missing or twice there.
@@ -306,6 +285,95 @@ fn slices_that_contradict_one_another_are_refused() {
     assert_eq!(w.counts(B).held, 1);
     w.command(B, || Command::Flush);
     assert_eq!((w.counts(B).held, w.drops(B, DropReason::SliceTimeout)), (0, 1));
+}
+
+/// RFC 3168 §5.3: a router marks a slice, whichever; the packet met congestion.
+#[test]
+fn a_slice_that_met_congestion_marks_the_packet() {
+    for (tos, marked, delivered) in [(2, 1, 3), (1, 0, 3), (2, 2, 2)] {
+        let mut w = agreed();
+        let l = Link { tos, ..no_df(A) };
+        w.lan(A, &build::udp_frame(&l, 5000, 53, &pattern(1472)).expect("a frame"));
+        let mut sent = w.take_wan(A);
+        assert_eq!(sent.len(), 2);
+        if let Some((_, f)) = sent.get_mut(marked) {
+            assert!(ipv4::mark_ce(&mut f[14..]));
+        }
+        w.wan_in(B, &sent);
+        let got = w.take_lan(B);
+        assert_eq!(parse_frame(&got[0]).expect("a frame").tos, delivered);
+    }
+}
+
+/// A fragment has no length and no checksum of its own by which it could be judged.
+#[test]
+fn fragments_cross_a_path_on_which_packets_may_be_damaged() {
+    let mut w = Setup::native().build();
+    let f = build::udp_frame(&no_df(A), 5000, 53, &pattern(2000)).expect("a frame");
+    let parts = host_fragments(&f, 1200, 9);
+    for lost in [false, true, false, true] {
+        if lost {
+            w.lan(A, &parts[0]);
+            let _ = w.take_wan(A);
+        }
+        for p in &parts {
+            assert_eq!(w.cross(A, p).len(), 1);
+        }
+    }
+    assert_eq!(w.counts(B).dropped(), 0);
+}
+
+#[test]
+fn a_lost_fragment_is_sent_again() {
+    for v6 in [false, true] {
+        let params = Params {
+            spare_copies: false,
+            recovery: Recovery::On,
+            parity: false,
+            ..Params::default()
+        };
+        let mut w = Setup { params, ..Setup::default() }.build();
+        for side in [A, B] {
+            w.republish_peer(side, |v| {
+                v.recovery = true;
+                for p in &mut v.paths {
+                    (p.input.rate, p.input.min_rtt) = (1_000_000, Duration::from_millis(20));
+                }
+            });
+        }
+        let fragment = |n: u8| {
+            if v6 {
+                let h = fragment::Header {
+                    protocol: IPPROTO_UDP,
+                    offset: 8,
+                    more: true,
+                    id: u32::from(n),
+                    df: false,
+                };
+                let bytes = [&h.to_bytes()[..], &[n; 400]].concat();
+                build::ip_frame(&link(A, true), fragment::PROTOCOL, &bytes).expect("a frame")
+            } else {
+                let f = build::udp_frame(&no_df(A), 5000, 53, &[n; 900]).expect("a frame");
+                host_fragments(&f, 600, n.into()).swap_remove(1)
+            }
+        };
+        let mut got = Vec::new();
+        for n in 0..100 {
+            w.lan(A, &fragment(n));
+            let out = w.take_wan(A);
+            if n != 20 && n != 60 {
+                w.wan_in(B, &out);
+            }
+            w.advance(Duration::from_millis(1));
+            for side in [B, A] {
+                w.poll(side);
+                w.settle();
+            }
+            got.extend(w.take_lan(B).iter().map(|f| f[f.len() - 1]));
+        }
+        got.sort_unstable();
+        assert_eq!(got, (0..100).collect::<Vec<u8>>(), "IPv6: {v6}");
+    }
 }
 
 /// 40 slices a datagram would be, were there so many; a flood of first slices stays bounded.

@@ -33,6 +33,7 @@ struct Known {
     began: Nanos,
     count: u8,
     pieces: BTreeMap<u8, usize>,
+    marked: bool,
 }
 
 fn key(id: u16) -> Key {
@@ -63,7 +64,8 @@ proptest! {
                 Op::Push { datagram, index, count, bytes } => (datagram, index, count, bytes),
             };
             serial += 1;
-            let at = Place { key: key(datagram), index, count, bytes };
+            let marked = serial % 5 == 0;
+            let at = Place { key: key(datagram), index, count, bytes, marked };
             let (pushed, evicted) = table.push(now, at, Rc::clone(&token), serial);
             let sane = (2..=MAX_SLICES as u8).contains(&count) && index < count && bytes > 0;
             if !sane {
@@ -80,7 +82,7 @@ proptest! {
                     let oldest = *model.iter().min_by_key(|(_, k)| k.order).expect("not empty").0;
                     room += model.remove(&oldest).expect("known").pieces.len();
                 }
-                model.insert(datagram, Known { order: serial, began: now, count, pieces: BTreeMap::new() });
+                model.insert(datagram, Known { order: serial, began: now, count, pieces: BTreeMap::new(), marked: false });
             }
             prop_assert_eq!(evicted, room);
             let k = model.get_mut(&datagram).expect("known");
@@ -89,11 +91,12 @@ proptest! {
                 prop_assert!(matches!(pushed, Pushed::Bad));
             } else if let Entry::Vacant(place) = k.pieces.entry(index) {
                 place.insert(bytes);
+                k.marked |= marked;
                 if k.pieces.len() == usize::from(count) {
-                    let Pushed::Complete(pieces, _) = pushed else {
+                    let Pushed::Complete(pieces, _, any) = pushed else {
                         return Err(TestCaseError::fail("all pieces are there"));
                     };
-                    prop_assert_eq!(pieces.len(), usize::from(count));
+                    prop_assert_eq!((pieces.len(), any), (usize::from(count), k.marked));
                     model.remove(&datagram);
                 } else {
                     prop_assert!(matches!(pushed, Pushed::Held));
@@ -117,10 +120,10 @@ proptest! {
     ) {
         let mut table: Slices<u8, u8> = Slices::new();
         for (n, i) in order.iter().enumerate() {
-            let at = Place { key: key(1), index: *i, count: 7, bytes: 5 };
+            let at = Place { key: key(1), index: *i, count: 7, bytes: 5, marked: false };
             match table.push(Nanos(1), at, *i, *i + 100).0 {
                 Pushed::Held => prop_assert!(n < 6),
-                Pushed::Complete(pieces, head) => {
+                Pushed::Complete(pieces, head, _) => {
                     prop_assert_eq!(&pieces[..], &[0, 1, 2, 3, 4, 5, 6]);
                     prop_assert_eq!((n, head), (6, 100));
                 }

@@ -203,7 +203,7 @@ impl WorkerStage {
 
     fn drain(&mut self, now: Nanos, tx: &mut [TxStage]) -> usize {
         let Self { engine, inbound, burst, batch, io, .. } = self;
-        let mut packets = 0;
+        let (mut packets, mut lags) = (0, false);
         for from in inbound {
             // What the ring had no room for was this worker's: its drops are counted here.
             let dropped = from.cells.dropped.get();
@@ -211,8 +211,9 @@ impl WorkerStage {
                 engine.refuse(DropReason::RingFull);
                 from.counted += 1;
             }
-            for _ in 0..BURSTS_A_ROUND {
+            for round in 1..=BURSTS_A_ROUND {
                 let n = from.ring.pop(burst);
+                lags |= round == BURSTS_A_ROUND && n == BURST;
                 packets += n;
                 burst.iter().for_each(Mbuf::prefetch);
                 // What one receive stage pushes at once comes from one queue.
@@ -236,6 +237,7 @@ impl WorkerStage {
                 }
             }
         }
+        engine.set_lags(lags);
         packets
     }
 

@@ -15,7 +15,7 @@ use crate::ids::{PeerIx, PortIx};
 use crate::snapshot::Encapsulation;
 use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP, IPPROTO_UDP};
-use crate::wire::{Parsed, tcp, udp};
+use crate::wire::{Frag, Parsed, tcp, udp};
 use std::time::Duration;
 
 /// How long packets are looked into after one was damaged.
@@ -137,17 +137,22 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
-/// Whether a restored datagram is as long as it says.
+/// Whether a restored datagram is as long as it says. A fragment does not say.
 pub(super) fn is_of_its_length(frame: &[u8], p: &Parsed) -> bool {
     p.protocol != IPPROTO_UDP
+        || p.frag != Frag::No
         || frame
             .get(p.l4_off..p.end)
             .and_then(udp::View::new)
             .is_some_and(|v| usize::from(v.length()) == p.end - p.l4_off)
 }
 
-/// Whether the checksum of a restored packet says that it is whole; there may be none.
+/// Whether the checksum of a restored packet says that it is whole; there may be none, and a fragment has none of its
+/// own.
 pub(super) fn is_whole(frame: &[u8], p: &Parsed) -> bool {
+    if p.frag != Frag::No {
+        return true;
+    }
     let Some(segment) = frame.get(p.l4_off..p.end) else { return false };
     match p.protocol {
         IPPROTO_UDP => udp::View::new(segment).is_some_and(|v| v.checksum_ok(p.src, p.dst)),

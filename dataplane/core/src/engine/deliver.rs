@@ -7,7 +7,7 @@
 //! hear of it. Unless the peer sends it again: then packets wait for that, see `recover`.
 
 use super::wan::Heard;
-use super::{Ctx, Env, Worker};
+use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
 use crate::cm::SeqBlock;
 use crate::ids::{PeerIx, PortIx};
@@ -217,14 +217,19 @@ impl<B: PacketBuf> Worker<B> {
         env: &mut impl Env<B>,
     ) -> bool {
         let Some(session) = self.table.get_mut(row) else { return false };
+        // It leaves the list, so it must not count as being on it when packets are put in order again.
+        session.set_waiting(false);
         let Some(reorder) = session.reorder_mut() else { return false };
         let before = reorder.held();
         let mut released = std::mem::take(&mut self.released);
         let mut out = |o| released.push(o);
-        if let Some(horizon) = horizon {
+        // What other workers have heard says nothing about what still waits for this one.
+        let behind = ctx.now < self.catch_up_until;
+        let sure = !behind && !self.lags || self.cells.len() == 1;
+        if let Some(horizon) = horizon.filter(|_| sure) {
             reorder.prove_lost(horizon, &mut out);
         }
-        if ctx.now >= self.catch_up_until {
+        if !behind {
             reorder.expire(ctx.now, &mut out);
         }
         let after = reorder.held();
@@ -280,6 +285,7 @@ impl<B: PacketBuf> Worker<B> {
         if let Some(verdict) = self.hand_over_released(ctx, row, env) {
             self.counts.count(verdict);
         }
+        self.count_held();
     }
 
     /// The peer restarted and its session sequence starts afresh: what is held goes out, then the next
@@ -315,7 +321,8 @@ impl<B: PacketBuf> Worker<B> {
             let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
             ethernet::set_addresses(frame.data_mut(), Mac(mac), Mac(view.mac));
             if frame.data().len() - super::encap::ETH_LEN > usize::from(view.mtu) {
-                return self.deliver_in_fragments(ctx, port, view, frame, env);
+                let to = (port, Origin::Wire, view.mtu);
+                return self.deliver_in_fragments(ctx, to, frame, env);
             }
             env.transmit(port, frame);
             return Verdict::Deliver;
@@ -330,6 +337,10 @@ impl<B: PacketBuf> Worker<B> {
         };
         let Some(view) = ctx.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
         ethernet::set_addresses(frame.data_mut(), Mac(view.mac), Mac(KERNEL_NEXT_HOP));
+        let twin = view.twin.unwrap_or(view.mtu);
+        if frame.data().len() - super::encap::ETH_LEN > usize::from(twin) {
+            return self.deliver_in_fragments(ctx, (port, Origin::Kernel, twin), frame, env);
+        }
         env.to_kernel(port, frame);
         Verdict::Deliver
     }

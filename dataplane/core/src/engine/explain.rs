@@ -1,4 +1,5 @@
-//! What becomes of a flow's packets, worked out for the operator: nothing is sent and nothing changes.
+//! What becomes of a flow's packets, for the operator: what it sent while it was watched, and what it would send next.
+//! Nothing is sent, and nothing changes but that it is watched no longer.
 
 use super::policy::pick_among;
 use super::{Ctx, Worker};
@@ -6,7 +7,7 @@ use crate::buf::PacketBuf;
 use crate::cells::MAX_PATHS;
 use crate::ids::{PathId, PeerIx, PortIx, SessionId};
 use crate::rules::{Class, Direction};
-use crate::schedule::Flow;
+use crate::schedule::{Flow, LeftOut, Scheduler, left_out};
 use crate::session::Session;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use std::time::Duration;
@@ -44,8 +45,23 @@ pub struct Explanation {
     pub rule: u16,
     /// Whether what comes back is put in order; nothing without a session.
     pub ordered: Option<bool>,
+    /// Whether the session was watched since [`Command::Watch`](super::Command::Watch).
+    pub watched: bool,
+    /// Our numbers of the paths that its last 32 packets took while it was watched, oldest first; copies are left out.
+    pub last: Vec<PathId>,
     /// The peer's paths.
     pub paths: Vec<ExplainedPath>,
+}
+
+/// Why `adaptive` leaves a path out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhyOut {
+    /// It loses so much that a flow would be slower with it.
+    Lossy,
+    /// Its packets may come later than the receiver holds the others.
+    Far,
+    /// It is longer and brings too little for it.
+    Little,
 }
 
 /// A path, and what the flow makes of it.
@@ -63,15 +79,21 @@ pub struct ExplainedPath {
     pub weight: u32,
     /// One-way delay with queue, µs between two clocks.
     pub delay_us: Option<i64>,
+    /// Why `adaptive`, if that is the flow's scheduler, leaves it out.
+    pub left_out: Option<WhyOut>,
+    /// Packets of the flow that went by it while it was watched, copies included.
+    pub went: u32,
     /// How many packets of the trial went by it.
     pub picks: u32,
 }
 
 impl<B: PacketBuf> Worker<B> {
     /// Nothing when the flow goes to no peer.
-    pub(super) fn explain(&self, ctx: &Ctx<'_>, q: &ExplainQuery) -> Option<Explanation> {
+    pub(super) fn explain(&mut self, ctx: &Ctx<'_>, q: &ExplainQuery) -> Option<Explanation> {
         let row = self.table.find_tuple(&q.flow);
         let session = row.and_then(|r| self.table.get(r));
+        let seen = row.zip(session).and_then(|(r, s)| self.watch.end(r, s.id()));
+        let (watched, seen) = (seen.is_some(), seen.unwrap_or_default());
         let peer = match session {
             Some(s) => s.peer(),
             None => *ctx.snapshot.prefixes.lookup(q.flow.dst)?,
@@ -99,15 +121,30 @@ impl<B: PacketBuf> Worker<B> {
             }
             sent += u64::from(q.size);
         }
+        let inputs: Vec<_> =
+            view.live().filter(|p| p.next_hop.is_some()).map(|p| p.input).collect();
+        let out = match scheduler {
+            Scheduler::Adaptive => left_out(&ctx.snapshot.params.adaptive, &inputs),
+            _ => LeftOut::default(),
+        };
         let paths = view.paths.iter().map(|p| {
+            let is_in = |mask: u32| mask >> (p.slot & 31) & 1 == 1;
             let live = p.live && p.next_hop.is_some();
             ExplainedPath {
                 id: p.id,
                 port: p.port,
                 live,
-                chosen: live && mask >> (p.slot & 31) & 1 == 1,
+                chosen: live && is_in(mask),
                 weight: p.weight,
                 delay_us: p.input.total_delay_us(),
+                left_out: [
+                    (out.lossy, WhyOut::Lossy),
+                    (out.far, WhyOut::Far),
+                    (out.little, WhyOut::Little),
+                ]
+                .into_iter()
+                .find_map(|(mask, why)| (live && is_in(mask)).then_some(why)),
+                went: seen.packets.get(usize::from(p.slot)).copied().unwrap_or(0),
                 picks: picks.get(usize::from(p.slot)).copied().unwrap_or(0),
             }
         });
@@ -119,6 +156,8 @@ impl<B: PacketBuf> Worker<B> {
             candidates,
             rule,
             ordered: session.map(Session::is_ordered),
+            watched,
+            last: seen.last.iter().filter_map(|s| view.path_in(*s)).map(|p| p.id).collect(),
             paths: paths.collect(),
         })
     }

@@ -13,7 +13,6 @@
 use super::{Ctx, Env, Origin, Worker, encap};
 use crate::buf::PacketBuf;
 use crate::ids::PortIx;
-use crate::snapshot::PortView;
 use crate::tuple::FlowTuple;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::Mac;
@@ -81,7 +80,13 @@ pub(super) fn to_session(frame: &mut impl PacketBuf, p: &Parsed) -> Result<Parse
     out.dont_fragment = false;
     // On the path it must not be cut again: nobody there would put it together.
     let total_len = u16::try_from(out.l3_len()).map_err(|_| DropReason::TooBig)?;
-    let set = SetV4 { total_len: Some(total_len), word: Some(ipv4::DF), ..SetV4::default() };
+    let set = SetV4 {
+        total_len: Some(total_len),
+        word: Some(ipv4::DF),
+        // A copy that is kept of it is read again.
+        protocol: Some(fragment::PROTOCOL),
+        ..SetV4::default()
+    };
     let header = data.get_mut(p.l3_off..).ok_or(DropReason::NoBuffer)?;
     if fragment::set_v4(header, &set) { Ok(out) } else { Err(DropReason::BadIpHeader) }
 }
@@ -119,24 +124,27 @@ pub(super) fn from_session(frame: &mut impl PacketBuf) -> Result<(), DropReason>
 }
 
 impl<B: PacketBuf> Worker<B> {
-    /// A packet, its MAC addresses set, that is larger than its LAN port takes: in fragments, or back.
+    /// A restored packet, its MAC addresses set, that is larger than the `mtu` of its LAN port, or of the port's twin,
+    /// `to` which it goes: in fragments, or back.
     pub(super) fn deliver_in_fragments(
         &mut self,
         ctx: &Ctx<'_>,
-        port: PortIx,
-        view: &PortView,
+        (port, to, mtu): (PortIx, Origin, u16),
         frame: B,
         env: &mut impl Env<B>,
     ) -> Verdict {
         let Ok(p) = parse_frame(frame.data()) else { return Verdict::Drop(DropReason::TooBig) };
         if p.l3 != L3::V4 || p.dont_fragment {
-            self.tell_sender(ctx, view, &frame, &p, env);
+            self.tell_sender(ctx, (port, mtu), &frame, &p, env);
             return Verdict::Drop(DropReason::TooBig);
         }
-        match self.in_fragments(frame, &p, view.mtu, env) {
+        match self.in_fragments(frame, &p, mtu, env) {
             Ok(pieces) => {
                 for piece in pieces {
-                    env.transmit(port, piece);
+                    match to {
+                        Origin::Wire => env.transmit(port, piece),
+                        Origin::Kernel => env.to_kernel(port, piece),
+                    }
                 }
                 Verdict::Deliver
             }
@@ -188,13 +196,17 @@ impl<B: PacketBuf> Worker<B> {
     fn tell_sender(
         &mut self,
         ctx: &Ctx<'_>,
-        view: &PortView,
+        (port, mtu): (PortIx, u16),
         frame: &B,
         p: &Parsed,
         env: &mut impl Env<B>,
     ) {
+        let Some(view) = ctx.port(port) else { return };
         let Some(from) = view.address(p.src.is_ipv6()) else { return };
-        let problem = icmp::Problem::TooBig { mtu: view.mtu };
+        if !self.may_send_error(ctx.now) {
+            return;
+        }
+        let problem = icmp::Problem::TooBig { mtu };
         let Some(error) = build::icmp_error(frame.data(), Mac(view.mac), from, problem) else {
             return;
         };
@@ -204,10 +216,6 @@ impl<B: PacketBuf> Worker<B> {
             return;
         }
         buf.data_mut().copy_from_slice(&error);
-        let Some(port) = ctx.snapshot.ports.iter().position(|v| std::ptr::eq(v, view)) else {
-            return;
-        };
-        let port = PortIx(port as u16);
         // Not a packet that came in: what becomes of it is no verdict. Sent, it is one of our own.
         if self.lan(ctx, port, Origin::Kernel, buf, &parsed, env) == Verdict::Forward {
             self.counts.originated += 1;

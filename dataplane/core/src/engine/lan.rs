@@ -93,11 +93,18 @@ impl<B: PacketBuf> Worker<B> {
                         _ => DropReason::Fragment,
                     });
                 }
-                let (class, plan) = self.plan_of_new(&tuple, p.l3_len(), || p.tos >> 2);
+                let (class, rule, plan) = self.plan_of_new(&tuple, p.l3_len(), || p.tos >> 2);
+                let count = |w: &Self| w.classes.table().count(w.index, rule, p.l3_len());
                 match plan.way {
                     Way::One | Way::Every(_) => {}
-                    Way::Plain => return self.plain(ctx, port, origin, frame, p, env),
-                    Way::Drop => return Verdict::Drop(DropReason::Rule),
+                    Way::Plain => {
+                        count(self);
+                        return self.plain(ctx, port, origin, frame, p, env);
+                    }
+                    Way::Drop => {
+                        count(self);
+                        return Verdict::Drop(DropReason::Rule);
+                    }
                 }
                 if p.ttl <= 1 && origin == Origin::Wire {
                     return self.ttl_exceeded(ctx, port, frame, p, env);
@@ -181,6 +188,7 @@ impl<B: PacketBuf> Worker<B> {
         let table = self.classes.table();
         let plan = table.plan(rule);
         let (peer, sent, seq) = (session.peer(), session.sent_bytes(), session.tx_seq);
+        let id = session.id();
         let Some(state) = self.peers.get_mut(usize::from(peer.0)) else {
             return Verdict::Drop(DropReason::NoPath);
         };
@@ -220,10 +228,12 @@ impl<B: PacketBuf> Worker<B> {
             return verdict;
         }
         self.classes.table().count(self.index, rule, p.l3_len());
+        self.watch.sent(row, id, slot, true);
         for (slot, frame) in spare {
             let way = (slot, Nth::Further(seq), Oversized::Icmp);
             if self.send_on(ctx, port, origin, row, way, frame, p, env) == Verdict::Forward {
                 self.counts.originated += 1;
+                self.watch.sent(row, id, slot, false);
                 match plan.way {
                     Way::Every(_) => self.classes.table().count_copy(self.index, rule),
                     _ => {
@@ -352,7 +362,7 @@ impl<B: PacketBuf> Worker<B> {
 }
 
 /// Sets ECN "congestion experienced"; `false`, and nothing written, when the sender does not speak ECN.
-fn mark_ce<B: PacketBuf>(frame: &mut B, p: &mut Parsed) -> bool {
+pub(super) fn mark_ce<B: PacketBuf>(frame: &mut B, p: &mut Parsed) -> bool {
     let Some(l3) = frame.data_mut().get_mut(p.l3_off..) else { return false };
     let done = match p.l3 {
         L3::V4 => ipv4::mark_ce(l3),

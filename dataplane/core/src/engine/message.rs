@@ -9,14 +9,19 @@ use crate::cm::{Base, Cm, Flags, MAX_LEN, SeqBlock};
 use crate::ids::{PeerIx, PortIx, SessionId};
 use crate::session::{Row, State};
 use crate::snapshot::{Encapsulation, KERNEL_NEXT_HOP, PathView, PeerView};
+use crate::time::Nanos;
 use crate::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, ETHERTYPE_ARP, Mac};
 use crate::wire::{Frag, L3, Parsed, arp, build, icmp, tcp};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A session's OPEN is answered at most this often, ns.
 const CONFIRM_REPEAT_NS: u64 = 10_000_000;
+
+/// Most ICMP errors of a worker in a tenth of a second; Linux sends as many.
+const ERRORS_A_TENTH: u32 = 100;
 
 /// A session-level message: what goes into it.
 struct Message<'a> {
@@ -246,9 +251,21 @@ impl<B: PacketBuf> Worker<B> {
             Origin::Kernel => (KERNEL_NEXT_HOP, Some(p.dst)),
         };
         let Some(from) = from else { return };
+        if !self.may_send_error(ctx.now) {
+            return;
+        }
         let problem = icmp::Problem::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) };
         let answer = build::icmp_error(frame.data(), Mac(mac), from, problem);
         self.originate(port, origin, answer.as_deref(), env);
+    }
+
+    /// Whether one more ICMP error may go out now (RFC 4443 §2.4 f, RFC 1812 §4.3.2.8).
+    pub(super) fn may_send_error(&mut self, now: Nanos) -> bool {
+        if now.since(self.errors.0) >= Duration::from_millis(100) {
+            self.errors = (now, 0);
+        }
+        self.errors.1 += 1;
+        self.errors.1 <= ERRORS_A_TENTH
     }
 
     /// What a kernel would do, on a port that has none: answer ARP and echo for our own addresses.

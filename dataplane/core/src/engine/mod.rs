@@ -48,9 +48,10 @@ mod put;
 mod recover;
 mod slices;
 mod wan;
+mod watch;
 
 pub use encap::{EncapError, Ends, build_udp, syn_options};
-pub use explain::{ExplainQuery, ExplainedPath, Explanation};
+pub use explain::{ExplainQuery, ExplainedPath, Explanation, WhyOut};
 pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
@@ -163,6 +164,8 @@ struct Worker<B> {
     peers: Vec<PeerState>,
     /// Rules by kind of flow.
     classes: Classes,
+    /// The session whose packets the operator wants to see.
+    watch: watch::Watch,
     /// Rows whose reorder buffer holds packets; rows that ended since the last look too.
     waiting: Vec<Row>,
     /// Where the next look at `waiting` begins.
@@ -183,6 +186,10 @@ struct Worker<B> {
     polled_at: Nanos,
     /// No held packet is given up before.
     catch_up_until: Nanos,
+    /// Packets wait for this worker that came before others have been heard of.
+    lags: bool,
+    /// ICMP errors sent in the current tenth of a second.
+    errors: (Nanos, u32),
     /// Destinations asked about lately, by hash.
     asked: [(Option<std::net::IpAddr>, Nanos); ASKED],
 }
@@ -212,6 +219,7 @@ impl<B: PacketBuf> Engine<B> {
             hops: hops::Hops::new(snapshot.params.max_sessions),
             peers: Vec::new(),
             classes: Classes::new(&snapshot.rules),
+            watch: watch::Watch::new(),
             waiting: Vec::new(),
             waiting_at: 0,
             held: 0,
@@ -226,6 +234,8 @@ impl<B: PacketBuf> Engine<B> {
             scan_at: Nanos(0),
             polled_at: now,
             catch_up_until: now,
+            lags: false,
+            errors: (Nanos(0), 0),
             asked: [(None, Nanos(0)); ASKED],
         };
         worker.sync(&Ctx { now, snapshot: &snapshot });
@@ -316,6 +326,12 @@ impl<B: PacketBuf> Engine<B> {
     pub fn refuse(&mut self, reason: DropReason) {
         self.worker.counts.rx += 1;
         self.worker.counts.count(Verdict::Drop(reason));
+    }
+
+    /// Tells whether packets still wait for this worker, before [`Self::poll`]: then a hole is not lost because other
+    /// workers have later packets.
+    pub const fn set_lags(&mut self, lags: bool) {
+        self.worker.lags = lags;
     }
 
     /// Does what is due without a packet: held packets, expiry. Call once per poll round.

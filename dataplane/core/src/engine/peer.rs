@@ -142,6 +142,7 @@ impl PeerState {
             usable().map(|p| (p.slot, p.weight.max(1))).collect();
         let inputs: ArrayVec<PathInput, MAX_PATHS> = usable().map(|p| p.input).collect();
         self.dispatcher.set_weights(&weights);
+        self.dispatcher.set_params(ctx.snapshot.params.adaptive);
         self.dispatcher.set_inputs(ctx.now, &inputs);
         match &ctx.snapshot.params.congestion {
             Some(params) => {

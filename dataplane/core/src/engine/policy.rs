@@ -85,17 +85,18 @@ pub(super) fn is_ordered(
 }
 
 impl<B: PacketBuf> Worker<B> {
-    /// The class of a flow of our LAN, and the plan for its first packet.
+    /// The class of a flow of our LAN, and the rule and plan for its first packet.
     pub(super) fn plan_of_new(
         &mut self,
         flow: &FlowTuple,
         len: usize,
         dscp: impl FnOnce() -> u8,
-    ) -> (u16, Plan) {
+    ) -> (u16, u16, Plan) {
         let class = self.class_of(flow, Direction::Out);
         let rule = self.classes.get(class).map(|c| c.rule(len, dscp));
         let table = self.classes.table();
-        (class, table.plan(rule.unwrap_or_else(|| table.default_rule())))
+        let rule = rule.unwrap_or_else(|| table.default_rule());
+        (class, rule, table.plan(rule))
     }
 
     fn class_of(&mut self, flow: &FlowTuple, direction: Direction) -> u16 {

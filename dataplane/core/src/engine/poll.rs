@@ -46,6 +46,8 @@ pub enum Command {
         /// User data of the wrapper: elements and control message. Empty to close the connection.
         payload: Vec<u8>,
     },
+    /// Look at the packets that the flow's session sends, until it is to be explained. One is looked at at a time.
+    Watch(FlowTuple),
     /// Explain what becomes of a flow's packets; the answer, nothing if the flow goes to no peer, goes into
     /// the channel.
     Explain(ExplainQuery, Sender<Option<Explanation>>),
@@ -178,6 +180,12 @@ impl<B: PacketBuf> Worker<B> {
                     }
                 }
                 self.drop_slices();
+            }
+            Command::Watch(flow) => {
+                let row = self.table.find_tuple(&flow);
+                if let Some((row, s)) = row.and_then(|r| Some((r, self.table.get(r)?))) {
+                    self.watch.begin(row, s.id());
+                }
             }
             Command::Explain(query, answer) => {
                 let _ = answer.send(self.explain(ctx, &query));

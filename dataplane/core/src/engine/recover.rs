@@ -29,7 +29,7 @@ use crate::session::State;
 use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{parse_frame, tcp};
+use crate::wire::{Frag, parse_frame, tcp};
 use std::time::Duration;
 
 /// Memory for copies, bytes.
@@ -316,20 +316,21 @@ impl<B: PacketBuf> Worker<B> {
         let arrived = news && allowed > SPARE;
         if report || arrived {
             gaps.spend();
-            let (ranges, again) = gaps.tell(ctx.now);
+            let (ranges, new) = gaps.tell(ctx.now);
             gaps.told_highest(ctx.now);
             let about = path.remote_id;
-            let missed: u64 = ranges.iter().map(|g| u64::from(g.count)).sum();
+            let again = new == 0 && !ranges.is_empty();
             let mut tlvs = arrayvec::ArrayVec::<Tlv, 2>::new();
             if !ranges.is_empty() {
                 tlvs.push(Tlv::Gaps { path: about, lane, ranges });
             }
             tlvs.push(Tlv::Received { path: about, lane, highest26: highest });
-            let other = again && missed > 0;
-            if !again && let Some(cell) = self.own_cells().and_then(|c| c.path(peer, slot)) {
-                cell.recovery(Recovered::Missed, missed);
+            if let Some(cell) =
+                self.own_cells().and_then(|c| c.path(peer, slot)).filter(|_| new > 0)
+            {
+                cell.recovery(Recovered::Missed, new);
             }
-            if let Some(via) = quickest(view, other) {
+            if let Some(via) = quickest(view, again) {
                 // Told again, or found again, if it is lost.
                 let _ = self.send_lane_message(ctx, (peer, view, via, lane), &tlvs, env);
             }
@@ -508,6 +509,8 @@ impl<B: PacketBuf> Worker<B> {
         }
         frame.data_mut().copy_from_slice(copy);
         let p = parse_frame(frame.data()).ok().filter(|p| fragments::session_tuple(p) == tuple)?;
+        // IPv6 fragments travel as they are and are kept so; IPv4's are kept in the form that travels.
+        let p = if p.frag == Frag::No { p } else { fragments::to_session(&mut frame, &p).ok()? };
         let room = |path: &PathView| {
             let grown = lan::growth(view, path, p.protocol, p.src.is_ipv6());
             usize::from(path.mtu).checked_sub(p.l3_len() + grown)

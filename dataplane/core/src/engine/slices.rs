@@ -11,7 +11,7 @@
 use super::deliver::order;
 use super::lan::{encapsulation_of, growth};
 use super::wan::Heard;
-use super::{Ctx, Env, Origin, Worker, encap};
+use super::{Ctx, Env, Origin, Worker, encap, lan};
 use crate::buf::PacketBuf;
 use crate::cm::{Base, Cm, Flags, MAX_LEN, SLICE_LEN, SeqBlock, Slice};
 use crate::seq::Seq;
@@ -196,12 +196,13 @@ impl<B: PacketBuf> Worker<B> {
             index: slice.index,
             count: slice.count,
             bytes: end - p.payload_off,
+            marked: p.tos & 3 == 3,
         };
         let (pushed, evicted) = self.slices.push(ctx.now, at, frame, Front { parsed: *p });
         self.counts.drops[DropReason::SliceFull as usize] += evicted as u64;
         self.count_held();
-        let (pieces, front) = match pushed {
-            Pushed::Complete(pieces, front) => (pieces, front),
+        let (pieces, front, marked) = match pushed {
+            Pushed::Complete(pieces, front, marked) => (pieces, front, marked),
             Pushed::Held => {
                 // The caller counts this one.
                 self.counts.held = self.counts.held.saturating_sub(1);
@@ -214,12 +215,16 @@ impl<B: PacketBuf> Worker<B> {
             Pushed::Bad => return refuse(DropReason::SliceBad),
         };
         let others = pieces.len() as u64 - 1;
-        let Some(whole) = join(pieces) else {
+        let Some(mut whole) = join(pieces) else {
             self.counts.drops[DropReason::NoBuffer as usize] += others;
             return refuse(DropReason::NoBuffer);
         };
         self.counts.consume += others;
-        let p = Parsed { end: whole.data().len(), ..front.parsed };
+        let mut p = Parsed { end: whole.data().len(), ..front.parsed };
+        if marked {
+            // Where the host does not speak ECN, no router has marked a slice.
+            let _ = lan::mark_ce(&mut whole, &mut p);
+        }
         Ok((whole, p))
     }
 

@@ -174,18 +174,20 @@ impl Gaps {
         Some(m.found)
     }
 
-    /// What is to be told now, oldest first: as many ranges as fit a message, and whether all of them have
+    /// What is to be told now, oldest first: as many ranges as fit a message, and how many packets of them have not
     /// been told before. Also forgets what was told and has not come.
-    pub fn tell(&mut self, now: Nanos) -> (ArrayVec<Gap, MAX_GAPS>, bool) {
+    pub fn tell(&mut self, now: Nanos) -> (ArrayVec<Gap, MAX_GAPS>, u64) {
         let mut ranges = ArrayVec::new();
-        let mut again = true;
+        let mut new = 0;
         self.missing.retain(|m| m.told < Self::TELL || m.due > now);
         for m in self.missing.iter_mut().filter(|m| m.told < Self::TELL && m.due <= now) {
             let gap = Gap { first26: m.first, count: m.count };
             if ranges.try_push(gap).is_err() {
                 break;
             }
-            again &= m.told > 0;
+            if m.told == 0 {
+                new += u64::from(m.count);
+            }
             m.told += 1;
             m.due = now + if m.told < Self::TELL { Self::AGAIN } else { Self::REMEMBER };
             self.calm = self.calm.saturating_add(1);
@@ -197,7 +199,7 @@ impl Gaps {
         if !ranges.is_empty() {
             self.told_highest(now);
         }
-        (ranges, again)
+        (ranges, new)
     }
 
     /// The peer is told of the highest counter received.
@@ -272,6 +274,19 @@ mod tests {
         assert!(ranges(&mut g, due.0 + 20 * MS).is_empty());
         assert!(ranges(&mut g, due.0 + 65 * MS).is_empty());
         assert_eq!(g.due(), None);
+    }
+
+    #[test]
+    fn what_is_told_again_is_not_missed_twice() {
+        let mut g = Gaps::default();
+        g.take(0, Nanos(0));
+        g.take(4, Nanos(0));
+        let first = g.tell(Nanos(0) + Gaps::LEAST_MARGIN);
+        assert_eq!((first.0.len(), first.1), (1, 3));
+        let again = Nanos(0) + Gaps::LEAST_MARGIN + Gaps::AGAIN;
+        g.take(6, Nanos(0) + Gaps::AGAIN);
+        let both = g.tell(again);
+        assert_eq!((both.0.len(), both.1), (2, 1));
     }
 
     #[test]

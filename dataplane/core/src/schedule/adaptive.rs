@@ -188,10 +188,15 @@ impl Adaptive {
         }
     }
 
+    /// Other parameters, from the next [`set_paths`](Self::set_paths) on.
+    pub const fn set_params(&mut self, params: AdaptiveParams) {
+        self.params = params;
+    }
+
     /// Takes what control published: all live paths, each once; what is beyond [`MAX_PATHS`] is left
     /// out. The queues of paths that stay go on, corrected by what was measured.
     pub fn set_paths(&mut self, now: Nanos, inputs: &[PathInput]) {
-        let out = left_out(&self.params, inputs);
+        let out = left_out(&self.params, inputs).all();
         let stays = |i: &&PathInput| out >> (i.index & 31) & 1 == 0;
         let least = inputs.iter().filter(stays).map(PathInput::counted_delay_us).min().unwrap_or(0);
         let mut paths = ArrayVec::<Path, MAX_PATHS>::new();

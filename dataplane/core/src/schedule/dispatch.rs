@@ -158,19 +158,13 @@ impl Dispatcher {
     /// Knows no path yet.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self::with_params(seed, AdaptiveParams::DEFAULT)
-    }
-
-    /// The same with parameters for `adaptive`.
-    #[must_use]
-    pub const fn with_params(seed: u64, params: AdaptiveParams) -> Self {
         Self {
             entries: ArrayVec::new_const(),
             usable: 0,
             total: 0,
             random: seed,
             turn: u8::MAX,
-            adaptive: Adaptive::new(params),
+            adaptive: Adaptive::new(AdaptiveParams::DEFAULT),
             ahead: Ahead { picks: ArrayVec::new_const(), asked: 0, batch: 1 },
             alike: false,
             first: FirstArrival { choice: FirstChoice::NONE, at: Nanos(0), left_ns: -1 },
@@ -197,6 +191,11 @@ impl Dispatcher {
         self.usable = usable.fold(0, |mask, e| mask | 1 << (e.index & 31));
         self.total = total;
         self.drop_dead_inputs();
+    }
+
+    /// Parameters of `adaptive`, from the next [`set_inputs`](Self::set_inputs) on.
+    pub const fn set_params(&mut self, params: AdaptiveParams) {
+        self.adaptive.set_params(params);
     }
 
     /// What control measured, for `adaptive`, each path once. Paths without a weight are ignored, so

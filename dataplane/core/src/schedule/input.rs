@@ -75,9 +75,28 @@ const LOSSY_PPM: u32 = 1_000;
 /// A longer path that brings less than this part of what the nearer ones carry is not worth the wait for its packets.
 const LITTLE: u64 = 8;
 
-/// The paths that [`Adaptive`](super::Adaptive) leaves out, a bit for each index below 32; never all of them.
+/// Paths that [`Adaptive`](super::Adaptive) leaves out, a bit for each index below 32, and none twice; never all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeftOut {
+    /// Those that lose so much that a flow would be slower with them.
+    pub lossy: u32,
+    /// Those whose packets may come later than the receiver holds the others.
+    pub far: u32,
+    /// Those that are longer and bring too little for it.
+    pub little: u32,
+}
+
+impl LeftOut {
+    /// All of them.
+    #[must_use]
+    pub const fn all(self) -> u32 {
+        self.lossy | self.far | self.little
+    }
+}
+
+/// Which paths are left out, and why.
 #[must_use]
-pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
+pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> LeftOut {
     let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
     let spread = micros(params.max_spread);
     let bits = |which: &dyn Fn(&&PathInput) -> bool| {
@@ -97,18 +116,18 @@ pub fn left_out(params: &AdaptiveParams, inputs: &[PathInput]) -> u32 {
     let mut by_delay: ArrayVec<&PathInput, MAX_PATHS> =
         inputs.iter().filter(stays).take(MAX_PATHS).collect();
     by_delay.sort_unstable_by_key(|i| i.counted_delay_us());
-    let (mut out, mut kept) = (lossy | far, ArrayVec::<&PathInput, MAX_PATHS>::new());
+    let (mut little, mut kept) = (0, ArrayVec::<&PathInput, MAX_PATHS>::new());
     for i in by_delay {
         let is_nearer =
             |n: &&&PathInput| i.counted_delay_us().saturating_sub(n.counted_delay_us()) > together;
         let nearer = kept.iter().filter(is_nearer).map(|n| n.rate).fold(0, u64::saturating_add);
         if i.rate_known && i.rate.saturating_mul(LITTLE) < nearer {
-            out |= 1 << (i.index & 31);
+            little |= 1 << (i.index & 31);
         } else {
             kept.push(i);
         }
     }
-    out
+    LeftOut { lossy, far: far & !lossy, little }
 }
 
 /// Backlog that a path may have, without what its jitter and loss change: a tenth of its round trip, at least the floor.

@@ -20,5 +20,5 @@ mod weights;
 pub use adaptive::{Adaptive, AdaptiveParams};
 pub use congestion::{Congestion, CongestionParams};
 pub use dispatch::{Dispatcher, Flow, MAX_PATHS, Scheduler, THIN};
-pub use input::{PathInput, left_out};
+pub use input::{LeftOut, PathInput, left_out};
 pub use weights::{Momentum, PathWeight, WeightParams};

@@ -29,6 +29,7 @@ use mpip_core::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use mpip_core::verdict::{DropReason, VerdictCounts};
 use mpip_core::wire::build::{self, Link};
 use mpip_core::wire::ethernet::Mac;
+use mpip_core::wire::fragment::{self, SetV4};
 use mpip_core::wire::{ipv4, ipv6, parse_frame, tcp, udp};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,6 +84,28 @@ pub fn wan_address(side: usize, path: usize, v6: bool) -> IpAddr {
         format!("{}.{}", ["192.0.2", "198.51.100"][path], side + 1)
     };
     ip(&s)
+}
+
+/// An IPv4 packet as a host with this MTU sends it.
+pub fn host_fragments(frame: &[u8], mtu: usize, id: u16) -> Vec<Vec<u8>> {
+    let p = parse_frame(frame).expect("a frame");
+    let data = &frame[p.l4_off..p.end];
+    let step = (mtu - 20) / 8 * 8;
+    let pieces: Vec<_> = data.chunks(step).collect();
+    let cut = |(i, piece): (usize, &&[u8])| {
+        let mut f = frame[..p.l4_off].to_vec();
+        f.extend_from_slice(piece);
+        let more = if i + 1 < pieces.len() { ipv4::MF } else { 0 };
+        let set = SetV4 {
+            total_len: Some((20 + piece.len()) as u16),
+            id: Some(id),
+            word: Some((i * step / 8) as u16 | more),
+            protocol: None,
+        };
+        assert!(fragment::set_v4(&mut f[14..], &set));
+        f
+    };
+    pieces.iter().enumerate().map(cut).collect()
 }
 
 /// What the two gateways have in common.

@@ -134,7 +134,7 @@ impl<B: PacketBuf> Worker<B> {
         }
         let peer = *ctx.snapshot.prefixes.lookup(flow.dst)?;
         let dscp = || frame.get(ETH_LEN + 1).map_or(0, |tos| tos >> 2);
-        let (class, plan) = self.plan_of_new(&flow, usize::from(p.end) - ETH_LEN, dscp);
+        let (class, _, plan) = self.plan_of_new(&flow, usize::from(p.end) - ETH_LEN, dscp);
         (plan.way == Way::One).then(|| self.open(ctx, peer, (flow, hash), class))
     }
 
@@ -338,6 +338,7 @@ impl<B: PacketBuf> Worker<B> {
         session.tx_seq = session.tx_seq.wrapping_add(1);
         let carry = session.count_tx(ctx.now, l3_len);
         rules.count(self.index, rule, l3_len);
+        self.watch.sent(row, session.id(), slot, true);
         let (peer, port) = (session.peer(), head.port);
         state.congestion.sent(usize::from(udp_len) + IP_LEN);
         if carry {

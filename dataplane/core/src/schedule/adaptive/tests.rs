@@ -47,6 +47,18 @@ fn a_light_load_stays_on_the_fastest_path() {
 }
 
 #[test]
+fn a_path_is_near_as_far_as_packets_are_held() {
+    let mut a = with(&[input(0, 0, 5_000_000), input(1, 150_000, 5_000_000)]);
+    assert_eq!(a.near(), 1);
+    for (ms, near) in [(300, 0b11), (20, 1)] {
+        let max_spread = Duration::from_millis(ms);
+        a.set_params(AdaptiveParams { max_spread, ..AdaptiveParams::DEFAULT });
+        a.set_paths(Nanos(0), &[input(0, 0, 5_000_000), input(1, 150_000, 5_000_000)]);
+        assert_eq!(a.near(), near, "{ms} ms");
+    }
+}
+
+#[test]
 fn a_full_load_is_split_by_rate() {
     let mut a = with(&[input(0, 5_000, 5_000_000), input(1, 5_000, 2_500_000)]);
     let mut bytes = [0u64; 2];
