@@ -33,11 +33,14 @@ fn query() -> impl Strategy<Value = Query> {
             .prop_map(|(peer, port, state)| Query::Paths(PathFilter { peer, port, state })),
         session.prop_map(Query::Sessions),
         Just(Query::Rules),
-        (any::<u8>(), any::<[u16; 3]>(), 0u8..64).prop_map(|(p, [a, b, size], dscp)| {
-            let end = |port| std::net::SocketAddr::from(([10, 1, 0, 7], port));
-            let protocol = Protocol(p);
-            Query::Flow(FlowQuery { protocol, source: end(a), destination: end(b), size, dscp })
-        }),
+        (any::<u8>(), any::<[u16; 3]>(), 0u8..64, 0u16..=2_000).prop_map(
+            |(p, [a, b, size], dscp, watch_ms)| {
+                let end = |port| std::net::SocketAddr::from(([10, 1, 0, 7], port));
+                let protocol = Protocol(p);
+                let (source, destination) = (end(a), end(b));
+                Query::Flow(FlowQuery { protocol, source, destination, size, dscp, watch_ms })
+            }
+        ),
         Just(Query::Drops),
         Just(Query::Runtime),
     ]

@@ -92,6 +92,14 @@ fn the_kernel_resolves_managed_next_hops() {
         })
         .await;
 
+        // IPv6 is switched off: the kernel refuses to look for that next hop, and all else goes on.
+        kernel_support::set_sysctl("ipv6/conf/w0/disable_ipv6", "1");
+        until(&mut watcher, &mut state, "the IPv6 entry is flushed", |s| {
+            s.neighbour(w0, addr("2001:db8::1")).is_none()
+        })
+        .await;
+        kernel.sync(&state).await.unwrap();
+
         kernel.release(w0, addr("192.0.2.77")).await.unwrap();
         kernel.restore().await.unwrap();
         let left = ip("neigh show dev w0");

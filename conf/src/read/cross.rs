@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Read;
+use super::port::MTU_MAX_AF_XDP;
 use super::report::{Problem, Report};
 use crate::config::{Discovery, Lcores, Mpip, Node, Peer, Port};
 use crate::types::{Lanes, Role};
@@ -65,7 +66,13 @@ pub(super) fn ports(ports: &[Read<'_, Port>]) {
     let mut devices = BTreeMap::new();
     let mut interfaces: BTreeMap<String, u32> = BTreeMap::new();
     let mut addresses: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    // Packet buffers are of one size, and AF_XDP bounds it.
+    let af_xdp = ports.iter().any(|p| p.value.device.driver() == Some("net_af_xdp"));
     for Read { value: port, section } in ports {
+        if af_xdp && port.mtu > MTU_MAX_AF_XDP && port.device.driver() != Some("net_af_xdp") {
+            let what = format!("{} is more than fits beside a port with AF_XDP", port.mtu);
+            section.fail("mtu", what, format!("write mtu = {MTU_MAX_AF_XDP} or less"));
+        }
         if section.usable("name")
             && let Some(line) = first_seen(&mut names, &port.name, section.key_line("name"))
         {

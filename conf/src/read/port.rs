@@ -25,8 +25,8 @@ const MTU_MAX: i128 = 9216;
 const MTU_DEFAULT: u16 = 1500;
 /// RFC 8200 §5.
 const MTU_MIN_IPV6: u16 = 1280;
-/// One 4 KiB AF_XDP frame less headroom: the kernel refuses a larger MTU.
-const MTU_MAX_AF_XDP: u16 = 3498;
+/// One 4 KiB AF_XDP frame less headroom and what a wrapper adds.
+pub(super) const MTU_MAX_AF_XDP: u16 = 3394;
 
 pub(super) fn port<'d>(section: Section<'d>, lcores: &Lcores, machine: &Machine) -> Read<'d, Port> {
     let name = section.required("name", "\"wan1\"", |v| values::name(v, NAME_MAX));

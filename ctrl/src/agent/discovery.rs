@@ -82,6 +82,11 @@ impl Discovery {
         &self.cfg.prefixes
     }
 
+    /// Whether an answer about `dst` is waited for.
+    pub fn is_asking(&self, dst: IpAddr) -> bool {
+        matches!(self.table.get(&dst), Some(Answer::Unknown { .. }))
+    }
+
     fn may_ask(&self, dst: IpAddr) -> bool {
         self.cfg.prefixes.iter().any(|p| p.contains(dst))
     }
@@ -261,7 +266,11 @@ impl Agent {
         }
         if cm.flags.contains(Flags::ENABLE) {
             // Only for hosts that we deliver to, and not without bound.
-            self.routes.lookup(p.dst)?;
+            let route = self.routes.lookup(p.dst)?;
+            if route.gateway.is_some_and(|g| g.is_unspecified()) {
+                // The kernel forwards it, to wherever that is.
+                return None;
+            }
             let d = self.discovery.as_mut()?;
             if now.since(d.answered.0) >= Duration::from_secs(1) {
                 d.answered = (now, 0);

@@ -59,6 +59,9 @@ impl Agent {
         }
         let from = (lane?, source);
         let slot = self.path_for(now, i, port, (&p, from), cm.path, &tlvs)?;
+        if let Some(peer) = self.peers.get_mut(i) {
+            peer.heard_at = now;
+        }
         self.learn(now, i, slot, &cm, &tlvs);
         self.heard_from(now, i, slot, from);
         for t in &tlvs {
@@ -70,7 +73,8 @@ impl Agent {
         Some(())
     }
 
-    /// Boot epochs only grow. Returns false for a message of an earlier life.
+    /// Boot epochs grow, unless the peer's clock was set back between two of its lives: then it comes after a silence.
+    /// Returns false for a message of an earlier life.
     fn check_epoch(&mut self, now: Nanos, i: usize, tlvs: &[Tlv]) -> bool {
         let told = tlvs.iter().find_map(|t| match t {
             Tlv::BootEpoch(e) => Some(*e),
@@ -79,8 +83,8 @@ impl Agent {
         let estimator = self.cfg.estimator;
         let Some(peer) = self.peers.get_mut(i) else { return false };
         match (told, peer.epoch) {
-            (Some(e), Some(known)) if e < known => false,
-            (Some(e), Some(known)) if e > known => {
+            (Some(e), Some(known)) if e < known && !peer.is_silent(now) => false,
+            (Some(e), Some(known)) if e != known => {
                 peer.restarted(now, e, estimator);
                 self.dirty = true;
                 self.make_paths(now, i);
@@ -336,7 +340,9 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(i) else { return };
         let from = peer.path(slot).map(|p| p.remote.ip());
         // An older list that comes late is not confirmed either: it says nothing about the newer.
-        let Some(changed) = peer.set_announced(ipv6, usable, from, cm.timestamp) else { return };
+        let Some(changed) = peer.set_announced(now, ipv6, usable, from, cm.timestamp) else {
+            return;
+        };
         if changed {
             self.dirty = true;
             self.make_paths(now, i);

@@ -199,8 +199,10 @@ pub enum Event<'a> {
     Neighbours(HashMap<(PortIx, IpAddr), [u8; 6]>),
     /// Another routing table of the user.
     Rules(Arc<RuleTable>),
-    /// The gateway is stopping.
+    /// No new sessions from now on.
     Drain,
+    /// The gateway is stopping.
+    End,
 }
 
 /// What to do.
@@ -386,6 +388,10 @@ impl Agent {
             Event::Drain => {
                 self.draining = true;
                 self.publish();
+            }
+            Event::End => {
+                self.draining = true;
+                self.publish();
                 for i in 0..self.peers.len() {
                     let slots: Vec<u8> = self.peers[i].paths().map(|p| p.slot).collect();
                     for slot in slots {
@@ -419,6 +425,7 @@ impl Agent {
             for i in 0..self.peers.len() {
                 self.make_paths(now, i);
             }
+            self.release_next_hops();
         }
         self.discover(now);
         if now.since(self.weights_at) >= self.cfg.timers.weight_period {

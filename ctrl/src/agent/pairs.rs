@@ -86,6 +86,26 @@ impl Agent {
         Some(slot)
     }
 
+    /// Gives back next hops towards addresses that are no peer's any more: one that roams, or is behind a NAT that
+    /// moves it, would have ever more of them looked after.
+    pub(super) fn release_next_hops(&mut self) {
+        let mut needed: HashSet<(PortIx, IpAddr)> = HashSet::new();
+        for peer in &self.peers {
+            needed.extend(peer.paths().map(|p| (p.port, p.remote.ip())));
+            // Pairs that take turns come back.
+            let ports = (0..self.ports.len()).map(|i| PortIx(i as u16));
+            let addresses = peer.addresses();
+            needed.extend(ports.flat_map(|p| addresses.iter().map(move |a| (p, a.ip()))));
+        }
+        let asks = |dst: &IpAddr| self.discovery.as_ref().is_some_and(|d| d.is_asking(*dst));
+        let idle = |k: &&(PortIx, IpAddr)| !needed.contains(*k) && !asks(&k.1);
+        let idle: Vec<_> = self.resolved.keys().filter(idle).copied().collect();
+        for (port, remote) in idle {
+            self.resolved.remove(&(port, remote));
+            self.out.push_back(Output::Unresolve { port, remote });
+        }
+    }
+
     pub(super) fn set_next_hop(
         &mut self,
         now: Nanos,

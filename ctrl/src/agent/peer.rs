@@ -22,6 +22,11 @@ pub(super) struct Announcement {
     pub at: Nanos,
 }
 
+/// Silence of a peer after which no message of an earlier life of it can be under way any more.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+/// Time within which an address list may be overtaken by a newer one.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(60);
+
 /// One peer.
 pub(super) struct Peer {
     pub ix: PeerIx,
@@ -37,7 +42,7 @@ pub(super) struct Peer {
     /// Addresses the peer announced (IP_CHANGE), by family; they replace earlier ones.
     pub announced: [Option<Vec<SocketAddr>>; 2],
     /// When each of them was sent, by the peer's clock, µs mod 2^32.
-    announced_at: [Option<u32>; 2],
+    announced_at: [Option<(u32, Nanos)>; 2],
     /// Addresses it is known to have no more.
     withdrawn: Vec<IpAddr>,
     pub announcements: Vec<Announcement>,
@@ -46,6 +51,8 @@ pub(super) struct Peer {
     pub drift: DriftRemover,
     next_id: u8,
     generations: u32,
+    /// When a message of its present life came last.
+    pub heard_at: Nanos,
     /// When it was looked after last.
     pub ticked_at: Nanos,
     /// No spare takes the place of a path that works before then.
@@ -99,6 +106,7 @@ impl Peer {
             drift: DriftRemover::new(),
             next_id: first_id,
             generations: 0,
+            heard_at: Nanos(0),
             ticked_at: Nanos(0),
             next_exchange: Nanos(0),
             next_pair: 0,
@@ -127,16 +135,19 @@ impl Peer {
     /// older than the one at hand.
     pub fn set_announced(
         &mut self,
+        now: Nanos,
         ipv6: bool,
         list: Vec<SocketAddr>,
         from: Option<IpAddr>,
         timestamp: u32,
     ) -> Option<bool> {
         let newest = &mut self.announced_at[usize::from(ipv6)];
-        if newest.is_some_and(|n| timestamp.wrapping_sub(n).cast_signed() < 0) {
+        // After a minute nothing older is under way, and after half an hour the clock's numbers say nothing.
+        let recent = newest.filter(|(_, at)| now.since(*at) < OVERTAKEN_WITHIN);
+        if recent.is_some_and(|(n, _)| timestamp.wrapping_sub(n).cast_signed() < 0) {
             return None;
         }
-        *newest = Some(timestamp);
+        *newest = Some((timestamp, now));
         // The list replaces everything of its family: what was announced, configured or just heard
         // of (an announcement in between may have been lost) and is not on it is gone. Where the
         // list itself comes from works, whatever the peer calls it (NAT).
@@ -173,9 +184,15 @@ impl Peer {
         Some(changed)
     }
 
+    /// Whether nothing has come from it for so long that nothing of an earlier life can be under way any more.
+    pub fn is_silent(&self, now: Nanos) -> bool {
+        now.since(self.heard_at) >= FORGOTTEN
+    }
+
     /// The peer came up anew: everything it told us is void.
     pub fn restarted(&mut self, now: Nanos, epoch: u64, estimator: EstimatorParams) {
         self.epoch = Some(epoch);
+        self.heard_at = now;
         self.capabilities = 0;
         self.unwrapper.reset();
         self.drift = DriftRemover::new();
@@ -402,21 +419,34 @@ mod tests {
         let mut p = peer(8, &["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]);
         let from = Some(at("192.0.2.3").ip());
         // .2 was never announced: its own announcement was lost.
-        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], from, 1_000), Some(true));
+        assert_eq!(
+            p.set_announced(Nanos(0), false, vec![at("192.0.2.9")], from, 1_000),
+            Some(true)
+        );
         assert_eq!(remotes(&p), ["192.0.2.3", "2001:db8::1"]);
         let addresses: Vec<_> = p.addresses().iter().map(|a| a.ip().to_string()).collect();
         assert_eq!(addresses, ["192.0.2.9"], "the configured address is not on the list");
-        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], from, 1_000), Some(false));
+        assert_eq!(
+            p.set_announced(Nanos(0), false, vec![at("192.0.2.9")], from, 1_000),
+            Some(false)
+        );
     }
 
     #[test]
     fn a_list_overtaken_by_a_newer_one_changes_nothing() {
         let mut p = peer(8, &["192.0.2.9"]);
-        assert_eq!(p.set_announced(false, vec![at("192.0.2.9")], None, 5), Some(true));
-        assert_eq!(p.set_announced(false, vec![at("192.0.2.8")], None, u32::MAX), None);
+        assert_eq!(p.set_announced(Nanos(0), false, vec![at("192.0.2.9")], None, 5), Some(true));
+        assert_eq!(p.set_announced(Nanos(0), false, vec![at("192.0.2.8")], None, u32::MAX), None);
         assert_eq!(remotes(&p), ["192.0.2.9"]);
+        // The peer's clock has wrapped halfway.
+        let later = Nanos::from_millis(40 * 60_000);
+        let list = vec![at("192.0.2.9"), at("192.0.2.7")];
+        assert_eq!(p.set_announced(later, false, list, None, 2_400_000_005), Some(true));
         p.restarted(Nanos(0), 2, EstimatorParams::WINDOWED);
-        assert_eq!(p.set_announced(false, vec![at("192.0.2.8")], None, u32::MAX), Some(true));
+        assert_eq!(
+            p.set_announced(Nanos(0), false, vec![at("192.0.2.8")], None, u32::MAX),
+            Some(true)
+        );
     }
 
     #[test]

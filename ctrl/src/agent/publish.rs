@@ -8,7 +8,7 @@ use mpip_core::cm::tlv::capability;
 use mpip_core::ids::{PeerIx, PortIx};
 use mpip_core::prefix::PrefixTable;
 use mpip_core::recover::Recovery;
-use mpip_core::schedule::{AdaptiveParams, Momentum, PathInput, PathWeight, Scheduler, left_out};
+use mpip_core::schedule::{Momentum, PathInput, PathWeight, Scheduler, left_out};
 use mpip_core::snapshot::{Encapsulation, PathView, PeerView, PortView, Snapshot};
 use mpip_core::time::Nanos;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Agent {
             let inputs: Vec<PathInput> =
                 peer.paths().filter(|p| p.chosen).map(|p| path_input(now, p, 0, &known)).collect();
             let out = match self.cfg.params.scheduler {
-                Scheduler::Adaptive => left_out(&AdaptiveParams::DEFAULT, &inputs),
+                Scheduler::Adaptive => left_out(&self.cfg.params.adaptive, &inputs).all(),
                 _ => 0,
             };
             let stays = |slot: &u8| out >> (slot & 31) & 1 == 0;

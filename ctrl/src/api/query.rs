@@ -4,6 +4,7 @@
 use ipnet::IpNet;
 use mpip_core::ids::SessionId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::status::{
@@ -68,6 +69,19 @@ pub struct FlowQuery {
     /// Its code point.
     #[serde(default)]
     pub dscp: u8,
+    /// For how long to watch the packets that the flow sends before it is explained, milliseconds, at most 2,000.
+    #[serde(default = "FlowQuery::default_watch_ms", deserialize_with = "watch_ms")]
+    pub watch_ms: u16,
+}
+
+fn watch_ms<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u16, D::Error> {
+    let ms = u16::deserialize(d)?;
+    let most = FlowQuery::MAX_WATCH_MS;
+    if ms <= most {
+        Ok(ms)
+    } else {
+        Err(serde::de::Error::custom(format!("watch_ms: {ms} is more than {most}")))
+    }
 }
 
 impl FlowQuery {
@@ -76,6 +90,15 @@ impl FlowQuery {
     pub const fn default_size() -> u16 {
         1400
     }
+
+    /// Long enough for several packets of what an operator asks about, and short enough not to be waited for.
+    #[must_use]
+    pub const fn default_watch_ms() -> u16 {
+        200
+    }
+
+    /// Longest time to watch: an answer is due within five seconds.
+    pub const MAX_WATCH_MS: u16 = 2_000;
 }
 
 /// A change of the routing table while it is in use. `text` is TOML of `[[rule]]` sections.
@@ -225,27 +248,44 @@ impl SessionQuery {
             && self.port.is_none_or(|p| p == a.port() || p == b.port())
             && self.state.is_none_or(|st| st == s.state)
     }
+}
 
-    /// Takes the page out of `rows`. `make` is called only for rows that are returned. The rows
-    /// must come in an order that holds while sessions come and go (by id, say), else pages overlap.
-    pub fn page<R>(
-        &self,
-        rows: impl IntoIterator<Item = R>,
-        key: impl Fn(&R) -> SessionKey<'_>,
-        make: impl Fn(R) -> SessionStatus,
-    ) -> SessionPage {
-        let mut page = SessionPage { total: 0, offset: self.offset, sessions: Vec::new() };
-        let limit = self.limit.min(Self::MAX_LIMIT) as usize;
-        for row in rows {
-            if !self.matches(&key(&row)) {
-                continue;
-            }
-            if page.total >= self.offset && page.sessions.len() < limit {
-                page.sessions.push(make(row));
-            }
-            page.total += 1;
+/// The page that a query asks for, out of sessions that come in any order; keeps no more of them than may be on it.
+///
+/// Pages of several requests do not overlap when the order `K` is one that holds while sessions come and go.
+#[derive(Debug)]
+pub struct Pager<K, R> {
+    query: SessionQuery,
+    total: u64,
+    first: BTreeMap<K, R>,
+}
+
+impl<K: Ord, R> Pager<K, R> {
+    /// Has seen no session.
+    #[must_use]
+    pub const fn new(query: SessionQuery) -> Self {
+        Self { query, total: 0, first: BTreeMap::new() }
+    }
+
+    /// Takes a session's place in the order and what is to be made of it, if the query selects it.
+    pub fn offer(&mut self, key: &SessionKey<'_>, place: K, row: R) {
+        if !self.query.matches(key) {
+            return;
         }
-        page
+        self.total += 1;
+        self.first.insert(place, row);
+        let limit = self.query.limit.min(SessionQuery::MAX_LIMIT);
+        if self.first.len() as u64 > self.query.offset.saturating_add(limit.into()) {
+            self.first.pop_last();
+        }
+    }
+
+    /// The page. `make` is called for what is on it.
+    pub fn page(self, make: impl FnMut(R) -> SessionStatus) -> SessionPage {
+        let offset = self.query.offset;
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let sessions = self.first.into_values().skip(skip).map(make).collect();
+        SessionPage { total: self.total, offset, sessions }
     }
 }
 
@@ -318,8 +358,18 @@ mod tests {
         }
     }
 
+    /// Out of a hundred sessions that come in disorder.
+    fn page(q: &SessionQuery) -> SessionPage {
+        let mut pager = Pager::new(q.clone());
+        for n in (0..100).map(|n| n * 37 % 100) {
+            pager.offer(&key(n), n, key(n));
+        }
+        assert!(pager.first.len() as u64 <= q.offset + u64::from(q.limit));
+        pager.page(status)
+    }
+
     fn count(q: &SessionQuery) -> u64 {
-        q.page((0..100).map(key), |k| *k, status).total
+        page(q).total
     }
 
     #[test]
@@ -344,7 +394,7 @@ mod tests {
         let mut seen = Vec::new();
         for offset in [0, 40, 80, 120] {
             let q = SessionQuery { offset, limit: 40, ..Default::default() };
-            let page = q.page((0..100).map(key), |k| *k, status);
+            let page = page(&q);
             assert_eq!((page.total, page.offset), (100, offset));
             seen.extend(page.sessions.into_iter().map(|s| s.id));
         }

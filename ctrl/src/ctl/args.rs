@@ -54,7 +54,7 @@ pub enum Action {
         #[command(subcommand)]
         what: What,
     },
-    /// Say what becomes of packets of a flow: rule, mode, paths
+    /// Say what becomes of packets of a flow: rule, mode, weights, the paths they take
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Explain {
         /// What to explain.
@@ -86,7 +86,7 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Let the daemon finish: no new sessions, and it ends when the last session has ended (as SIGTERM does)
+    /// Let the daemon finish: no new sessions, and it ends with the last one; SIGTERM ends it at once
     Drain,
     /// Print the versions of mpipctl and of the daemon, if one runs
     Version {
@@ -116,6 +116,10 @@ pub enum Explain {
         /// Differentiated services code point of the packet
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..64))]
         dscp: u8,
+        /// Milliseconds to watch the flow's packets for, to say which paths they took; at most 2000
+        #[arg(long, value_name = "MS", default_value_t = FlowQuery::default_watch_ms(),
+              value_parser = clap::value_parser!(u16).range(..=i64::from(FlowQuery::MAX_WATCH_MS)))]
+        watch_ms: u16,
         /// Output.
         #[command(flatten)]
         output: Output,
@@ -178,7 +182,7 @@ pub enum What {
         #[command(flatten)]
         output: Output,
     },
-    /// Peers: state of the handshake, paths, sessions, rates
+    /// Peers: state of the handshake, paths, rates
     #[command(after_help = "Examples:
   mpipctl show peers
   mpipctl show peers hub --json")]
@@ -214,7 +218,7 @@ Examples:
         #[command(flatten)]
         output: Output,
     },
-    /// Sessions: tuple, age, traffic, reordering, share of each path
+    /// Sessions: tuple, age, traffic, reordering
     #[command(after_help = "\
 Examples:
   mpipctl show sessions --address 10.1.0.7
@@ -356,8 +360,8 @@ impl From<What> for Show {
 
 impl From<Explain> for Show {
     fn from(what: Explain) -> Self {
-        let Explain::Flow { source, destination, protocol, size, dscp, output } = what;
-        let query = Query::Flow(FlowQuery { protocol, source, destination, size, dscp });
+        let Explain::Flow { source, destination, protocol, size, dscp, watch_ms, output } = what;
+        let query = Query::Flow(FlowQuery { protocol, source, destination, size, dscp, watch_ms });
         Self { query, want_sessions: 0, all_drops: false, output }
     }
 }

@@ -109,7 +109,10 @@ pub async fn run(cli: Cli, out: &mut impl Write, screen: Screen) -> Result<(), C
             let mut client = Client::connect(&socket?).await?;
             match client.call(&Command::Drain).await? {
                 Answer::Accepted => {
-                    writeln!(out, "Draining: no new sessions; the daemon ends with the last one.")?;
+                    writeln!(
+                        out,
+                        "Draining: no new sessions; the daemon ends with the last one, or at once by SIGTERM."
+                    )?;
                     Ok(())
                 }
                 other => Err(CtlError::Mismatch { got: other.word(), asked: "drain" }),

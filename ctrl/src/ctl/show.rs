@@ -366,6 +366,15 @@ const FLOW_TO_PEER: &[Column<FlowToPeer>] = &[
     Column::left("IN ORDER", |p| {
         Cell::new(or_none(p.ordered, |o| if o { "yes" } else { "no" }.to_owned()))
     }),
+    Column::left("WATCHED", |p| match (p.watched_ms, &p.last_paths[..]) {
+        (0, _) => Cell::new(NONE),
+        (ms, []) => Cell::new(format!("{ms} ms, no packet came")),
+        (ms, _) => {
+            let packets: u64 = p.paths.iter().map(|p| u64::from(p.watched_packets)).sum();
+            Cell::new(format!("{ms} ms, {} packets sent", count(packets)))
+        }
+    }),
+    Column::left("LAST PATHS", |p| joined(&p.last_paths)),
 ];
 
 const FLOW_PATHS: &[Column<FlowPath>] = &[
@@ -378,6 +387,8 @@ const FLOW_PATHS: &[Column<FlowPath>] = &[
     Column::left("CHOSEN", |p| Cell::new(if p.chosen { "yes" } else { "no" })),
     Column::right("WEIGHT", |p| Cell::new(p.weight.to_string())),
     Column::right("DELAY", |p| Cell::new(or_none(p.delay_us, relative))),
+    Column::left("LEFT OUT", |p| Cell::new(p.left_out.as_deref().unwrap_or(NONE))),
+    Column::right("WATCHED", |p| Cell::new(count(p.watched_packets.into()))),
     Column::right("NEXT 100 PACKETS", |p| Cell::new(count(p.next_packets.into()))),
 ];
 

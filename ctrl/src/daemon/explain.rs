@@ -1,28 +1,66 @@
 //! `mpipctl explain flow`: the worker that has the flow is asked.
 
-use super::Control;
+use super::{Control, status};
 use crate::api::protocol::Answer;
 use crate::api::query::FlowQuery;
 use crate::api::server::Refusal;
 use crate::status::{FlowPath, FlowStatus, FlowToPeer, TupleStatus};
-use mpip_core::engine::{Command, ExplainQuery, Explanation};
+use mpip_core::engine::{Command, ExplainQuery, Explanation, WhyOut};
 use mpip_core::rules::Direction;
+use mpip_core::time::Nanos;
 use mpip_core::tuple::FlowTuple;
 use std::sync::mpsc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Packets of a trial.
 const TRIAL: u16 = 100;
+/// Questions that may wait for those before them.
+const MOST_WAITING: usize = 16;
 
-/// A question on its way to the workers.
+/// A question, and how far it is. Workers watch one flow at a time, so questions take turns.
 pub(super) struct Explaining {
     query: FlowQuery,
+    flow: FlowTuple,
     reply: oneshot::Sender<Result<Answer, Refusal>>,
-    answers: mpsc::Receiver<Option<Explanation>>,
-    /// Workers that have not answered yet.
-    outstanding: usize,
-    /// The answer of the worker that has the session, else of any.
-    best: Option<Explanation>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Another one is being answered.
+    Waiting,
+    /// The workers watch the flow until then.
+    Watched { until: Nanos },
+    /// The workers were asked.
+    Asked {
+        answers: mpsc::Receiver<Option<Explanation>>,
+        /// Workers that have not answered yet.
+        outstanding: usize,
+        /// The answer of the worker that has the session, else of any.
+        best: Option<Explanation>,
+    },
+}
+
+impl Explaining {
+    // Whoever asked may be gone; there is nothing to be done about that.
+    fn refuse(self) {
+        let why = "the workers take no more commands now; try again";
+        let _ = self.reply.send(Err(Refusal(why.to_owned())));
+    }
+
+    fn answer(self, peer: Option<FlowToPeer>) {
+        let status = FlowStatus {
+            flow: TupleStatus {
+                protocol: self.query.protocol,
+                source: self.query.source,
+                destination: self.query.destination,
+            },
+            size_bytes: self.query.size,
+            dscp: self.query.dscp,
+            peer,
+        };
+        let _ = self.reply.send(Ok(Answer::Flow(Box::new(status))));
+    }
 }
 
 impl Control {
@@ -44,55 +82,73 @@ impl Control {
             dst: query.destination.ip(),
             dport: query.destination.port(),
         };
-        let (sender, answers) = mpsc::channel();
-        let question =
-            ExplainQuery { flow, size: query.size, dscp: query.dscp & 63, packets: TRIAL };
-        if self.plane.command(&Command::Explain(question, sender)) {
-            let outstanding = self.plane.cells().len();
-            self.explaining.push(Explaining { query, reply, answers, outstanding, best: None });
-        } else {
-            let _ = reply.send(refuse("the workers take no more commands now; try again"));
+        if self.explaining.len() >= MOST_WAITING {
+            let _ = reply.send(refuse("others are asking for explanations; try again"));
+            return;
+        }
+        self.explaining.push_back(Explaining { query, flow, reply, stage: Stage::Waiting });
+    }
+
+    /// When the flow being watched is to be explained.
+    pub(super) fn explanation_due(&self) -> Option<Nanos> {
+        match self.explaining.front()?.stage {
+            Stage::Watched { until } => Some(until),
+            Stage::Waiting | Stage::Asked { .. } => None,
         }
     }
 
-    /// Takes what the workers have answered.
+    /// Takes what the workers have answered, and turns to the next question.
     pub(super) fn collect_explanations(&mut self) {
-        let mut going_on = Vec::new();
-        for mut e in std::mem::take(&mut self.explaining) {
-            while let Ok(answer) = e.answers.try_recv() {
-                e.outstanding = e.outstanding.saturating_sub(1);
-                let has_session = answer.as_ref().is_some_and(|a| a.session.is_some());
-                if has_session || e.best.is_none() {
-                    e.best = answer;
+        while let Some(mut e) = self.explaining.pop_front() {
+            if e.reply.is_closed() {
+                // Nobody waits for it any more.
+                continue;
+            }
+            if matches!(e.stage, Stage::Waiting) {
+                let until = self.plane.now() + Duration::from_millis(e.query.watch_ms.into());
+                let watched = e.query.watch_ms == 0 || self.plane.command(&Command::Watch(e.flow));
+                if !watched {
+                    e.refuse();
+                    continue;
+                }
+                e.stage = Stage::Watched { until };
+            }
+            if matches!(e.stage, Stage::Watched { until } if self.plane.now() >= until) {
+                let (sender, answers) = mpsc::channel();
+                let (size, dscp) = (e.query.size, e.query.dscp & 63);
+                let question = ExplainQuery { flow: e.flow, size, dscp, packets: TRIAL };
+                if !self.plane.command(&Command::Explain(question, sender)) {
+                    e.refuse();
+                    continue;
+                }
+                let outstanding = self.plane.cells().len();
+                e.stage = Stage::Asked { answers, outstanding, best: None };
+            }
+            if let Stage::Asked { answers, outstanding, best } = &mut e.stage {
+                while let Ok(answer) = answers.try_recv() {
+                    *outstanding = outstanding.saturating_sub(1);
+                    let has_session = answer.as_ref().is_some_and(|a| a.session.is_some());
+                    if has_session || best.is_none() {
+                        *best = answer;
+                    }
+                }
+                if *outstanding == 0 {
+                    let peer = best.as_ref().map(|best| self.flow_to_peer(&e.query, best));
+                    e.answer(peer);
+                    continue;
                 }
             }
-            if e.outstanding > 0 {
-                going_on.push(e);
-            } else {
-                let peer = e.best.as_ref().map(|best| self.flow_to_peer(best));
-                let status = FlowStatus {
-                    flow: TupleStatus {
-                        protocol: e.query.protocol,
-                        source: e.query.source,
-                        destination: e.query.destination,
-                    },
-                    size_bytes: e.query.size,
-                    dscp: e.query.dscp,
-                    peer,
-                };
-                let _ = e.reply.send(Ok(Answer::Flow(Box::new(status))));
-            }
+            self.explaining.push_front(e);
+            return;
         }
-        self.explaining = going_on;
     }
 
-    fn flow_to_peer(&self, e: &Explanation) -> FlowToPeer {
+    fn flow_to_peer(&self, query: &FlowQuery, e: &Explanation) -> FlowToPeer {
         let port = |ix: mpip_core::ids::PortIx| {
             self.config.ports.get(usize::from(ix.0)).map_or_else(String::new, |p| p.name.clone())
         };
-        let peer = self.config.peers.get(usize::from(e.peer.0));
         FlowToPeer {
-            name: peer.map_or("discovered", |p| &p.name).to_owned(),
+            name: status::peer_name(&self.config, e.peer).to_owned(),
             session: e.session.map(|s| s.to_string()),
             sent_packets: e.sent_packets,
             direction: match e.direction {
@@ -103,6 +159,8 @@ impl Control {
             candidates: e.candidates.iter().map(|r| self.policy.name(*r).to_owned()).collect(),
             rule: self.policy.row(&self.config, usize::from(e.rule)),
             ordered: e.ordered,
+            watched_ms: if e.watched { query.watch_ms } else { 0 },
+            last_paths: e.last.iter().map(|id| id.0).collect(),
             paths: e
                 .paths
                 .iter()
@@ -113,6 +171,15 @@ impl Control {
                     chosen: p.chosen,
                     weight: p.weight,
                     delay_us: p.delay_us,
+                    left_out: p.left_out.map(|why| {
+                        match why {
+                            WhyOut::Lossy => "lossy",
+                            WhyOut::Far => "far",
+                            WhyOut::Little => "little",
+                        }
+                        .to_owned()
+                    }),
+                    watched_packets: p.went,
                     next_packets: p.picks,
                 })
                 .collect(),

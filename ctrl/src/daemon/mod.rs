@@ -11,7 +11,7 @@ mod status;
 
 use crate::agent::{Agent, Event, Output};
 use crate::api::protocol::{Answer, Command as ApiCommand};
-use crate::api::query::{Query, SessionKey, SessionQuery};
+use crate::api::query::{Pager, Query, SessionKey, SessionQuery};
 use crate::api::server::{Call, Limits, Refusal, Server};
 use crate::api::socket::{ApiSocket, BindError};
 use crate::kernel::{Kernel, KernelError};
@@ -24,6 +24,7 @@ use mpip_conf::Config;
 use mpip_core::cells::WorkerCells;
 use mpip_core::engine::SessionQuery as RowQuery;
 use mpip_core::engine::{Command, SessionBatch, SessionInfo};
+use mpip_core::ids::{PeerIx, SessionId};
 use mpip_core::time::Nanos;
 use mpip_core::verdict::VerdictCounts;
 use mpip_dataplane::{Dataplane, Devices, LcoreReading, StopReport};
@@ -31,10 +32,11 @@ use policy::Policy;
 use serde::Serialize;
 use slowpath::SlowPath;
 use status::{PortCounters, Rates, Sources};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -43,7 +45,9 @@ const SESSION_STRETCH: u32 = 512;
 /// Punted frames taken in one round.
 const PUNT_ROUND: usize = 256;
 /// How long a stopping gateway goes on before it ends.
-const DRAIN: Duration = Duration::from_millis(200);
+const END: Duration = Duration::from_millis(200);
+/// How long the kernel is left alone after it refused something.
+const KERNEL_REST: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -87,9 +91,8 @@ pub struct Farewell {
 
 /// Sessions being collected for one `show sessions`.
 struct Collecting {
-    query: SessionQuery,
+    pager: Pager<(PeerIx, SessionId), (u16, SessionInfo)>,
     reply: oneshot::Sender<Result<Answer, Refusal>>,
-    rows: Vec<(u16, SessionInfo)>,
     answers: mpsc::Receiver<SessionBatch>,
     /// Workers that have not answered yet.
     outstanding: usize,
@@ -110,13 +113,17 @@ struct Control {
     started: Instant,
     draining: bool,
     collecting: Vec<Collecting>,
-    explaining: Vec<Explaining>,
+    explaining: VecDeque<Explaining>,
     policy: Policy,
     /// Next hops to be looked for: the kernel must be asked.
     kernel_due: bool,
+    /// It refused something or did not answer, and is left alone until then.
+    kernel_rests_until: Nanos,
+    /// It is to end with the last session.
+    ends_empty: bool,
 }
 
-/// Runs the gateway until SIGTERM, SIGINT or `mpipctl drain`.
+/// Runs the gateway until SIGTERM, SIGINT, or the last session ends after `mpipctl drain`.
 ///
 /// # Errors
 /// [`DaemonError`]; everything that was set up is taken back first.
@@ -151,6 +158,8 @@ async fn control(
     devices: Devices,
     kernel: Option<Kernel>,
 ) -> Result<Farewell, DaemonError> {
+    // Before anything is changed that has to be taken back: from here on they are heeded when all is set up.
+    let signals = Signals::new()?;
     let socket = ApiSocket::bind(&config.api.socket).await?;
     let epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -181,15 +190,17 @@ async fn control(
         started: start.started,
         draining: false,
         collecting: Vec::new(),
-        explaining: Vec::new(),
+        explaining: VecDeque::new(),
         policy,
         kernel_due: true,
+        kernel_rests_until: Nanos(0),
+        ends_empty: false,
     };
     control.warn_of_far_memory();
     let (calls, inbox) = tokio::sync::mpsc::channel::<Call>(8);
     let server = tokio::spawn(Server::new(socket, Limits::default(), calls).run());
     info!("node {} forwards on {} ports", control.agent.node(), control.macs.len());
-    let ended = control.serve(inbox).await;
+    let ended = control.serve(inbox, signals).await;
     // The socket goes with the task.
     server.abort();
     let _ = server.await;
@@ -207,39 +218,58 @@ fn random_seed() -> Result<u64, DaemonError> {
     Ok(u64::from_ne_bytes(b))
 }
 
+/// Signals that are heeded, from the moment this is made.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, DaemonError> {
+        let watch =
+            |kind, what| signal(kind).map_err(|source| DaemonError::System { what, source });
+        Ok(Self {
+            term: watch(SignalKind::terminate(), "watch for SIGTERM")?,
+            int: watch(SignalKind::interrupt(), "watch for SIGINT")?,
+            hup: watch(SignalKind::hangup(), "watch for SIGHUP")?,
+        })
+    }
+}
+
 impl Control {
     async fn serve(
         &mut self,
         mut inbox: tokio::sync::mpsc::Receiver<Call>,
+        mut signals: Signals,
     ) -> Result<(), DaemonError> {
-        let sys = |what| move |source| DaemonError::System { what, source };
-        let mut term = signal(SignalKind::terminate()).map_err(sys("watch for SIGTERM"))?;
-        let mut int = signal(SignalKind::interrupt()).map_err(sys("watch for SIGINT"))?;
-        let mut hup = signal(SignalKind::hangup()).map_err(sys("watch for SIGHUP"))?;
         let mut stop_at: Option<Instant> = None;
         loop {
             let now = self.plane.now();
-            let pause = Duration::from_nanos(self.agent.poll_timeout(now).0.saturating_sub(now.0));
+            let agent = self.agent.poll_timeout(now);
+            let due = self.explanation_due().map_or(agent, |at| at.min(agent));
+            let rests = self.kernel_due && now < self.kernel_rests_until;
+            let due = if rests { due.min(self.kernel_rests_until) } else { due };
+            let pause = Duration::from_nanos(due.0.saturating_sub(now.0));
             tokio::select! {
                 biased;
-                _ = term.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
-                _ = int.recv(), if stop_at.is_none() => stop_at = Some(self.drain()),
-                _ = hup.recv() => match self.reload() {
+                _ = signals.term.recv(), if stop_at.is_none() => stop_at = Some(self.end()),
+                _ = signals.int.recv(), if stop_at.is_none() => stop_at = Some(self.end()),
+                _ = signals.hup.recv() => match self.reload() {
                     Ok(done) => info!("reloaded: {} rules", done.rules),
                     Err(why) => warn!("not reloaded: {why}"),
                 },
-                changed = self.slow.changed() => {
-                    changed?;
+                changed = self.slow.changed(), if now >= self.kernel_rests_until => {
+                    self.kernel_said(changed)?;
                     self.kernel_due = true;
                 }
-                Some(call) = inbox.recv() => {
-                    if self.answer(call) && stop_at.is_none() {
-                        stop_at = Some(self.drain());
-                    }
-                }
+                Some(call) = inbox.recv() => self.answer(call),
                 () = tokio::time::sleep(pause) => {}
             }
             self.round().await?;
+            if self.ends_empty && stop_at.is_none() && self.sessions() == 0 {
+                stop_at = Some(self.end());
+            }
             if stop_at.is_some_and(|t| Instant::now() >= t) {
                 return Ok(());
             }
@@ -255,7 +285,7 @@ impl Control {
         });
         self.agent.tick(now, self.plane.cells());
         self.carry_out();
-        if self.kernel_due {
+        if self.kernel_due && now >= self.kernel_rests_until {
             self.follow_kernel().await?;
         }
         self.collect_sessions();
@@ -353,37 +383,68 @@ impl Control {
 
     async fn follow_kernel(&mut self) -> Result<(), DaemonError> {
         self.kernel_due = false;
-        let events = self.slow.update().await?;
+        let (events, done) = self.slow.update().await;
         let now = self.plane.now();
         for event in events {
             self.agent.handle(now, event);
         }
         self.carry_out();
+        self.kernel_said(done)
+    }
+
+    /// A refusal, or an answer that does not come, is no reason to stop forwarding: it is tried again.
+    fn kernel_said(&mut self, done: Result<(), KernelError>) -> Result<(), DaemonError> {
+        match done {
+            Ok(()) => {}
+            Err(e @ KernelError::Closed { .. }) => return Err(e.into()),
+            Err(e) => {
+                warn!("{e}; trying again in {} s", KERNEL_REST.as_secs());
+                self.kernel_due = true;
+                self.kernel_rests_until = self.plane.now() + KERNEL_REST;
+            }
+        }
         Ok(())
     }
 
-    /// Takes no new sessions any more; returns when to end.
-    fn drain(&mut self) -> Instant {
-        info!("draining");
+    /// Takes no new sessions any more.
+    fn drain(&mut self) {
+        info!("draining: no new sessions; {} are open", self.sessions());
         self.draining = true;
         self.agent.handle(self.plane.now(), Event::Drain);
         self.carry_out();
-        Instant::now() + DRAIN
     }
 
-    /// Answers a question; returns whether the daemon is to stop.
-    fn answer(&mut self, call: Call) -> bool {
+    /// Hangs up and delivers what is held; returns when to stop.
+    fn end(&mut self) -> Instant {
+        info!("ending");
+        self.draining = true;
+        self.agent.handle(self.plane.now(), Event::End);
+        self.carry_out();
+        Instant::now() + END
+    }
+
+    /// Sessions of all workers.
+    fn sessions(&self) -> u64 {
+        self.plane.cells().iter().map(|c| c.sessions()).sum()
+    }
+
+    /// Answers a question.
+    fn answer(&mut self, call: Call) {
         let now = self.plane.now();
         let query = match call.command {
             ApiCommand::Drain => {
                 // The asker may be gone; what it asked for is done all the same.
                 let _ = call.reply.send(Ok(Answer::Accepted));
-                return true;
+                if !self.draining {
+                    self.drain();
+                }
+                self.ends_empty = true;
+                return;
             }
             ApiCommand::Reload => {
                 let done = self.reload();
                 let _ = call.reply.send(done.map(Answer::Changed).map_err(Refusal));
-                return false;
+                return;
             }
             ApiCommand::Rules(change) => {
                 let done = self.policy.change(&self.config, &change);
@@ -391,15 +452,15 @@ impl Control {
                     self.publish_rules();
                 }
                 let _ = call.reply.send(done.map(Answer::Changed).map_err(Refusal));
-                return false;
+                return;
             }
             ApiCommand::Show(Query::Flow(query)) => {
                 self.start_explaining(query, call.reply);
-                return false;
+                return;
             }
             ApiCommand::Show(Query::Sessions(query)) => {
                 self.start_collecting(query, call.reply);
-                return false;
+                return;
             }
             ApiCommand::Show(query) => query,
         };
@@ -422,7 +483,6 @@ impl Control {
             }
         };
         let _ = call.reply.send(Ok(answer));
-        false
     }
 
     /// Reads the rules of the configuration file again; everything else waits for the next start.
@@ -526,9 +586,8 @@ impl Control {
     ) {
         match self.ask_sessions(0) {
             Some(answers) => self.collecting.push(Collecting {
-                query,
+                pager: Pager::new(query),
                 reply,
-                rows: Vec::new(),
                 answers,
                 outstanding: self.plane.cells().len(),
                 next: None,
@@ -550,9 +609,21 @@ impl Control {
     fn collect_sessions(&mut self) {
         let mut going_on = Vec::new();
         for mut c in std::mem::take(&mut self.collecting) {
+            if c.reply.is_closed() {
+                // Nobody waits for it any more.
+                continue;
+            }
             while let Ok(batch) = c.answers.try_recv() {
                 let worker = u16::from(batch.worker);
-                c.rows.extend(batch.sessions.into_iter().map(|s| (worker, s)));
+                for s in batch.sessions {
+                    let key = SessionKey {
+                        id: s.id,
+                        peer: status::peer_name(&self.config, s.peer),
+                        tuple: status::opener_tuple(&s),
+                        state: status::session_state(s.state),
+                    };
+                    c.pager.offer(&key, (s.peer, s.id), (worker, s));
+                }
                 c.next = c.next.or(batch.next);
                 c.outstanding -= 1;
             }
@@ -574,7 +645,7 @@ impl Control {
         self.collecting = going_on;
     }
 
-    fn finish_collecting(&self, mut c: Collecting) {
+    fn finish_collecting(&self, c: Collecting) {
         let sources = Sources {
             config: &self.config,
             macs: &self.macs,
@@ -583,17 +654,7 @@ impl Control {
             rates: &self.rates,
             now: self.plane.now(),
         };
-        c.rows.sort_by_key(|(_, s)| (s.peer, s.id));
-        let page = c.query.page(
-            c.rows.iter(),
-            |(_, s)| SessionKey {
-                id: s.id,
-                peer: sources.peer_name(s.peer),
-                tuple: status::opener_tuple(s),
-                state: status::session_state(s.state),
-            },
-            |(worker, s)| sources.session(*worker, s),
-        );
+        let page = c.pager.page(|(worker, s)| sources.session(worker, &s));
         let _ = c.reply.send(Ok(Answer::Sessions(page)));
     }
 

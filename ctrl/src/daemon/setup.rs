@@ -8,7 +8,7 @@ use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
 use mpip_core::recover::Recovery;
 use mpip_core::rules::RuleTable;
-use mpip_core::schedule::{self, CongestionParams, WeightParams};
+use mpip_core::schedule::{self, AdaptiveParams, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
 use mpip_dataplane::{DataplaneConfig, Device, Idle, PortFacts, PortSetup};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub fn params(config: &Config, pool: usize) -> Params {
     let workers = config.lcores.workers.len().max(1);
     Params {
         scheduler: scheduler(m.scheduler),
+        // The peer is taken to hold packets as long as we do.
+        adaptive: AdaptiveParams { max_spread: m.reorder_max_hold, ..AdaptiveParams::DEFAULT },
         reorder: m.reorder == Switch::On,
         reorder_other: m.reorder_other == Switch::On,
         sequence_block: !m.paper_mode,
@@ -43,7 +45,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
             Aqm::Codel => Some(CongestionParams {
                 target: m.aqm_target,
                 interval: m.aqm_interval,
-                ..CongestionParams::DEFAULT
+                max_spread: m.reorder_max_hold,
             }),
             Aqm::Off => None,
         },
@@ -218,4 +220,24 @@ pub fn dataplane(config: &Config, clock: Clock, seed: u64) -> DataplaneConfig {
     plane.seed = seed;
     plane.pool_size = plane.pool_size.max(plane.min_pool().next_power_of_two() - 1);
     plane
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mpip_conf::Machine;
+
+    #[test]
+    fn paths_are_near_as_far_as_packets_are_held() {
+        let text = include_str!("../../../conf/edge.toml");
+        for (key, ms) in [("", 100), ("\n[mpip]\nreorder_max_hold = \"300 ms\"\n", 300)] {
+            let config =
+                Config::parse_on(&format!("{text}{key}"), "t.toml", &Machine::with_cpus(2));
+            let params = params(&config.unwrap_or_else(|e| panic!("{e}")), 1 << 14);
+            let held = Duration::from_micros(params.reorder_max_hold_us.into());
+            assert_eq!(held, Duration::from_millis(ms));
+            assert_eq!(params.adaptive.max_spread, held);
+            assert_eq!(params.congestion.map(|c| c.max_spread), Some(held));
+        }
+    }
 }

@@ -105,15 +105,28 @@ impl SlowPath {
             told_routes: None,
         };
         let Some(mut kernel) = kernel else { return Ok(slow) };
-        if let Err(e) = slow.attach(&mut kernel, config, facts).await {
-            kernel.restore().await?;
-            return Err(e);
+        match slow.follow(&mut kernel, config, facts).await {
+            Ok(watcher) => slow.netlink = Some(Netlink { kernel, watcher }),
+            Err(e) => {
+                kernel.restore().await?;
+                return Err(e);
+            }
         }
-        let watcher = kernel.watch()?;
-        slow.state = kernel.snapshot().await?;
-        kernel.sync(&slow.state).await?;
-        slow.netlink = Some(Netlink { kernel, watcher });
         Ok(slow)
+    }
+
+    /// Attaches the twins and takes what the kernel has now.
+    async fn follow(
+        &mut self,
+        kernel: &mut Kernel,
+        config: &Config,
+        facts: &[PortFacts],
+    ) -> Result<Watcher, KernelError> {
+        self.attach(kernel, config, facts).await?;
+        let watcher = kernel.watch()?;
+        self.state = kernel.snapshot().await?;
+        kernel.sync(&self.state).await?;
+        Ok(watcher)
     }
 
     async fn attach(
@@ -185,17 +198,10 @@ impl SlowPath {
         self.state.apply(event);
     }
 
-    /// Brings what depends on the kernel up to date and returns what is new to the agent.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub async fn update(&mut self) -> Result<Vec<Event<'static>>, KernelError> {
-        if let Some(n) = &mut self.netlink {
-            n.kernel.sync(&self.state).await?;
-            for hop in std::mem::take(&mut self.unwanted) {
-                n.kernel.release(hop.ifindex, hop.addr).await?;
-            }
-        }
+    /// Brings what depends on the kernel up to date. Returns what is new to the agent, and whether the kernel took
+    /// everything: if not, this is to be called again in a while.
+    pub async fn update(&mut self) -> (Vec<Event<'static>>, Result<(), KernelError>) {
+        let done = self.sync().await;
         let mut events = Vec::new();
         let back = self.tell_ports(&mut events);
         if let Some(n) = &mut self.netlink {
@@ -208,8 +214,18 @@ impl SlowPath {
         }
         self.tell_neighbours(&mut events);
         self.tell_routes(&mut events);
-        self.tell_next_hops(&mut events).await?;
-        Ok(events)
+        self.tell_next_hops(&mut events).await;
+        (events, done)
+    }
+
+    async fn sync(&mut self) -> Result<(), KernelError> {
+        let Some(n) = &mut self.netlink else { return Ok(()) };
+        n.kernel.sync(&self.state).await?;
+        while let Some(hop) = self.unwanted.last().copied() {
+            n.kernel.release(hop.ifindex, hop.addr).await?;
+            self.unwanted.pop();
+        }
+        Ok(())
     }
 
     /// Finds the next hop towards `remote` through `port`, now and whenever it changes.
@@ -225,8 +241,13 @@ impl SlowPath {
             return;
         };
         let gone = self.wanted.swap_remove(at);
+        self.leave(gone.hop);
+    }
+
+    /// A next hop that one destination does not go by any more is given back, if no other does.
+    fn leave(&mut self, hop: Option<NextHop>) {
         let same = |a: &NextHop, b: &NextHop| a.ifindex == b.ifindex && a.addr == b.addr;
-        if let Some(hop) = gone.hop
+        if let Some(hop) = hop
             && !self.wanted.iter().any(|w| w.hop.is_some_and(|h| same(&h, &hop)))
         {
             self.unwanted.push(hop);
@@ -337,17 +358,15 @@ impl SlowPath {
         }
     }
 
-    async fn tell_next_hops(
-        &mut self,
-        events: &mut Vec<Event<'static>>,
-    ) -> Result<(), KernelError> {
+    async fn tell_next_hops(&mut self, events: &mut Vec<Event<'static>>) {
+        let mut left = Vec::new();
         for w in &mut self.wanted {
             let Some(p) = self.ports.get(usize::from(w.port.0)) else { continue };
             let mac = match (&p.twin, &mut self.netlink) {
                 (Some(t), Some(n)) => {
                     let hop = self.state.next_hop(t.ifindex, w.remote);
                     if hop != w.hop {
-                        w.hop = hop;
+                        left.push(std::mem::replace(&mut w.hop, hop));
                         if let Some(h) = hop
                             && let Err(e) = n.kernel.hold(h).await
                         {
@@ -374,7 +393,9 @@ impl SlowPath {
                 events.push(Event::NextHop { port: w.port, remote: w.remote, mac });
             }
         }
-        Ok(())
+        for hop in left {
+            self.leave(hop);
+        }
     }
 
     /// Addresses of a port with their subnets' prefix lengths.

@@ -248,10 +248,8 @@ impl Sources<'_> {
         .collect()
     }
 
-    /// A peer's name.
-    #[must_use]
-    pub fn peer_name(&self, peer: PeerIx) -> &str {
-        self.config.peers.get(usize::from(peer.0)).map_or("discovered", |p| &p.name)
+    fn peer_name(&self, peer: PeerIx) -> &str {
+        peer_name(self.config, peer)
     }
 
     /// `show peers`.
@@ -392,6 +390,12 @@ impl Sources<'_> {
             duplicate_packets: s.stats.duplicates,
         }
     }
+}
+
+/// A peer's name.
+#[must_use]
+pub fn peer_name(config: &Config, peer: PeerIx) -> &str {
+    config.peers.get(usize::from(peer.0)).map_or("discovered", |p| &p.name)
 }
 
 /// A session's tuple as its opener's LAN sees it.

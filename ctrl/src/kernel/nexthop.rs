@@ -136,7 +136,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Asks again for next hops that an interface lost by going down.
+    /// Asks again for next hops that an interface lost by going down. One that the kernel refuses (IPv6 was switched off,
+    /// say) is left for the next change.
     pub(super) async fn sync_next_hops(&mut self, state: &KernelState) -> Result<(), KernelError> {
         let lost: Vec<_> = self
             .next_hops
@@ -151,8 +152,12 @@ impl Kernel {
             .collect();
         for key in lost {
             let now = self.read_neighbour(key).await?;
-            if !now.is_some_and(|n| n.managed || n.fixed) {
-                self.ask_for(key, now).await?;
+            if now.is_some_and(|n| n.managed || n.fixed) {
+                continue;
+            }
+            match self.ask_for(key, now).await {
+                Err(e) if e.errno().is_some() => tracing::warn!("{e}"),
+                done => done?,
             }
         }
         Ok(())

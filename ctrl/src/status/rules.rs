@@ -91,6 +91,10 @@ pub struct FlowToPeer {
     pub rule: RuleStatus,
     /// Whether what comes back is put in order; `None` without a session.
     pub ordered: Option<bool>,
+    /// For how long its packets were watched, milliseconds; 0 when it has no session.
+    pub watched_ms: u16,
+    /// `local_id` of the paths that the last 32 packets took meanwhile, oldest first, without further copies.
+    pub last_paths: Vec<u8>,
     /// The peer's paths.
     pub paths: Vec<FlowPath>,
 }
@@ -110,6 +114,11 @@ pub struct FlowPath {
     pub weight: u32,
     /// One-way delay with queue, relative alike on all paths.
     pub delay_us: Option<i64>,
+    /// Why `adaptive` leaves it out for TCP: "lossy", it would slow a flow down; "far", its packets may come later than the
+    /// peer holds the others; "little", it is longer and brings too little for that.
+    pub left_out: Option<String>,
+    /// Packets of the flow that went by it while watched, copies included.
+    pub watched_packets: u32,
     /// Of the next 100 such packets, one every 100 µs, how many would go by it as things are.
     pub next_packets: u32,
 }

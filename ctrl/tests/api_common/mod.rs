@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mpip_core::ids::SessionId;
 use mpip_core::verdict::{DropReason, Verdict, VerdictCounts};
 use mpip_ctrl::api::protocol::{Answer, Command};
-use mpip_ctrl::api::query::{FlowQuery, Query, RulesChange, SessionKey};
+use mpip_ctrl::api::query::{FlowQuery, Pager, Query, RulesChange, SessionKey};
 use mpip_ctrl::api::server::{Call, Limits, Refusal, Server};
 use mpip_ctrl::api::socket::ApiSocket;
 use mpip_ctrl::status::*;
@@ -338,6 +338,8 @@ fn flow(q: &FlowQuery) -> FlowStatus {
         chosen,
         weight: 640,
         delay_us: Some(-1_250_300),
+        left_out: (!chosen).then(|| "far".into()),
+        watched_packets: if chosen { 1_900 } else { 0 },
         next_packets: if chosen { 100 } else { 0 },
     };
     let peer = FlowToPeer {
@@ -348,6 +350,8 @@ fn flow(q: &FlowQuery) -> FlowStatus {
         candidates: vec!["ssh".into(), "default".into()],
         rule,
         ordered: Some(true),
+        watched_ms: q.watch_ms,
+        last_paths: vec![1; 32],
         paths: vec![path(1, "wan0", true), path(2, "wan1", false)],
     };
     FlowStatus {
@@ -385,8 +389,12 @@ pub fn answer(command: &Command) -> Result<Answer, Refusal> {
         Command::Show(Query::Peers(_)) => Answer::Peers(peers()),
         Command::Show(Query::Paths(_)) => Answer::Paths(paths()),
         Command::Show(Query::Sessions(q)) => {
-            let rows = (1..=SESSIONS).map(session);
-            Answer::Sessions(q.page(rows, key, |s| s))
+            let mut pager = Pager::new(q.clone());
+            for n in 1..=SESSIONS {
+                let s = session(n);
+                pager.offer(&key(&s), n, s.clone());
+            }
+            Answer::Sessions(pager.page(|s| s))
         }
         Command::Show(Query::Drops) => Answer::Drops(DropStatus::list(&counts())),
         Command::Show(Query::Runtime) => Answer::Runtime(Box::new(runtime())),

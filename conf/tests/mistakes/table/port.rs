@@ -174,7 +174,12 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "mtu too large for AF_XDP",
         edits: &[("name = \"wan1\"\n", "name = \"wan1\"\nmtu = 9000\n")],
-        says: "13: [port wan1] mtu: 9000 is more than AF_XDP carries (3498); fix: write mtu = 3498 or less",
+        says: "13: [port wan1] mtu: 9000 is more than AF_XDP carries (3394); fix: write mtu = 3394 or less",
+    },
+    Mistake {
+        name: "mtu too large for a port with AF_XDP beside",
+        edits: &[("name = \"wan2\"\n", "name = \"wan2\"\nmtu = 9000\n")],
+        says: "19: [port wan2] mtu: 9000 is more than fits beside a port with AF_XDP; fix: write mtu = 3394 or less",
     },
     Mistake {
         name: "rate unit",

@@ -82,6 +82,8 @@ struct Pair {
     agents: [Agent; 2],
     snapshots: [Arc<Snapshot>; 2],
     forgotten: [Vec<PeerIx>; 2],
+    /// Next hops that each side has looked after.
+    wanted: [HashSet<(PortIx, IpAddr)>; 2],
     /// Frames seen from each side, newest last.
     seen: [Vec<Vec<u8>>; 2],
     cut: [bool; 2],
@@ -99,6 +101,7 @@ impl Pair {
             agents: [a, b],
             snapshots: [Arc::new(sa), Arc::new(sb)],
             forgotten: [Vec::new(), Vec::new()],
+            wanted: [HashSet::new(), HashSet::new()],
             seen: [Vec::new(), Vec::new()],
             cut: [false; 2],
             limit: [9_000; 2],
@@ -122,6 +125,7 @@ impl Pair {
                     match output {
                         Output::Publish(s) => self.snapshots[side] = s,
                         Output::Resolve { port, remote } => {
+                            self.wanted[side].insert((port, remote));
                             // Path p of one side leads to path p of the other, and to hosts behind.
                             let on_path = (0..2).any(|p| {
                                 remote == wan(1 - side, p) && port == PortIx(1 + p as u16)
@@ -141,7 +145,10 @@ impl Pair {
                             }
                         }
                         Output::ForgetPeer(p) => self.forgotten[side].push(p),
-                        Output::Unresolve { .. } | Output::Flush | Output::Message { .. } => {}
+                        Output::Unresolve { port, remote } => {
+                            self.wanted[side].remove(&(port, remote));
+                        }
+                        Output::Flush | Output::Message { .. } => {}
                     }
                 }
             }
@@ -275,6 +282,22 @@ fn a_restarted_peer_is_known_by_its_epoch_and_an_old_life_is_not_believed() {
 }
 
 #[test]
+fn a_peer_whose_clock_was_set_back_is_known_again_after_a_silence() {
+    let mut pair = configured();
+    let known = pair.snapshots[0].peers[0].epoch;
+    let reborn = AgentConfig { epoch: known - 500, ..config(1, true, false) };
+    let (agent, first) = Agent::new(reborn, pair.now);
+    pair.agents[1] = agent;
+    pair.snapshots[1] = Arc::new(first);
+    pair.settle();
+    pair.run(Duration::from_millis(500));
+    assert_eq!(pair.snapshots[0].peers[0].epoch, known, "it might be an old message");
+    pair.run(Duration::from_secs(20));
+    assert_eq!([pair.live(0), pair.live(1)], [2, 2]);
+    assert_eq!(pair.snapshots[0].peers[0].epoch, known - 500);
+}
+
+#[test]
 fn a_gateway_before_an_asked_host_becomes_a_peer_and_goes_when_it_is_gone() {
     let mut pair = Pair::new(config(0, false, true), config(1, false, true));
     pair.settle();
@@ -301,6 +324,24 @@ fn a_gateway_before_an_asked_host_becomes_a_peer_and_goes_when_it_is_gone() {
     assert_eq!(pair.snapshots[0].prefixes.lookup(host), None, "plain again");
     assert!(pair.forgotten[0].contains(&PeerIx(0)));
     assert!(pair.agents[0].peers(pair.now)[0].vacant);
+}
+
+#[test]
+fn a_gateway_does_not_answer_for_what_its_kernel_forwards() {
+    let mut pair = Pair::new(config(0, false, true), config(1, false, true));
+    let mut routes = PrefixTable::default();
+    routes.insert(Prefix::new(ip("10.2.0.0"), 24), Route { port: LAN, gateway: None });
+    let elsewhere = Some(ip("0.0.0.0"));
+    routes.insert(Prefix::new(ip("0.0.0.0"), 0), Route { port: LAN, gateway: elsewhere });
+    pair.agents[1].handle(pair.now, Event::Routes(routes));
+    pair.settle();
+    for (host, live) in [("10.2.9.9", 0), ("10.2.0.2", 2)] {
+        let link = Link::new(Mac([0; 6]), Mac([0; 6]), ip("10.1.0.2"), ip(host));
+        let note = build::udp_frame(&link, 1, 2, &[]).expect("small");
+        pair.agents[0].handle(pair.now, Event::Frame { port: LAN, frame: &note });
+        pair.run(Duration::from_millis(100));
+        assert_eq!(pair.live(1), live, "{host}");
+    }
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn run_behind(nat: &Nat, pair: &mut Pair, time: Duration) {
                     match output {
                         Output::Publish(s) => pair.snapshots[side] = s,
                         Output::Resolve { port, remote } => {
+                            pair.wanted[side].insert((port, remote));
                             let path = usize::from(port.0) - 1;
                             let there = side == 1 || remote == wan(1, path);
                             let mac = there.then_some(MACS[path + 1]);
@@ -59,6 +60,9 @@ fn run_behind(nat: &Nat, pair: &mut Pair, time: Duration) {
                                 pair.agents[1 - side]
                                     .handle(pair.now, Event::Frame { port, frame: &f });
                             }
+                        }
+                        Output::Unresolve { port, remote } => {
+                            pair.wanted[side].remove(&(port, remote));
                         }
                         _ => {}
                     }
@@ -122,6 +126,21 @@ fn a_mapping_that_changes_moves_every_lane_of_the_same_path_and_makes_no_other()
         let wanted: Vec<_> = (0..4).map(|l| (nat.public[path], 30_000 + l * 7)).collect();
         assert_eq!(ends(&pair, path), wanted);
     }
+}
+
+#[test]
+fn next_hops_towards_where_a_peer_was_are_given_back() {
+    let mut nat = Nat { public: [ip("192.0.2.1"), ip("192.0.2.2")], first_port: 20_000 };
+    let mut pair = called(&nat);
+    for n in 10..22 {
+        nat.public[1] = IpAddr::from([192, 0, 2, n]);
+        nat.first_port = 20_000 + u16::from(n) * 300;
+        run_behind(&nat, &mut pair, Duration::from_millis(2_500));
+    }
+    assert_eq!(pair.live(1), 2);
+    let wanted = &pair.wanted[1];
+    assert!(wanted.contains(&(PortIx(2), nat.public[1])), "{wanted:?}");
+    assert!(wanted.len() <= 4, "{wanted:?}");
 }
 
 #[test]
