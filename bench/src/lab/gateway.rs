@@ -354,10 +354,21 @@ impl Gateway {
     /// # Errors
     /// `mpipctl` or the daemon refuses.
     pub fn rules(&self, words: &[&str]) -> Result<()> {
+        self.mpipctl(&[&["rules"], words].concat()).map(|_| ())
+    }
+
+    /// Runs `mpipctl <words>` and reads what it prints, JSON or text.
+    ///
+    /// # Errors
+    /// `mpipctl` or the daemon refuses.
+    pub fn ctl(&self, words: &[&str]) -> Result<Value> {
+        let text = self.mpipctl(words)?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    fn mpipctl(&self, words: &[&str]) -> Result<String> {
         let socket = self.socket.display().to_string();
-        let mut all = vec!["--socket", &socket, "rules"];
-        all.extend(words);
-        Cmd::new(&self.mpipctl, &all).run().map(|_| ())
+        Cmd::new(&self.mpipctl, &[&["--socket", &socket], words].concat()).run()
     }
 
     /// Its rows of `mpipctl show paths` whose state is `live`.
@@ -411,9 +422,17 @@ impl Gateway {
     /// # Errors
     /// It does not end by itself within 10 s, or without last words. Leaked buffers are no error here
     /// but a number: the conservation rows judge them.
-    pub fn stop(mut self) -> Result<Value> {
+    pub fn stop(self) -> Result<Value> {
         self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        self.process.finish_any(Duration::from_secs(10))?;
+        self.drained(Duration::from_secs(10))
+    }
+
+    /// Waits until it has ended by itself and gives its last words.
+    ///
+    /// # Errors
+    /// It does not end in time, or without last words.
+    pub fn drained(mut self, patience: Duration) -> Result<Value> {
+        self.process.finish_any(patience)?;
         let said = self.process.output()?;
         match said.lines().last().and_then(|l| serde_json::from_str(l).ok()) {
             Some(farewell) => Ok(farewell),

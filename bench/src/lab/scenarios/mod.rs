@@ -8,6 +8,7 @@ mod many;
 mod nat;
 mod nat_both;
 mod native;
+mod policy;
 mod renumber;
 mod reorder;
 mod restart;
@@ -267,6 +268,42 @@ pub static ALL: &[Scenario] = &[
         seconds: 60,
         paths: [path(40, 5), path(20, 5)],
         run: renumber::run,
+    },
+    Scenario {
+        name: "policy",
+        ids: &["policy"],
+        about: "explain a running flow, pin it by rule, drain the gateway: what was opened goes on, then it ends",
+        demo: false,
+        seconds: 36,
+        paths: [path(40, 5), path(20, 5)],
+        run: policy::policy,
+    },
+    Scenario {
+        name: "protected",
+        ids: &["protected"],
+        about: "UDP over two paths that lose 5 % each: on all paths by turns, and in copies on both",
+        demo: false,
+        seconds: 26,
+        paths: [path(20, 5), path(20, 12)],
+        run: policy::protected,
+    },
+    Scenario {
+        name: "udp-ordered",
+        ids: &["udp-ordered"],
+        about: "UDP at 90 % of 40 + 20 Mbit/s with 5 and 20 ms: as it comes, and in order",
+        demo: false,
+        seconds: 26,
+        paths: [path(40, 5), path(20, 20)],
+        run: policy::ordered,
+    },
+    Scenario {
+        name: "mptcp-subflows",
+        ids: &["mptcp-subflows"],
+        about: "kernel MPTCP between hosts behind the gateways: each subflow is a session over both paths",
+        demo: false,
+        seconds: 28,
+        paths: [path(40, 5), path(20, 5)],
+        run: policy::subflows,
     },
     Scenario {
         name: "cuts",
