@@ -192,12 +192,13 @@ impl Agent {
         let (weights, nonce) = (self.cfg.weights, self.random());
         let Some(peer) = self.peers.get_mut(i) else { return };
         let others: Vec<u32> = peer.paths().filter(|p| p.is_live()).map(|p| p.weight).collect();
+        let may = |p: &Path| !p.is_live() && p.remote_id != PathId::NONE && !p.is_barred(now);
+        if !peer.path(slot).is_some_and(may) {
+            return;
+        }
         let generation = peer.new_generation();
         peer.drift.remove(usize::from(slot));
         let Some(path) = peer.path_mut(slot) else { return };
-        if path.is_live() || path.remote_id == PathId::NONE || path.is_barred(now) {
-            return;
-        }
         path.live_since = now;
         let echo = path.echo;
         let rtt = path.rtt.clone();
@@ -213,13 +214,15 @@ impl Agent {
         path.size.begin(now);
         path.why = "works both ways";
         path.nonce = nonce;
-        // A newcomer gets the mean share, so that it is used at once. The sum stays that of 1000/N
-        // each: near the upper bound the weights could only drift apart slowly.
-        let n = others.len() as u32 + 1;
-        let mean = others.iter().sum::<u32>().checked_div(n - 1);
-        path.weight = mean.map_or(weights.initial(1), |m| m * (n - 1) / n).max(weights.min);
+        // A newcomer gets the mean share, so that it is used at once, and the others keep theirs among themselves. The
+        // sum is that of 1000/N each again: near the upper bound the weights could only drift apart slowly, and of
+        // small ones a step is too much.
+        let share = weights.initial(others.len() + 1);
+        path.weight = share;
+        let (sum, all) = (others.iter().sum::<u32>().max(1), share * others.len() as u32);
         for w in peer.paths_mut().filter(|p| p.is_live() && p.slot != slot) {
-            w.weight = (w.weight * (n - 1) / n).max(weights.min);
+            let scaled = u64::from(w.weight) * u64::from(all) / u64::from(sum);
+            w.weight = u32::try_from(scaled).unwrap_or(all).clamp(weights.min, weights.max);
         }
         let Some(path) = peer.path_mut(slot) else { return };
         path.tell_silent = 0;

@@ -282,6 +282,23 @@ fn a_restarted_peer_is_known_by_its_epoch_and_an_old_life_is_not_believed() {
 }
 
 #[test]
+fn weights_do_not_shrink_however_often_a_path_comes_back() {
+    let mut pair = configured();
+    for n in 0..12 {
+        pair.cut = [false, true];
+        pair.run(Duration::from_secs(4));
+        assert_eq!([pair.live(0), pair.live(1)], [1, 1], "cut {n}");
+        pair.cut = [false, false];
+        pair.run(Duration::from_secs(8));
+        assert_eq!([pair.live(0), pair.live(1)], [2, 2], "return {n}");
+        for s in &pair.snapshots {
+            let weights: Vec<u32> = s.peers[0].live().map(|p| p.weight).collect();
+            assert_eq!(weights, [500, 500], "return {n}");
+        }
+    }
+}
+
+#[test]
 fn a_peer_whose_clock_was_set_back_is_known_again_after_a_silence() {
     let mut pair = configured();
     let known = pair.snapshots[0].peers[0].epoch;
