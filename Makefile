@@ -10,7 +10,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT := $(filter 0,$(shell id -u))
 # Scenarios whose goals are about correctness alone: a slow machine does not fail them.
-SHORT_LAB := cross-open short-connections conservation
+SHORT_LAB := cross-open short-connections conservation policy
 
 .PHONY: test demo bench build check unit lab purity packages clean help
 

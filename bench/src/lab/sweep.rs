@@ -226,7 +226,8 @@ fn pair(
         lab.row(Row::new(ID, what, arm, "%", goal(ours), &mpip.percent_of(best)));
         let of_mptcp = mpip.percent_of(|i| of(&kernel, i));
         let ratio: Vec<f64> = of_mptcp.iter().map(|p| p / 100.0).collect();
-        lab.row(Row::new(ID, format!("{name}: ratio to kernel MPTCP"), arm, "×", None, &ratio));
+        let goal = profile.least_of_mptcp().filter(|_| ours).map(Goal::at_least);
+        lab.row(Row::new(ID, format!("{name}: ratio to kernel MPTCP"), arm, "×", goal, &ratio));
         let known: Vec<f64> = ratio.into_iter().filter(|r| r.is_finite()).collect();
         ratios.extend(median(&known));
     }

@@ -325,7 +325,7 @@ impl Gateway {
                     }
                 }
                 // Next hops cost nothing here.
-                Output::Unresolve { .. } => {}
+                Output::Ask { .. } | Output::Unresolve { .. } => {}
                 Output::ForgetPeer(peer) => {
                     for e in &mut life.engines {
                         e.command(local, Command::ForgetPeer(peer), &mut life.desk);

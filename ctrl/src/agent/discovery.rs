@@ -95,7 +95,8 @@ impl Discovery {
 impl Agent {
     /// A worker saw a packet to `dst`, for which there is no peer.
     pub(super) fn ask_about(&mut self, now: Nanos, dst: IpAddr) -> Option<()> {
-        let d = self.discovery.as_mut()?;
+        let draining = self.draining;
+        let d = self.discovery.as_mut().filter(|_| !draining)?;
         if !d.may_ask(dst) {
             return None;
         }
@@ -243,7 +244,8 @@ impl Agent {
         p: &Parsed,
         (cm, list): (&Cm, &[u8]),
     ) -> Option<()> {
-        self.discovery.as_ref()?;
+        // Draining, no session could be opened over the path that would come of it: flows stay plain.
+        self.discovery.as_ref().filter(|_| !self.draining)?;
         if cm.node == self.cfg.node {
             return None;
         }

@@ -13,6 +13,9 @@ use mpip_core::wire::{Parsed, parse_frame};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Least time between two requests for the next hop of one path.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
 impl Agent {
     /// Takes in a punted frame.
     pub(super) fn receive(&mut self, now: Nanos, port: PortIx, frame: &[u8]) {
@@ -62,6 +65,7 @@ impl Agent {
         if let Some(peer) = self.peers.get_mut(i) {
             peer.heard_at = now;
         }
+        self.ask_for_hop(now, i, slot);
         self.learn(now, i, slot, &cm, &tlvs);
         self.heard_from(now, i, slot, from);
         for t in &tlvs {
@@ -71,6 +75,17 @@ impl Agent {
             self.take_addresses(now, i, slot, &cm, p.sport);
         }
         Some(())
+    }
+
+    /// A peer is heard of to which no way back is known. The kernel, having asked in vain while the link was cut, rests for
+    /// up to five seconds; nothing tells it that the far end's link is back.
+    fn ask_for_hop(&mut self, now: Nanos, i: usize, slot: u8) {
+        let Some(path) = self.peers.get_mut(i).and_then(|p| p.path_mut(slot)) else { return };
+        if path.next_hop.is_none() && now.since(path.hop_asked_at) >= ASK_EVERY {
+            path.hop_asked_at = now;
+            let (port, remote) = (path.port, path.remote.ip());
+            self.out.push_back(super::Output::Ask { port, remote });
+        }
     }
 
     /// Boot epochs grow, unless the peer's clock was set back between two of its lives: then it comes after a silence.
@@ -173,12 +188,18 @@ impl Agent {
     fn learn(&mut self, now: Nanos, i: usize, slot: u8, cm: &Cm, tlvs: &[Tlv]) {
         let estimator = self.cfg.estimator;
         let Some(peer) = self.peers.get_mut(i) else { return };
-        let named = tlvs.iter().any(|t| matches!(t, Tlv::PathInfo { .. }));
-        let generation = peer.new_generation();
+        let named =
+            tlvs.iter().any(|t| matches!(t, Tlv::PathInfo { .. })) && cm.path != PathId::NONE;
         let Some(path) = peer.path_mut(slot) else { return };
         path.heard_at = now;
         path.echo = Some((cm.timestamp, now));
-        if named && path.remote_id != cm.path && cm.path != PathId::NONE {
+        if named && path.remote_id != cm.path {
+            // Numbers come round: whoever had this one at the far end has it no more.
+            for other in peer.each_path_mut().filter(|p| p.slot != slot && p.remote_id == cm.path) {
+                other.remote_id = PathId::NONE;
+            }
+            let generation = peer.new_generation();
+            let Some(path) = peer.path_mut(slot) else { return };
             // A new number is a new life at the far end: its counters start afresh.
             if path.remote_id != PathId::NONE {
                 let live = path.phase;
@@ -312,7 +333,7 @@ impl Agent {
         // Only a path that queues shows its capacity; what is below says nothing against it.
         let busy = path.delay.standing_us() > 2_000 + 2 * path.delay.calm_jitter_us();
         path.rate.on_total(clock, r.bytes, busy);
-        path.report_clock = Some((sent, clock));
+        (path.report_clock, path.report_came_at) = (Some((sent, clock)), now);
         // A third of what was sent: it may be the larger third.
         let (lost, came) = (r.lost.wrapping_sub(path.loss.0), r.packets.wrapping_sub(path.loss.1));
         if path.is_live() && lost.cast_signed() >= 3 && lost >= came / 2 {

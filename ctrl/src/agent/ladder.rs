@@ -125,7 +125,7 @@ impl Agent {
                 continue;
             }
             let Some(fault) = p.delivery.take_fault(more) else {
-                if now.since(p.live_since) >= BAR.0 {
+                if p.is_live() && now.since(p.live_since) >= BAR.0 {
                     p.bar_pause = BAR.0;
                 }
                 continue;

@@ -8,7 +8,7 @@
 
 use super::path::{Path, PathPhase};
 use super::{Agent, Output};
-use mpip_core::cells::{PathReading, Sample, WorkerCells};
+use mpip_core::cells::{PathReading, WorkerCells};
 use mpip_core::ids::PathId;
 use mpip_core::time::Nanos;
 use std::sync::Arc;
@@ -43,13 +43,16 @@ impl Agent {
         let judged: Vec<(u8, Nanos)> =
             peer.paths().filter(|p| p.is_live()).map(|p| (p.slot, p.judged_at)).collect();
         for slot in slots {
-            let reading = cells
+            let Some(path) = peer.path_mut(slot) else { continue };
+            let of_workers: Vec<PathReading> = cells
                 .iter()
                 .filter_map(|c| c.path(ix, slot))
                 .map(mpip_core::cells::PathCell::read)
-                .reduce(merge)
-                .unwrap_or_default();
-            let Some(path) = peer.path_mut(slot) else { continue };
+                .collect();
+            let rx_delay = path.rx_delays.merge(of_workers.iter().map(|r| r.rx_delay));
+            let feedback = path.feedbacks.merge(of_workers.iter().map(|r| r.feedback));
+            let sum = of_workers.into_iter().reduce(merge).unwrap_or_default();
+            let reading = PathReading { rx_delay, feedback, ..sum };
             let delays = path.reading.rx_delay.count;
             let reported = path.read(now, reading);
             let others = judged.iter().filter(|(s, _)| *s != slot).map(|(_, at)| *at).max();
@@ -388,13 +391,8 @@ fn millis(d: Duration) -> u16 {
     u16::try_from(d.as_millis()).unwrap_or(u16::MAX)
 }
 
+/// Counters add up; samples are [`super::samples::Samples`]'s.
 fn merge(a: PathReading, b: PathReading) -> PathReading {
-    let later = |x: u32, y: u32| if x.wrapping_sub(y).cast_signed() >= 0 { x } else { y };
-    // Counts of samples add up, so that any new one shows; the value is of the busier worker.
-    let sample = |x: Sample, y: Sample| Sample {
-        count: x.count.wrapping_add(y.count),
-        value: if y.count > x.count { y.value } else { x.value },
-    };
     let mut recovery = a.recovery;
     recovery.add(&b.recovery);
     PathReading {
@@ -405,14 +403,12 @@ fn merge(a: PathReading, b: PathReading) -> PathReading {
         rx_bytes: a.rx_bytes + b.rx_bytes,
         rx_last_us: a.rx_last_us.max(b.rx_last_us),
         rx_span: a.rx_span + b.rx_span,
-        rx_delay: sample(a.rx_delay, b.rx_delay),
-        rx_latest_timestamp: later(a.rx_latest_timestamp, b.rx_latest_timestamp),
-        feedback: sample(a.feedback, b.feedback),
         tx_messages: a.tx_messages + b.tx_messages,
         rx_messages: a.rx_messages + b.rx_messages,
         damaged: a.damaged + b.damaged,
         tx_bare_tcp: a.tx_bare_tcp + b.tx_bare_tcp,
         rx_bare_tcp: a.rx_bare_tcp + b.rx_bare_tcp,
+        ..PathReading::default()
     }
 }
 

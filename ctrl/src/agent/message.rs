@@ -7,7 +7,7 @@ use super::path::Path;
 use super::peer::Announcement;
 use super::{Agent, PathPhase};
 use mpip_core::cm::tlv::{PathState, ReceiverReport, Tlv, capability};
-use mpip_core::cm::{Base, Cm, Flags, SeqBlock, address_list_hash};
+use mpip_core::cm::{Base, COUNTER_MASK, Cm, Flags, SeqBlock, address_list_hash};
 use mpip_core::ids::{Lane, PathId, PeerIx, SessionId};
 use mpip_core::recover::Recovery;
 use mpip_core::snapshot::{Encapsulation, Role};
@@ -71,7 +71,7 @@ impl Agent {
             cm.seq = Some(SeqBlock {
                 session_seq: 0,
                 lane: Lane::PATH_LEVEL,
-                counter26: path.counter,
+                counter26: path.counter & COUNTER_MASK,
                 tag: 0,
             });
         }

@@ -35,6 +35,7 @@ mod path_size;
 mod peer;
 mod publish;
 mod rhythm;
+mod samples;
 
 pub use discovery::{DiscoveryConfig, MAX_DISCOVERED};
 pub use path::{PathPhase, PathReport};
@@ -239,6 +240,13 @@ pub enum Output {
         /// The port.
         port: PortIx,
         /// The peer's address.
+        remote: IpAddr,
+    },
+    /// Something came from there, and no next hop towards it is known: it is worth asking for at once.
+    Ask {
+        /// The port.
+        port: PortIx,
+        /// Where to.
         remote: IpAddr,
     },
     /// The next hop towards `remote` through `port` is not needed any more.

@@ -5,6 +5,7 @@ use super::faketcp::Calls;
 use super::mapping::Mapping;
 use super::path_size::PathSize;
 use super::rhythm::{Arrived, Rhythm};
+use super::samples::Samples;
 use mpip_core::cells::PathReading;
 use mpip_core::ids::{PathId, PortIx};
 use mpip_core::measure::{EstimatorParams, LossMeter, PathEstimator, RateMeter, RateParams, Rtt};
@@ -116,6 +117,9 @@ pub(super) struct Path {
     seen_tx: u64,
     seen_rx: u64,
     pub seen_feedback: u32,
+    /// What workers sampled: delays of what arrived, and delays reported by the peer.
+    pub rx_delays: Samples,
+    pub feedbacks: Samples,
 
     pub data_at: Option<Nanos>,
     pub sent_at: Nanos,
@@ -148,6 +152,10 @@ pub(super) struct Path {
     /// first one added to the arrival of that one. Rates are taken over it: reports come over any
     /// path, bunched and overtaking one another.
     pub report_clock: Option<(u32, Nanos)>,
+    /// When that report came.
+    pub report_came_at: Nanos,
+    /// When its next hop was asked for because the peer was heard.
+    pub hop_asked_at: Nanos,
     pub least_delay: Option<i32>,
     /// Loss the peer reports: lost, received.
     pub loss: (u32, u32),
@@ -272,6 +280,8 @@ impl Path {
             seen_tx: 0,
             seen_rx: 0,
             seen_feedback: 0,
+            rx_delays: Samples::default(),
+            feedbacks: Samples::default(),
             data_at: None,
             sent_at: now,
             heard_at: now,
@@ -290,6 +300,8 @@ impl Path {
             reported_reading: PathReading::default(),
             report_at: now,
             report_clock: None,
+            report_came_at: now,
+            hop_asked_at: Nanos(0),
             least_delay: None,
             loss: (0, 0),
             loss_rate: LossMeter::new(),
@@ -421,8 +433,10 @@ impl Path {
     /// Deliverable rate, bytes per second, 0 = unknown; and whether that is what it carries, or only what it has
     /// carried. As configured until the path was full.
     pub fn capacity(&self, now: Nanos) -> (u64, bool) {
+        // Rates go by the peer's clock; since the last report little can have come between the two.
+        let at = self.report_clock.map_or(now, |(_, clock)| clock + now.since(self.report_came_at));
         // What loses much without a queue is a limit, too (a policer).
-        let full = self.rate.was_full(now) || self.loss_rate.ppm(now) >= POLICED_PPM;
+        let full = self.rate.was_full(at) || self.loss_rate.ppm(now) >= POLICED_PPM;
         let least = if full { 0 } else { self.configured_rate };
         (self.rate.rate().max(least), full || self.configured_rate > 0)
     }

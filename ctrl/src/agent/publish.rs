@@ -395,6 +395,11 @@ mod tests {
         run(path, 4 * S, 2_000_000, true);
         run(path, 5 * S, 2_000_000, true);
         assert_eq!(path.capacity(Nanos::from_millis(6 * S)), (2_000_000, true), "as measured");
+        // The peer's clock, by which rates go, is 90 s behind ours after some weeks.
+        path.report_clock = Some((0, Nanos::from_millis(6 * S)));
+        path.report_came_at = Nanos::from_millis(96 * S);
+        assert_eq!(path.capacity(Nanos::from_millis(97 * S)), (2_000_000, true));
+        path.report_clock = None;
         path.configured_rate = 0;
         assert_eq!(path.capacity(Nanos::from_millis(70 * S)), (2_000_000, false), "long ago");
         // A policer: one in twenty is lost, and no queue is seen.

@@ -27,7 +27,7 @@ use super::socket::ApiSocket;
 #[derive(Debug)]
 pub struct Call {
     /// What is wanted. The filters of sessions are for the control loop to apply
-    /// ([`super::query::SessionQuery::page`]); the server applies the others.
+    /// ([`super::query::Pager`]); the server applies the others.
     pub command: Command,
     /// Where the answer goes. Nobody may be listening any more: that is no error.
     pub reply: oneshot::Sender<Result<Answer, Refusal>>,

@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 /// Packets of a trial.
 const TRIAL: u16 = 100;
+/// Time for which flows are watched before a question's turn comes and in it, milliseconds: an answer is due within five
+/// seconds.
+const LONGEST_WAIT_MS: u32 = 4_000;
 /// Questions that may wait for those before them.
 const MOST_WAITING: usize = 16;
 
@@ -82,7 +85,9 @@ impl Control {
             dst: query.destination.ip(),
             dport: query.destination.port(),
         };
-        if self.explaining.len() >= MOST_WAITING {
+        let before: u32 = self.explaining.iter().map(|e| u32::from(e.query.watch_ms)).sum();
+        let wait = before + u32::from(query.watch_ms);
+        if wait > LONGEST_WAIT_MS || self.explaining.len() >= MOST_WAITING {
             let _ = reply.send(refuse("others are asking for explanations; try again"));
             return;
         }
@@ -147,6 +152,8 @@ impl Control {
         let port = |ix: mpip_core::ids::PortIx| {
             self.config.ports.get(usize::from(ix.0)).map_or_else(String::new, |p| p.name.clone())
         };
+        // Else what the workers tell is of a question that was given up.
+        let watched = e.watched && query.watch_ms > 0;
         FlowToPeer {
             name: status::peer_name(&self.config, e.peer).to_owned(),
             session: e.session.map(|s| s.to_string()),
@@ -160,7 +167,7 @@ impl Control {
             rule: self.policy.row(&self.config, usize::from(e.rule)),
             ordered: e.ordered,
             watched_ms: if e.watched { query.watch_ms } else { 0 },
-            last_paths: e.last.iter().map(|id| id.0).collect(),
+            last_paths: e.last.iter().filter(|_| watched).map(|id| id.0).collect(),
             paths: e
                 .paths
                 .iter()
@@ -179,7 +186,7 @@ impl Control {
                         }
                         .to_owned()
                     }),
-                    watched_packets: p.went,
+                    watched_packets: if watched { p.went } else { 0 },
                     next_packets: p.picks,
                 })
                 .collect(),

@@ -48,6 +48,8 @@ const PUNT_ROUND: usize = 256;
 const END: Duration = Duration::from_millis(200);
 /// How long the kernel is left alone after it refused something.
 const KERNEL_REST: Duration = Duration::from_secs(1);
+/// How often next hops are asked for that the kernel does not look after by itself (before Linux 5.16).
+const KERNEL_REFRESH: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +119,11 @@ struct Control {
     policy: Policy,
     /// Next hops to be looked for: the kernel must be asked.
     kernel_due: bool,
-    /// It refused something or did not answer, and is left alone until then.
-    kernel_rests_until: Nanos,
+    /// It refused something or did not answer: its tables are brought up to date then.
+    sync_again: Option<Nanos>,
+    /// What it tells could not be read; until then no other try.
+    watch_again: Nanos,
+    refreshed_at: Nanos,
     /// It is to end with the last session.
     ends_empty: bool,
 }
@@ -193,7 +198,9 @@ async fn control(
         explaining: VecDeque::new(),
         policy,
         kernel_due: true,
-        kernel_rests_until: Nanos(0),
+        sync_again: None,
+        watch_again: Nanos(0),
+        refreshed_at: Nanos(0),
         ends_empty: false,
     };
     control.warn_of_far_memory();
@@ -248,8 +255,7 @@ impl Control {
             let now = self.plane.now();
             let agent = self.agent.poll_timeout(now);
             let due = self.explanation_due().map_or(agent, |at| at.min(agent));
-            let rests = self.kernel_due && now < self.kernel_rests_until;
-            let due = if rests { due.min(self.kernel_rests_until) } else { due };
+            let due = self.sync_again.map_or(due, |at| at.min(due));
             let pause = Duration::from_nanos(due.0.saturating_sub(now.0));
             tokio::select! {
                 biased;
@@ -259,8 +265,10 @@ impl Control {
                     Ok(done) => info!("reloaded: {} rules", done.rules),
                     Err(why) => warn!("not reloaded: {why}"),
                 },
-                changed = self.slow.changed(), if now >= self.kernel_rests_until => {
-                    self.kernel_said(changed)?;
+                changed = self.slow.changed(), if now >= self.watch_again => {
+                    if self.kernel_refused(changed)? {
+                        self.watch_again = self.plane.now() + KERNEL_REST;
+                    }
                     self.kernel_due = true;
                 }
                 Some(call) = inbox.recv() => self.answer(call),
@@ -285,8 +293,13 @@ impl Control {
         });
         self.agent.tick(now, self.plane.cells());
         self.carry_out();
-        if self.kernel_due && now >= self.kernel_rests_until {
-            self.follow_kernel().await?;
+        if self.kernel_due || self.sync_again.is_some_and(|at| now >= at) {
+            self.follow_kernel(now).await?;
+        }
+        if now.since(self.refreshed_at) >= KERNEL_REFRESH {
+            self.refreshed_at = now;
+            let done = self.slow.refresh().await;
+            self.kernel_refused(done)?;
         }
         self.collect_sessions();
         self.collect_explanations();
@@ -365,6 +378,10 @@ impl Control {
                     self.slow.want(port, remote);
                     self.kernel_due = true;
                 }
+                Output::Ask { port, remote } => {
+                    self.slow.ask(port, remote);
+                    self.kernel_due = true;
+                }
                 Output::Unresolve { port, remote } => {
                     self.slow.forget(port, remote);
                     self.kernel_due = true;
@@ -381,29 +398,32 @@ impl Control {
         }
     }
 
-    async fn follow_kernel(&mut self) -> Result<(), DaemonError> {
+    async fn follow_kernel(&mut self, now: Nanos) -> Result<(), DaemonError> {
         self.kernel_due = false;
-        let (events, done) = self.slow.update().await;
+        let sync = self.sync_again.is_none_or(|at| now >= at);
+        let (events, done) = self.slow.update(sync).await;
         let now = self.plane.now();
         for event in events {
             self.agent.handle(now, event);
         }
         self.carry_out();
-        self.kernel_said(done)
-    }
-
-    /// A refusal, or an answer that does not come, is no reason to stop forwarding: it is tried again.
-    fn kernel_said(&mut self, done: Result<(), KernelError>) -> Result<(), DaemonError> {
-        match done {
-            Ok(()) => {}
-            Err(e @ KernelError::Closed { .. }) => return Err(e.into()),
-            Err(e) => {
-                warn!("{e}; trying again in {} s", KERNEL_REST.as_secs());
-                self.kernel_due = true;
-                self.kernel_rests_until = self.plane.now() + KERNEL_REST;
-            }
+        let refused = self.kernel_refused(done)?;
+        if sync {
+            self.sync_again = refused.then(|| self.plane.now() + KERNEL_REST);
         }
         Ok(())
+    }
+
+    /// A refusal, or an answer that does not come, is no reason to stop forwarding: it is told, and tried again.
+    fn kernel_refused(&self, done: Result<(), KernelError>) -> Result<bool, DaemonError> {
+        match done {
+            Ok(()) => Ok(false),
+            Err(e @ KernelError::Closed { .. }) => Err(e.into()),
+            Err(e) => {
+                warn!("{e}; it is tried again");
+                Ok(true)
+            }
+        }
     }
 
     /// Takes no new sessions any more.

@@ -49,6 +49,8 @@ pub struct SlowPath {
     state: KernelState,
     ports: Vec<Port>,
     wanted: Vec<Wanted>,
+    /// Destinations whose next hop is to be asked for at once.
+    asked: Vec<(PortIx, IpAddr)>,
     /// Next hops that are held and not wanted any more.
     unwanted: Vec<NextHop>,
     told_neighbours: Option<HashMap<(PortIx, IpAddr), [u8; 6]>>,
@@ -60,6 +62,10 @@ fn below(p: &mpip_conf::Port) -> Option<String> {
     let driver = p.device.driver()?;
     let shares = matches!(driver, "net_af_xdp" | "net_af_packet");
     p.device.iface().filter(|_| shares).map(|i| i.as_str().to_owned())
+}
+
+fn same(a: &NextHop, b: &NextHop) -> bool {
+    a.ifindex == b.ifindex && a.addr == b.addr
 }
 
 impl SlowPath {
@@ -100,6 +106,7 @@ impl SlowPath {
             state: KernelState::new(),
             ports: ports.collect(),
             wanted: Vec::new(),
+            asked: Vec::new(),
             unwanted: Vec::new(),
             told_neighbours: None,
             told_routes: None,
@@ -198,10 +205,13 @@ impl SlowPath {
         self.state.apply(event);
     }
 
-    /// Brings what depends on the kernel up to date. Returns what is new to the agent, and whether the kernel took
+    /// Tells what is new to the agent, and if `sync` brings the kernel's tables up to date. Returns whether the kernel took
     /// everything: if not, this is to be called again in a while.
-    pub async fn update(&mut self) -> (Vec<Event<'static>>, Result<(), KernelError>) {
-        let done = self.sync().await;
+    pub async fn update(&mut self, sync: bool) -> (Vec<Event<'static>>, Result<(), KernelError>) {
+        let synced = match &mut self.netlink {
+            Some(n) if sync => n.kernel.sync(&self.state).await,
+            _ => Ok(()),
+        };
         let mut events = Vec::new();
         let back = self.tell_ports(&mut events);
         if let Some(n) = &mut self.netlink {
@@ -212,26 +222,64 @@ impl SlowPath {
                 }
             }
         }
+        self.ask_now().await;
         self.tell_neighbours(&mut events);
         self.tell_routes(&mut events);
         self.tell_next_hops(&mut events).await;
-        (events, done)
+        let released = if sync { self.release().await } else { Ok(()) };
+        (events, synced.and(released))
     }
 
-    async fn sync(&mut self) -> Result<(), KernelError> {
+    /// Gives back next hops that are not wanted any more, and still are not.
+    async fn release(&mut self) -> Result<(), KernelError> {
         let Some(n) = &mut self.netlink else { return Ok(()) };
-        n.kernel.sync(&self.state).await?;
-        while let Some(hop) = self.unwanted.last().copied() {
-            n.kernel.release(hop.ifindex, hop.addr).await?;
-            self.unwanted.pop();
+        while let Some(hop) = self.unwanted.pop() {
+            if self.wanted.iter().any(|w| w.hop.is_some_and(|h| same(&h, &hop))) {
+                continue;
+            }
+            if let Err(e) = n.kernel.release(hop.ifindex, hop.addr).await {
+                self.unwanted.push(hop);
+                return Err(e);
+            }
         }
         Ok(())
+    }
+
+    /// Asks for next hops that the kernel does not look after by itself. To be called every few seconds.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub async fn refresh(&mut self) -> Result<(), KernelError> {
+        match &mut self.netlink {
+            Some(n) => n.kernel.refresh().await,
+            None => Ok(()),
+        }
     }
 
     /// Finds the next hop towards `remote` through `port`, now and whenever it changes.
     pub fn want(&mut self, port: PortIx, remote: IpAddr) {
         if !self.wanted.iter().any(|w| w.port == port && w.remote == remote) {
             self.wanted.push(Wanted { port, remote, hop: None, told: None });
+        }
+    }
+
+    /// Something came from `remote`: if its next hop is not known, it is asked for at once, with the next
+    /// [`Self::update`].
+    pub fn ask(&mut self, port: PortIx, remote: IpAddr) {
+        if !self.asked.contains(&(port, remote)) {
+            self.asked.push((port, remote));
+        }
+    }
+
+    async fn ask_now(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        let Some(n) = &mut self.netlink else { return };
+        for (port, remote) in asked {
+            let wanted = self.wanted.iter().find(|w| w.port == port && w.remote == remote);
+            let Some(hop) = wanted.and_then(|w| w.hop) else { continue };
+            if let Err(e) = n.kernel.ask_again_for(hop.ifindex, hop.addr).await {
+                tracing::warn!("next hop {} of {remote}: {e}", hop.addr);
+            }
         }
     }
 
@@ -244,11 +292,11 @@ impl SlowPath {
         self.leave(gone.hop);
     }
 
-    /// A next hop that one destination does not go by any more is given back, if no other does.
+    /// A next hop that one destination does not go by any more is given back at the next [`Self::release`], if no other
+    /// does then.
     fn leave(&mut self, hop: Option<NextHop>) {
-        let same = |a: &NextHop, b: &NextHop| a.ifindex == b.ifindex && a.addr == b.addr;
         if let Some(hop) = hop
-            && !self.wanted.iter().any(|w| w.hop.is_some_and(|h| same(&h, &hop)))
+            && !self.unwanted.iter().any(|h| same(h, &hop))
         {
             self.unwanted.push(hop);
         }

@@ -108,13 +108,13 @@ impl Kernel {
     /// all are managed.
     ///
     /// # Errors
-    /// The kernel's refusal of the first it did not take.
+    /// The kernel did not answer. What it refuses is told, and left for the next time.
     pub async fn refresh(&mut self) -> Result<(), KernelError> {
         let waiting: Vec<_> =
             self.next_hops.iter().filter(|(_, h)| !h.managed).map(|(k, _)| *k).collect();
         for key in waiting {
             let now = self.read_neighbour(key).await?;
-            self.ask_for(key, now).await?;
+            self.ask_or_tell(key, now).await?;
         }
         Ok(())
     }
@@ -127,13 +127,23 @@ impl Kernel {
     pub async fn ask_again(&mut self, ifindex: u32) -> Result<(), KernelError> {
         let of_it: Vec<_> =
             self.next_hops.keys().filter(|(at, _)| *at == ifindex).copied().collect();
-        for key in of_it {
-            let now = self.read_neighbour(key).await?;
-            if !now.is_some_and(|n| n.usable) {
-                self.ask_for(key, now).await?;
-            }
+        for (ifindex, addr) in of_it {
+            self.ask_again_for(ifindex, addr).await?;
         }
         Ok(())
+    }
+
+    /// The same for one next hop that is held; nothing for others. To be called when something came from there.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn ask_again_for(&mut self, ifindex: u32, addr: IpAddr) -> Result<(), KernelError> {
+        let key = (ifindex, addr);
+        if !self.next_hops.contains_key(&key) {
+            return Ok(());
+        }
+        let now = self.read_neighbour(key).await?;
+        if now.is_some_and(|n| n.usable) { Ok(()) } else { self.ask_or_tell(key, now).await }
     }
 
     /// Asks again for next hops that an interface lost by going down. One that the kernel refuses (IPv6 was switched off,
@@ -155,12 +165,24 @@ impl Kernel {
             if now.is_some_and(|n| n.managed || n.fixed) {
                 continue;
             }
-            match self.ask_for(key, now).await {
-                Err(e) if e.errno().is_some() => tracing::warn!("{e}"),
-                done => done?,
-            }
+            self.ask_or_tell(key, now).await?;
         }
         Ok(())
+    }
+
+    /// [`Self::ask_for`] of one among others: that it is refused keeps no other from being asked for.
+    async fn ask_or_tell(
+        &mut self,
+        key: (u32, IpAddr),
+        before: Option<Neighbour>,
+    ) -> Result<(), KernelError> {
+        match self.ask_for(key, before).await {
+            Err(e) if e.errno().is_some() => {
+                tracing::warn!("{e}");
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     async fn read_neighbour(

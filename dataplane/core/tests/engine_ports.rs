@@ -197,7 +197,10 @@ fn errors_are_sent_in_moderation() {
         w.lan(A, &sized(false, 1_500));
     }
     assert_eq!(w.drops(A, DropReason::TooBig), 5_000);
-    assert_eq!(w.take_lan(A).len(), 100);
+    assert_eq!(w.take_lan(A).len(), 10);
+    let other = Link { src: ip("10.1.0.3"), ..link(A, false) };
+    w.lan(A, &build::udp_frame(&other, 5000, 53, &pattern(1_472)).expect("a frame"));
+    assert_eq!(w.take_lan(A).len(), 1, "another host has a budget of its own");
     w.advance(Duration::from_millis(150));
     w.lan(A, &sized(false, 1_500));
     assert_eq!(w.take_lan(A).len(), 1, "there is always another chance");

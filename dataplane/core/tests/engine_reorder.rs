@@ -192,8 +192,46 @@ fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
     w.poll(B);
     assert_eq!(held(&mut w), 1);
     w.sides[B].engines[1].set_lags(false);
+    // What the other has heard since the last poll says nothing either.
     w.poll(B);
+    assert_eq!(held(&mut w), 1);
+    for _ in 0..2 {
+        w.now += ms(1);
+        w.poll(B);
+    }
     assert_eq!(held(&mut w), 0);
+}
+
+/// After half an hour the sender's timestamp, 32 bits of µs, looks newer than any that comes now.
+#[test]
+fn what_another_worker_heard_long_ago_proves_nothing() {
+    let mut w = Setup { lanes: 2, workers: [1, 2], ..Setup::default() }.build();
+    let mut of_worker = [None; 2];
+    for port in 50_000..50_020 {
+        connect(&mut w, port);
+        let f = sent(&mut w, [segment(port, 0, ACK)]);
+        let worker = steer(&w.sides[B].snapshot, f[0].0, Origin::Wire, &f[0].1);
+        w.wan_in(B, &f);
+        assert_eq!(got(&mut w), [0]);
+        of_worker[usize::from(worker)] = Some(port);
+    }
+    let [Some(port), Some(other)] = of_worker else { panic!("both have some") };
+    let heard = sent(&mut w, (1..9).map(|n| segment(other, n, ACK)));
+    w.wan_in(B, &heard);
+    w.advance(Duration::from_secs(36 * 60));
+    let _ = got(&mut w);
+    // Both paths are heard of by the worker of the connection, and then there is a hole.
+    let f = sent(&mut w, (1..8).map(|n| segment(port, n, ACK)));
+    w.wan_in(B, &f[..4]);
+    assert_eq!(got(&mut w), [1, 2, 3, 4]);
+    w.wan_in(B, &f[5..6]);
+    for _ in 0..3 {
+        w.now += Duration::from_micros(100);
+        w.poll(B);
+    }
+    assert_eq!(held(&mut w), 1);
+    w.wan_in(B, &f[4..5]);
+    assert_eq!(got(&mut w), [5, 6]);
 }
 
 #[test]

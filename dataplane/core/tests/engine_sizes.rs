@@ -7,6 +7,7 @@ use mpip_core::cm::{Flags, SeqBlock, Slice};
 use mpip_core::engine::{Command, Origin, steer};
 use mpip_core::ids::Lane;
 use mpip_core::recover::Recovery;
+use mpip_core::rules::{Action, Match, Mode, Rule};
 use mpip_core::slices::MAX_PIECES;
 use mpip_core::snapshot::{Encapsulation, Oversized, Params};
 use mpip_core::tuple::IPPROTO_UDP;
@@ -321,6 +322,24 @@ fn fragments_cross_a_path_on_which_packets_may_be_damaged() {
         }
     }
     assert_eq!(w.counts(B).dropped(), 0);
+}
+
+#[test]
+fn a_fragment_that_is_to_go_plain_goes_as_it_came() {
+    let mut w = Setup { twin: true, ..Setup::default() }.build();
+    let f = build::udp_frame(&no_df(A), 5000, 53, &pattern(2000)).expect("a frame");
+    let parts = host_fragments(&f, 1200, 9);
+    assert_eq!(w.cross(A, &parts[0]).len(), 1);
+    let action = Action { mode: Mode::Plain, ..Action::default() };
+    w.republish(A, |s| {
+        s.rules = table(vec![Rule { matches: Match::default(), action }], s.workers);
+    });
+    for part in &parts {
+        w.lan(A, part);
+        let got = w.take_kernel(A);
+        assert_eq!(got.len(), 1);
+        assert_eq!(got[0].1[14..], part[14..]);
+    }
 }
 
 #[test]

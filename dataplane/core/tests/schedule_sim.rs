@@ -300,7 +300,7 @@ impl Sim {
         if let [Some(a), Some(b)] = self.newest {
             self.buffer.prove_lost(a.min(b), &mut in_order);
         }
-        let feedback = self.feedback.next_report().map(|f| (f.path.0 - 1, f.wire_delay()));
+        let feedback = self.feedback.next_report(now).map(|f| (f.path.0 - 1, f.wire_delay()));
         self.at(self.now + self.links[path].delay, Event::Ack { lost: false, feedback });
     }
 

@@ -106,6 +106,9 @@ impl RxStage {
         }
         if let Some(worker) = &mut worker {
             worker.take(now, (self.port, self.origin), &mut self.burst, tx);
+            if received == BURST {
+                worker.falls_behind();
+            }
         }
         received
     }

@@ -24,6 +24,8 @@ pub(crate) struct WorkerStage {
     /// Frames on their way into the engine; empty between calls.
     batch: ArrayVec<MbufBuf, BURST>,
     commands: Arc<ArrayQueue<Command>>,
+    /// More than was taken waits in a queue of this lcore.
+    behind: bool,
     io: WorkerIo,
 }
 
@@ -151,7 +153,8 @@ impl WorkerStage {
         commands: Arc<ArrayQueue<Command>>,
         io: WorkerIo,
     ) -> Self {
-        Self { index, engine, inbound, burst: Burst::new(), batch: ArrayVec::new(), commands, io }
+        let (burst, batch, behind) = (Burst::new(), ArrayVec::new(), false);
+        Self { index, engine, inbound, burst, batch, commands, behind, io }
     }
 
     pub const fn index(&self) -> u8 {
@@ -186,6 +189,11 @@ impl WorkerStage {
         engine.rx_burst(now, port, origin, batch, &mut Shell { io, tx });
     }
 
+    /// More than was taken may wait in a queue of this lcore.
+    pub const fn falls_behind(&mut self) {
+        self.behind = true;
+    }
+
     /// Works on what came through rings, on commands, and on what is due; returns the packets.
     pub fn poll(&mut self, now: Nanos, tx: &mut [TxStage]) -> usize {
         let packets = self.drain(now, tx);
@@ -202,8 +210,8 @@ impl WorkerStage {
     }
 
     fn drain(&mut self, now: Nanos, tx: &mut [TxStage]) -> usize {
-        let Self { engine, inbound, burst, batch, io, .. } = self;
-        let (mut packets, mut lags) = (0, false);
+        let Self { engine, inbound, burst, batch, behind, io, .. } = self;
+        let (mut packets, mut lags) = (0, std::mem::take(behind));
         for from in inbound {
             // What the ring had no room for was this worker's: its drops are counted here.
             let dropped = from.cells.dropped.get();

@@ -82,6 +82,8 @@ struct Pair {
     agents: [Agent; 2],
     snapshots: [Arc<Snapshot>; 2],
     forgotten: [Vec<PeerIx>; 2],
+    /// Next hops that each side had asked for at once.
+    asked: [Vec<(PortIx, IpAddr)>; 2],
     /// Next hops that each side has looked after.
     wanted: [HashSet<(PortIx, IpAddr)>; 2],
     /// Frames seen from each side, newest last.
@@ -101,6 +103,7 @@ impl Pair {
             agents: [a, b],
             snapshots: [Arc::new(sa), Arc::new(sb)],
             forgotten: [Vec::new(), Vec::new()],
+            asked: [Vec::new(), Vec::new()],
             wanted: [HashSet::new(), HashSet::new()],
             seen: [Vec::new(), Vec::new()],
             cut: [false; 2],
@@ -145,6 +148,7 @@ impl Pair {
                             }
                         }
                         Output::ForgetPeer(p) => self.forgotten[side].push(p),
+                        Output::Ask { port, remote } => self.asked[side].push((port, remote)),
                         Output::Unresolve { port, remote } => {
                             self.wanted[side].remove(&(port, remote));
                         }
@@ -298,6 +302,71 @@ fn weights_do_not_shrink_however_often_a_path_comes_back() {
     }
 }
 
+/// The kernel gave up asking while the link was cut at the far end; that it is back shows by what comes.
+#[test]
+fn a_next_hop_is_asked_for_when_the_peer_is_heard() {
+    let mut pair = configured();
+    let (port, remote) = (PortIx(1), wan(0, 0));
+    pair.agents[1].handle(pair.now, Event::NextHop { port, remote, mac: None });
+    assert_eq!(pair.asked[1], []);
+    pair.run(Duration::from_secs(1));
+    let n = pair.asked[1].len();
+    assert!((1..=10).contains(&n) && pair.asked[1].iter().all(|a| *a == (port, remote)), "{n}");
+    let mac = Some(MACS[1]);
+    pair.agents[1].handle(pair.now, Event::NextHop { port, remote, mac });
+    pair.run(Duration::from_secs(1));
+    assert_eq!((pair.asked[1].len(), pair.live(1)), (n, 2));
+}
+
+/// A path's messages are numbered for as long as the path is there; the number on the wire has 26 bits.
+#[test]
+fn a_path_goes_on_when_the_numbers_of_its_messages_come_round() {
+    let mut pair = configured();
+    for agent in &mut pair.agents {
+        for path in agent.peers[0].each_path_mut() {
+            path.counter = mpip_core::cm::COUNTER_MASK - 3;
+        }
+    }
+    let said = pair.seen[0].len();
+    pair.run(Duration::from_secs(10));
+    assert_eq!([pair.live(0), pair.live(1)], [2, 2]);
+    assert!(pair.seen[0].len() > said + 10);
+}
+
+/// Path ids have eight bits: one that a dead path had at the far end is some day another path's.
+#[test]
+fn a_number_that_the_peer_gives_anew_is_no_longer_the_old_paths() {
+    let mut pair = configured();
+    // Path 0 gets a new number at side 1, which the last, dead path of side 0 still thinks it has.
+    let now = pair.now;
+    let last = pair.agents[0].peers[0].paths().last().expect("paths").slot;
+    let slot = pair.agents[1].peers[0].paths().next().expect("paths").slot;
+    pair.agents[1].path_died(now, 0, slot, "by hand");
+    let id = pair.agents[1].peers[0].path(slot).expect("path").id;
+    pair.agents[0].peers[0].path_mut(last).expect("path").remote_id = id;
+    pair.run(Duration::from_secs(3));
+    assert_eq!([pair.live(0), pair.live(1)], [2, 2]);
+    let holders = pair.agents[0].peers[0].paths().filter(|p| p.remote_id == id).count();
+    assert!(holders <= 1, "{holders} paths have the number");
+}
+
+/// A path that works for a moment each time and then does not deliver is tried less and less.
+#[test]
+fn a_pause_goes_on_growing_while_a_path_is_dead() {
+    let mut pair = configured();
+    let slot = pair.agents[0].peers[0].paths().next().expect("paths").slot;
+    pair.run(Duration::from_secs(70));
+    pair.cut = [true, false];
+    pair.run(Duration::from_secs(3));
+    let now = pair.now;
+    let path = pair.agents[0].peers[0].path_mut(slot).expect("path");
+    assert!(!path.is_live());
+    (path.barred_until, path.bar_pause) = (now + Duration::from_secs(60), Duration::from_secs(120));
+    pair.run(Duration::from_secs(63));
+    let path = pair.agents[0].peers[0].path_mut(slot).expect("path");
+    assert_eq!(path.bar_pause, Duration::from_secs(120));
+}
+
 #[test]
 fn a_peer_whose_clock_was_set_back_is_known_again_after_a_silence() {
     let mut pair = configured();
@@ -358,6 +427,21 @@ fn a_gateway_does_not_answer_for_what_its_kernel_forwards() {
         pair.agents[0].handle(pair.now, Event::Frame { port: LAN, frame: &note });
         pair.run(Duration::from_millis(100));
         assert_eq!(pair.live(1), live, "{host}");
+    }
+}
+
+/// No session could be opened over what it would find.
+#[test]
+fn a_draining_gateway_neither_asks_nor_answers() {
+    for side in 0..2 {
+        let mut pair = Pair::new(config(0, false, true), config(1, false, true));
+        pair.settle();
+        pair.agents[side].handle(pair.now, Event::Drain);
+        let link = Link::new(Mac([0; 6]), Mac([0; 6]), ip("10.1.0.2"), ip("10.2.0.2"));
+        let note = build::udp_frame(&link, 1, 2, &[]).expect("small");
+        pair.agents[0].handle(pair.now, Event::Frame { port: LAN, frame: &note });
+        pair.run(Duration::from_millis(300));
+        assert_eq!([pair.live(0), pair.live(1)], [0, 0], "draining: {side}");
     }
 }
 

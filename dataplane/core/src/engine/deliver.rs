@@ -6,6 +6,7 @@
 //! every live path has delivered something sent later: then the hole is a loss, and the host's TCP must
 //! hear of it. Unless the peer sends it again: then packets wait for that, see `recover`.
 
+use super::peer::Horizon;
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
@@ -26,6 +27,8 @@ use std::time::Duration;
 /// scheduling of two gateways. A real loss is found by the proof, long before; this bounds the wait
 /// where the proof fails.
 const HOLD_MARGIN_US: u64 = 10_000;
+/// What was heard longer ago proves no loss, µs: paths have heartbeats at least once a second.
+const HEARD_US: u64 = 2_000_000;
 /// Rows with held packets that one poll looks at.
 const WAITING_PER_POLL: usize = 256;
 
@@ -195,6 +198,7 @@ impl<B: PacketBuf> Worker<B> {
                 Some((of, horizon)) if of == peer => horizon,
                 _ => {
                     let horizon = ctx.peer(peer).and_then(|view| self.horizon(ctx.now, peer, view));
+                    let horizon = self.heard_before(ctx.now, peer, horizon);
                     known = Some((peer, horizon));
                     horizon
                 }
@@ -243,12 +247,29 @@ impl<B: PacketBuf> Worker<B> {
         waiting
     }
 
+    /// Of several workers, what all had heard by the poll before: what they have heard since may have overtaken packets that
+    /// wait for this one.
+    fn heard_before(&mut self, now: Nanos, peer: PeerIx, horizon: Option<u32>) -> Option<u32> {
+        if self.cells.len() == 1 {
+            return horizon;
+        }
+        let state = self.peers.get_mut(usize::from(peer.0))?;
+        if state.horizon.at != now {
+            // The sender's clock wraps after an hour.
+            let recent = now.since(state.horizon.at) < Duration::from_secs(60);
+            let before = state.horizon.now.filter(|_| recent);
+            state.horizon = Horizon { at: now, now: horizon, before };
+        }
+        horizon.and(state.horizon.before)
+    }
+
     /// Sender's time up to which every live path has delivered. Nothing while a path is unheard, or what
     /// was lost may yet be sent again.
     fn horizon(&self, now: Nanos, peer: PeerIx, view: &PeerView) -> Option<u32> {
         if self.peers.get(usize::from(peer.0)).is_some_and(|s| now < s.recovering_until) {
             return None;
         }
+        let now_us = now.0 / 1_000;
         let mut horizon: Option<u32> = None;
         for path in view.live() {
             let newest = self
@@ -256,7 +277,8 @@ impl<B: PacketBuf> Worker<B> {
                 .iter()
                 .filter_map(|c| c.path(peer, path.slot))
                 .map(crate::cells::PathCell::read)
-                .filter(|r| r.rx_delay.count > 0)
+                // What is older proves nothing, and after half an hour its timestamp looks newer than any.
+                .filter(|r| r.rx_delay.count > 0 && now_us.saturating_sub(r.rx_last_us) < HEARD_US)
                 .map(|r| r.rx_latest_timestamp)
                 .reduce(|a, b| if is_earlier(a, b) { b } else { a })?;
             horizon =

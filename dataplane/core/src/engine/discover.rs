@@ -64,7 +64,8 @@ impl<B: PacketBuf> Worker<B> {
     }
 }
 
-fn place(dst: IpAddr) -> usize {
+/// The place of an address in a table of [`ASKED`].
+pub(super) fn place(dst: IpAddr) -> usize {
     let bits = match dst {
         IpAddr::V4(a) => u64::from(a.to_bits()),
         IpAddr::V6(a) => {

@@ -10,7 +10,7 @@
 //! Towards the LAN, an IPv4 packet larger than the port's MTU is cut (RFC 791 §3.2) unless DF forbids it;
 //! else its sender is told.
 
-use super::{Ctx, Env, Origin, Worker, encap};
+use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::PortIx;
 use crate::tuple::FlowTuple;
@@ -91,10 +91,10 @@ pub(super) fn to_session(frame: &mut impl PacketBuf, p: &Parsed) -> Result<Parse
     if fragment::set_v4(header, &set) { Ok(out) } else { Err(DropReason::BadIpHeader) }
 }
 
-/// Undoes [`to_session`] for a packet that came from the peer, restored to the form that travels.
-pub(super) fn from_session(frame: &mut impl PacketBuf) -> Result<(), DropReason> {
+/// Undoes [`to_session`] for a packet in the form that travels, whose IP header begins at `l3_off`.
+pub(super) fn from_session(frame: &mut impl PacketBuf, l3_off: usize) -> Result<(), DropReason> {
     let data = frame.data();
-    let l3 = data.get(encap::ETH_LEN..).ok_or(DropReason::BadL4)?;
+    let l3 = data.get(l3_off..).ok_or(DropReason::BadL4)?;
     let l4 = match l3.first().map(|b| b >> 4) {
         Some(4) => ipv4::View::new(l3).map_err(|_| DropReason::BadL4)?.header_len(),
         Some(6) => ipv6::HEADER_LEN,
@@ -109,7 +109,7 @@ pub(super) fn from_session(frame: &mut impl PacketBuf) -> Result<(), DropReason>
     let id = u16::try_from(h.id).map_err(|_| DropReason::BadL4)?;
     let beyond = usize::from(h.offset) + data_len + l4 > 65_535;
     let total_len = u16::try_from(l4 + data_len).ok().filter(|_| !beyond);
-    let front = encap::ETH_LEN + l4;
+    let front = l3_off + l4;
     let data = frame.data_mut();
     data.copy_within(..front, fragment::HEADER_LEN);
     frame.trim_front(fragment::HEADER_LEN);
@@ -119,7 +119,7 @@ pub(super) fn from_session(frame: &mut impl PacketBuf) -> Result<(), DropReason>
         word: Some(h.word_v4()),
         protocol: Some(h.protocol),
     };
-    let header = frame.data_mut().get_mut(encap::ETH_LEN..).ok_or(DropReason::BadL4)?;
+    let header = frame.data_mut().get_mut(l3_off..).ok_or(DropReason::BadL4)?;
     if fragment::set_v4(header, &set) { Ok(()) } else { Err(DropReason::BadL4) }
 }
 
@@ -203,7 +203,7 @@ impl<B: PacketBuf> Worker<B> {
     ) {
         let Some(view) = ctx.port(port) else { return };
         let Some(from) = view.address(p.src.is_ipv6()) else { return };
-        if !self.may_send_error(ctx.now) {
+        if !self.may_send_error(ctx.now, p.src) {
             return;
         }
         let problem = icmp::Problem::TooBig { mtu };

@@ -14,7 +14,7 @@ use crate::session::{Cold, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, tcp};
+use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, parse_frame, tcp};
 
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
@@ -197,7 +197,17 @@ impl<B: PacketBuf> Worker<B> {
             Way::Plain => {
                 table.count(self.index, rule, p.l3_len());
                 session.touch(ctx.now);
-                return self.plain(ctx, port, origin, frame, p, env);
+                if p.protocol != fragment::PROTOCOL {
+                    return self.plain(ctx, port, origin, frame, p, env);
+                }
+                // A fragment goes as it came.
+                if let Err(reason) = fragments::from_session(&mut frame, p.l3_off) {
+                    return Verdict::Drop(reason);
+                }
+                let Ok(p) = parse_frame(frame.data()) else {
+                    return Verdict::Drop(DropReason::BadIpHeader);
+                };
+                return self.plain(ctx, port, origin, frame, &p, env);
             }
             Way::Drop => {
                 table.count(self.index, rule, p.l3_len());

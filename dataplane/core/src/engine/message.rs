@@ -1,6 +1,7 @@
 //! Messages the engine makes or takes in itself: OPEN, its confirmation, "unknown session", CLOSE;
 //! ICMP too big; ARP and echo on ports without a kernel twin.
 
+use super::discover::place;
 use super::wan::Heard;
 use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
@@ -20,8 +21,8 @@ use std::time::Duration;
 /// A session's OPEN is answered at most this often, ns.
 const CONFIRM_REPEAT_NS: u64 = 10_000_000;
 
-/// Most ICMP errors of a worker in a tenth of a second; Linux sends as many.
-const ERRORS_A_TENTH: u32 = 100;
+/// Most ICMP errors that a worker sends to one host, or several of one hash, in a tenth of a second.
+const ERRORS_A_TENTH: u32 = 10;
 
 /// A session-level message: what goes into it.
 struct Message<'a> {
@@ -251,7 +252,7 @@ impl<B: PacketBuf> Worker<B> {
             Origin::Kernel => (KERNEL_NEXT_HOP, Some(p.dst)),
         };
         let Some(from) = from else { return };
-        if !self.may_send_error(ctx.now) {
+        if !self.may_send_error(ctx.now, p.src) {
             return;
         }
         let problem = icmp::Problem::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) };
@@ -259,13 +260,14 @@ impl<B: PacketBuf> Worker<B> {
         self.originate(port, origin, answer.as_deref(), env);
     }
 
-    /// Whether one more ICMP error may go out now (RFC 4443 §2.4 f, RFC 1812 §4.3.2.8).
-    pub(super) fn may_send_error(&mut self, now: Nanos) -> bool {
-        if now.since(self.errors.0) >= Duration::from_millis(100) {
-            self.errors = (now, 0);
+    /// Whether one more ICMP error may go to `host` now (RFC 4443 §2.4 f, RFC 1812 §4.3.2.8).
+    pub(super) fn may_send_error(&mut self, now: Nanos, host: IpAddr) -> bool {
+        let Some((since, sent)) = self.errors.get_mut(place(host)) else { return false };
+        if now.since(*since) >= Duration::from_millis(100) {
+            (*since, *sent) = (now, 0);
         }
-        self.errors.1 += 1;
-        self.errors.1 <= ERRORS_A_TENTH
+        *sent = sent.saturating_add(1);
+        *sent <= ERRORS_A_TENTH
     }
 
     /// What a kernel would do, on a port that has none: answer ARP and echo for our own addresses.

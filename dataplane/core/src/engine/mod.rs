@@ -188,13 +188,13 @@ struct Worker<B> {
     catch_up_until: Nanos,
     /// Packets wait for this worker that came before others have been heard of.
     lags: bool,
-    /// ICMP errors sent in the current tenth of a second.
-    errors: (Nanos, u32),
+    /// ICMP errors sent in a tenth of a second since then, by hash of the host.
+    errors: [(Nanos, u32); ASKED],
     /// Destinations asked about lately, by hash.
     asked: [(Option<std::net::IpAddr>, Nanos); ASKED],
 }
 
-/// Destinations of which a worker remembers that it had them asked about.
+/// Destinations of which a worker remembers that it had them asked about, and hosts that it counts errors of.
 const ASKED: usize = 64;
 
 impl<B: PacketBuf> Engine<B> {
@@ -235,7 +235,7 @@ impl<B: PacketBuf> Engine<B> {
             polled_at: now,
             catch_up_until: now,
             lags: false,
-            errors: (Nanos(0), 0),
+            errors: [(Nanos(0), 0); ASKED],
             asked: [(None, Nanos(0)); ASKED],
         };
         worker.sync(&Ctx { now, snapshot: &snapshot });

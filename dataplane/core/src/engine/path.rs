@@ -75,12 +75,16 @@ impl Arrivals {
         self.deviation = u32::try_from(i64::from(self.deviation) + dev / 4).unwrap_or(0);
     }
 
-    /// Begins a new window when it is time.
+    /// Begins a new window when it is time. One of long ago says nothing: clocks drift meanwhile.
     pub fn turn(&mut self, now: Nanos) {
-        if now.since(self.window_from) >= DELAY_WINDOW {
+        let passed = now.since(self.window_from);
+        if self.window_from == Nanos(0) {
             self.window_from = now;
-            self.before = self.window;
-            self.window = (self.delay, self.delay);
+        } else if passed >= DELAY_WINDOW {
+            self.window_from = now;
+            let here = (self.delay, self.delay);
+            self.before = if passed < DELAY_WINDOW * 2 { self.window } else { here };
+            self.window = here;
         }
     }
 
@@ -278,6 +282,7 @@ impl PathState {
         };
         let mut taken = gaps.take(counter26, now);
         if taken.gap.is_some() {
+            self.arrivals.turn(now);
             let full = self.arrivals.is_full(delay);
             if !full {
                 self.arrivals.random_loss_until = now + RANDOM_LOSS_FOR;
@@ -351,12 +356,29 @@ mod tests {
         assert!(a.is_full(base + 12_000), "longer than ever");
         a.sample(base.wrapping_add(50_000));
         assert!(!a.is_full(base + 20_000) && a.is_full(base.wrapping_add(44_000)));
-        a.turn(Nanos(0) + DELAY_WINDOW);
+        let from = Nanos::from_millis(1);
+        a.turn(from);
+        a.turn(from + DELAY_WINDOW);
         assert!(!a.is_full(base + 20_000));
         (0..200).for_each(|_| a.sample(base));
-        a.turn(Nanos(0) + DELAY_WINDOW * 2);
+        a.turn(from + DELAY_WINDOW * 2);
         assert!(a.is_full(base + 20_000), "that was long ago");
         assert!(a.queueing_us() < 20, "{}", a.queueing_us());
+    }
+
+    /// Heartbeats on an idle path, while clocks drift apart by 20 ppm, are no queue that grows.
+    #[test]
+    fn a_gap_after_a_long_idle_time_is_no_full_queue() {
+        let mut p = PathState::new(1, Connections::default());
+        let at = |s: u64| Nanos::from_millis(s * 1_000);
+        p.arrived(Lane(0), 1, (at(1), 0, true));
+        p.arrivals.sample(0);
+        p.arrivals.turn(at(1));
+        for s in 2..600 {
+            p.arrivals.sample(20 * s);
+        }
+        let taken = p.arrived(Lane(0), 4, (at(600), 12_000, true));
+        assert!(taken.gap.is_some());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) struct PeerState {
     pub recovering_until: Nanos,
     /// Time in which a gap is closed, if it is.
     pub recovery: Duration,
+    /// Where there are several workers.
+    pub horizon: Horizon,
     /// By slot; made when the slot is first seen.
     paths: Vec<Option<Box<PathState>>>,
     /// Next counter part of a session id made here.
@@ -46,6 +48,15 @@ pub(super) struct PeerState {
     rules: Arc<RuleTable>,
     /// The paths of each selector of the rules.
     choices: Vec<Choice>,
+}
+
+/// Sender's time up to which every live path has delivered, see [`super::deliver`].
+#[derive(Clone, Copy, Default)]
+pub(super) struct Horizon {
+    pub at: Nanos,
+    pub now: Option<u32>,
+    /// At the poll before.
+    pub before: Option<u32>,
 }
 
 /// A packet that was under way on a path when it was left.
@@ -69,6 +80,7 @@ impl PeerState {
             parity_until: Nanos(0),
             recovering_until: Nanos(0),
             recovery: Duration::ZERO,
+            horizon: Horizon::default(),
             paths: (0..MAX_PATHS).map(|_| None).collect(),
             // A random start keeps ids of an earlier life of this gateway apart (G-17).
             next_id: (seed >> 32) as u32,

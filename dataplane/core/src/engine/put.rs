@@ -75,7 +75,10 @@ impl<B: PacketBuf> Worker<B> {
             node: ctx.snapshot.node,
             session: id,
             path: path.id,
-            feedback: state.feedback.next_report().map(|f| (f.path, f.wire_delay().cast_signed())),
+            feedback: state
+                .feedback
+                .next_report(ctx.now)
+                .map(|f| (f.path, f.wire_delay().cast_signed())),
             timestamp: ctx.now.wire_timestamp(),
             flags: wrap,
         };

@@ -105,7 +105,7 @@ impl<B: PacketBuf> Worker<B> {
                 path: path.id,
                 feedback: state
                     .feedback
-                    .next_report()
+                    .next_report(ctx.now)
                     .map(|f| (f.path, f.wire_delay().cast_signed())),
                 timestamp: ctx.now.wire_timestamp(),
                 flags: Flags::WRAP,

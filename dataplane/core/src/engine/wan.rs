@@ -211,7 +211,7 @@ impl<B: PacketBuf> Worker<B> {
             slices::restore_df(&mut frame, slice, &tuple);
         }
         if tuple.protocol == fragment::PROTOCOL
-            && let Err(reason) = fragments::from_session(&mut frame)
+            && let Err(reason) = fragments::from_session(&mut frame, encap::ETH_LEN)
         {
             return Verdict::Drop(reason);
         }

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::ids::PathId;
 use crate::time::Nanos;
+use std::time::Duration;
 
 /// The newest sample of one of the peer's paths, to be written into a CM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,8 @@ pub struct FeedbackTable {
 impl FeedbackTable {
     /// Most paths of one peer.
     pub const MAX: usize = 32;
+    /// Age from which a sample is not told any more: queues are others by then, and so are the clocks.
+    pub const FRESH: Duration = Duration::from_secs(2);
 
     /// An empty table.
     #[must_use]
@@ -76,11 +79,16 @@ impl FeedbackTable {
         }
     }
 
-    /// The path that has waited longest with a new sample; it counts as reported from now on.
-    pub fn next_report(&mut self) -> Option<Feedback> {
-        let row = self.rows.iter_mut().filter(|r| r.turn != 0).min_by_key(|r| r.turn)?;
-        row.turn = 0;
-        Some(row.newest)
+    /// The path that has waited longest with a new sample; it counts as reported from now on. A sample that has become
+    /// [too old](Self::FRESH) is none.
+    pub fn next_report(&mut self, now: Nanos) -> Option<Feedback> {
+        loop {
+            let row = self.rows.iter_mut().filter(|r| r.turn != 0).min_by_key(|r| r.turn)?;
+            row.turn = 0;
+            if now.since(row.newest.at) < Self::FRESH {
+                return Some(row.newest);
+            }
+        }
     }
 
     /// Forgets a path: its id belongs to a generation that is gone.
@@ -105,15 +113,26 @@ mod tests {
     #[test]
     fn the_longest_waiting_path_comes_first_with_its_newest_sample() {
         let mut t = FeedbackTable::new();
-        assert_eq!(t.next_report(), None);
+        assert_eq!(t.next_report(at(500)), None);
         t.record(PathId(2), 20, at(1));
         t.record(PathId(1), 10, at(1));
         t.record(PathId(2), 25, at(3));
-        assert_eq!(t.next_report(), Some(Feedback { path: PathId(2), delay_us: 25, at: at(3) }));
+        assert_eq!(
+            t.next_report(at(500)),
+            Some(Feedback { path: PathId(2), delay_us: 25, at: at(3) })
+        );
         t.record(PathId(2), 26, at(4));
-        assert_eq!(t.next_report().map(|f| f.path), Some(PathId(1)));
-        assert_eq!(t.next_report().map(|f| f.delay_us), Some(26));
-        assert_eq!(t.next_report(), None, "no new sample, no report");
+        assert_eq!(t.next_report(at(500)).map(|f| f.path), Some(PathId(1)));
+        assert_eq!(t.next_report(at(500)).map(|f| f.delay_us), Some(26));
+        assert_eq!(t.next_report(at(500)), None, "no new sample, no report");
+        t.record(PathId(1), 11, at(600));
+        t.record(PathId(2), 27, at(700));
+        assert_eq!(
+            t.next_report(at(2_600)).map(|f| f.path),
+            Some(PathId(2)),
+            "the other is too old"
+        );
+        assert_eq!(t.next_report(at(2_600)), None);
     }
 
     #[test]
@@ -125,7 +144,7 @@ mod tests {
                 t.record(PathId(p), i as i64, at(i));
             }
             t.record(PathId(1), -1, at(i));
-            let f = t.next_report().expect("new samples");
+            let f = t.next_report(at(i)).expect("new samples");
             reported[usize::from(f.path.0) - 1] += 1;
         }
         assert_eq!(reported, [100; 4]);
@@ -140,7 +159,7 @@ mod tests {
         t.record(PathId::NONE, 0, at(50));
         t.remove(PathId(5));
         let mut seen = Vec::new();
-        while let Some(f) = t.next_report() {
+        while let Some(f) = t.next_report(at(500)) {
             seen.push(f.path.0);
         }
         assert_eq!(seen, (2..=33).filter(|&p| p != 5).collect::<Vec<_>>());

@@ -81,6 +81,8 @@ impl Sent {
                     self.pop(tally);
                 }
                 self.first = counter26 & COUNTER_MASK;
+                // Half a round of the counter later the old one would look ahead.
+                self.covered = None;
             }
         }
         (self.probes, self.probed_at) = (0, entry.sent_at);
@@ -262,6 +264,21 @@ mod tests {
             again: false,
             spared: false,
         }
+    }
+
+    #[test]
+    fn what_was_covered_half_a_round_ago_covers_nothing() {
+        let mut store = Store::new(1000);
+        let (mut s, mut t) = (Sent::default(), Tally::default());
+        s.push(5, entry(&mut store, 5, 0), &mut t);
+        s.cover(5);
+        assert_eq!(s.uncovered(), []);
+        s.expire(Nanos(10), &mut t);
+        let later = 5 + (1 << 25) + 10;
+        s.push(later, entry(&mut store, later, 20), &mut t);
+        assert_eq!(s.uncovered(), [later]);
+        s.cover(later);
+        assert_eq!(s.uncovered(), []);
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         let lane = session.lane();
-        let feedback = state.feedback.next_report();
+        let feedback = state.feedback.next_report(ctx.now);
         let Some(of_path) = state.path(slot) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
