@@ -204,9 +204,9 @@ impl Kernel {
         let mut managed = name.clone();
         managed.header.state = NeighbourState::None;
         managed.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-        let once = {
+        let once = |known: bool| {
             let mut m = name.clone();
-            if before.is_some_and(|n| n.usable) {
+            if known {
                 // Asks the known MAC; needs one.
                 m.header.state = NeighbourState::Probe;
             } else {
@@ -215,11 +215,13 @@ impl Kernel {
             }
             m
         };
+        let mut known = before.is_some_and(|n| n.usable);
         if !self.next_hops.contains_key(&key) {
             let link = self.nl.link_by_index(ifindex).await?;
             let link = link.as_ref().map(LinkId::of);
             let what = format!("forget the next hop {addr}");
-            let undo = Undo::netlink(link.as_ref(), Effect::Remove, what, Msg::DelNeighbour(name));
+            let undo =
+                Undo::netlink(link.as_ref(), Effect::Remove, what, Msg::DelNeighbour(name.clone()));
             let entry = self.journal.record(undo)?;
             self.next_hops.insert(key, Held { entry, managed: false });
         }
@@ -228,13 +230,13 @@ impl Kernel {
             match self.nl.change(&what, Msg::NewNeighbour(managed), Mode::Replace).await {
                 Err(e) if matches!(e.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {}
                 Err(e) => return Err(e),
-                // A kernel that does not know the flag ignores it, and does not resolve.
                 Ok(()) if self.read_neighbour(key).await?.is_some_and(|n| n.managed) => {
                     return Ok(());
                 }
-                Ok(()) => {}
+                // A kernel that does not know the flag ignores it, does not resolve, and forgets the address that it knew.
+                Ok(()) => (self.managed_neighbours, known) = (false, false),
             }
         }
-        self.nl.change(&what, Msg::NewNeighbour(once), Mode::Replace).await
+        self.nl.change(&what, Msg::NewNeighbour(once(known)), Mode::Replace).await
     }
 }

@@ -11,7 +11,7 @@ use crate::stats::RxCells;
 use dpdk::{Burst, Mempool, RxQueue};
 use mpip_core::engine::{Origin, steer};
 use mpip_core::ids::PortIx;
-use mpip_core::snapshot::Snapshot;
+use mpip_core::snapshot::{PortView, Role, Snapshot};
 use mpip_core::time::Nanos;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -106,7 +106,11 @@ impl RxStage {
         }
         if let Some(worker) = &mut worker {
             worker.take(now, (self.port, self.origin), &mut self.burst, tx);
-            if received == BURST {
+            let wan = |p: &PortView| p.role == Role::Wan;
+            if received == BURST
+                && self.origin == Origin::Wire
+                && snapshot.ports.get(usize::from(self.port.0)).is_some_and(wan)
+            {
                 worker.falls_behind();
             }
         }

@@ -260,7 +260,9 @@ impl<B: PacketBuf> Worker<B> {
             let before = state.horizon.now.filter(|_| recent);
             state.horizon = Horizon { at: now, now: horizon, before };
         }
-        horizon.and(state.horizon.before)
+        let (now, before) = (horizon?, state.horizon.before?);
+        // A path may have come to be since.
+        Some(if is_earlier(now, before) { now } else { before })
     }
 
     /// Sender's time up to which every live path has delivered. Nothing while a path is unheard, or what

@@ -200,7 +200,8 @@ impl<B: PacketBuf> Worker<B> {
                 if p.protocol != fragment::PROTOCOL {
                     return self.plain(ctx, port, origin, frame, p, env);
                 }
-                // A fragment goes as it came.
+                // A fragment goes as it came, without what filled its frame.
+                frame.truncate(p.end);
                 if let Err(reason) = fragments::from_session(&mut frame, p.l3_off) {
                     return Verdict::Drop(reason);
                 }

@@ -300,6 +300,10 @@ impl<B: PacketBuf> Worker<B> {
         let mut covered = 0;
         if let Some(path) = state.path(h.path.slot) {
             path.arrivals.sample(raw);
+            if seq.is_none_or(|s| s.lane == Lane::PATH_LEVEL) {
+                // All there is on an idle path.
+                path.arrivals.turn(ctx.now);
+            }
             if let Some(s) = seq.filter(|s| s.lane != Lane::PATH_LEVEL) {
                 let agreed = h.view.recovery;
                 let taken = path.arrived(s.lane, s.counter26, (ctx.now, raw, agreed));
