@@ -7,8 +7,12 @@ use mpip_core::schedule::Scheduler;
 
 /// The figures of a row by the adaptive scheduler with seed 1, by what they are of.
 fn played(id: &str) -> impl Fn(&str) -> f64 {
+    played_with(id, 1)
+}
+
+fn played_with(id: &str, seed: u64) -> impl Fn(&str) -> f64 {
     let row = ROWS.iter().find(|r| r.id == id).expect("row");
-    let figures = row.play("adaptive", Scheduler::Adaptive, 1).unwrap_or_else(|e| panic!("{e}"));
+    let figures = row.play("adaptive", Scheduler::Adaptive, seed).unwrap_or_else(|e| panic!("{e}"));
     move |what| {
         let figure = figures.iter().find(|f| f.what.starts_with(what));
         figure.unwrap_or_else(|| panic!("no figure \"{what}\" in {figures:?}")).value
@@ -46,9 +50,15 @@ fn a_rule_brings_audio_to_the_shorter_path_and_leaves_the_video_alone() {
 
 #[test]
 fn a_viewer_has_the_quality_that_one_path_cannot_carry() {
-    let of = played("P8");
-    assert!(of("1080p reached after") <= 30.0);
-    assert!(of("1080p segments, of all") >= 10.0);
+    // Over a hundred seeds 10 to 42 s, the median 16: of five, the third.
+    let plays: Vec<_> = (1..=5).map(|seed| played_with("P8", seed)).collect();
+    let median = |what: &str| {
+        let mut of: Vec<f64> = plays.iter().map(|of| of(what)).collect();
+        of.sort_by(f64::total_cmp);
+        of[2]
+    };
+    assert!(median("1080p reached after") <= 30.0);
+    assert!(median("1080p segments, of all") >= 10.0);
 }
 
 #[test]
