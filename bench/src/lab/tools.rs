@@ -1,6 +1,6 @@
 //! Programs of the distribution the lab uses, and what they print: iperf3 and the kernel's counters.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::mptcp;
 use super::netns::Namespaces;
 use super::process::{Cmd, Proc};
 use super::signal;
+use super::topology::{HOST_B, Side};
 
 /// Tools and the Debian packages they are in.
 const TOOLS: &[(&str, &str)] = &[
@@ -96,6 +97,21 @@ pub struct IperfJob {
     server: Proc,
     client: Proc,
     patience: Duration,
+}
+
+impl IperfRun<'static, Ipv4Addr> {
+    /// TCP from host A to host B, all of it measured.
+    #[must_use]
+    pub const fn between_hosts(seconds: u32) -> Self {
+        Self {
+            from: Side::A.host(),
+            to: Side::B.host(),
+            address: HOST_B,
+            seconds,
+            omit: 0,
+            mptcp: false,
+        }
+    }
 }
 
 impl<A: Into<IpAddr> + Copy> IperfRun<'_, A> {

@@ -1,4 +1,4 @@
-//! Samples of several workers as one series.
+//! Samples of several workers as one series. Owned by a path, written and read by the control thread when it reads cells.
 
 use mpip_core::cells::Sample;
 

@@ -5,13 +5,14 @@
 
 mod explain;
 mod policy;
+mod sessions;
 mod setup;
 mod slowpath;
 mod status;
 
 use crate::agent::{Agent, Event, Output};
 use crate::api::protocol::{Answer, Command as ApiCommand};
-use crate::api::query::{Pager, Query, SessionKey, SessionQuery};
+use crate::api::query::Query;
 use crate::api::server::{Call, Limits, Refusal, Server};
 use crate::api::socket::{ApiSocket, BindError};
 use crate::kernel::{Kernel, KernelError};
@@ -22,26 +23,22 @@ use dpdk::Clock;
 use explain::Explaining;
 use mpip_conf::Config;
 use mpip_core::cells::WorkerCells;
-use mpip_core::engine::SessionQuery as RowQuery;
-use mpip_core::engine::{Command, SessionBatch, SessionInfo};
-use mpip_core::ids::{PeerIx, SessionId};
+use mpip_core::engine::Command;
 use mpip_core::time::Nanos;
 use mpip_core::verdict::VerdictCounts;
 use mpip_dataplane::{Dataplane, Devices, LcoreReading, StopReport};
 use policy::Policy;
 use serde::Serialize;
+use sessions::Collecting;
 use slowpath::SlowPath;
 use status::{PortCounters, Rates, Sources};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-/// Rows of a worker's session table that are described at a time.
-const SESSION_STRETCH: u32 = 512;
 /// Punted frames taken in one round.
 const PUNT_ROUND: usize = 256;
 /// How long a stopping gateway goes on before it ends.
@@ -89,17 +86,6 @@ pub struct Farewell {
     pub tx_dropped_packets: u64,
     /// Time it ran, milliseconds.
     pub uptime_ms: u64,
-}
-
-/// Sessions being collected for one `show sessions`.
-struct Collecting {
-    pager: Pager<(PeerIx, SessionId), (u16, SessionInfo)>,
-    reply: oneshot::Sender<Result<Answer, Refusal>>,
-    answers: mpsc::Receiver<SessionBatch>,
-    /// Workers that have not answered yet.
-    outstanding: usize,
-    /// Where the next stretch begins, if a worker has more.
-    next: Option<u32>,
 }
 
 struct Control {
@@ -597,85 +583,6 @@ impl Control {
 
     fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn start_collecting(
-        &mut self,
-        query: SessionQuery,
-        reply: oneshot::Sender<Result<Answer, Refusal>>,
-    ) {
-        match self.ask_sessions(0) {
-            Some(answers) => self.collecting.push(Collecting {
-                pager: Pager::new(query),
-                reply,
-                answers,
-                outstanding: self.plane.cells().len(),
-                next: None,
-            }),
-            None => {
-                let why = "the workers take no more commands now; try again".to_owned();
-                let _ = reply.send(Err(Refusal(why)));
-            }
-        }
-    }
-
-    fn ask_sessions(&mut self, from: u32) -> Option<mpsc::Receiver<SessionBatch>> {
-        let (sender, answers) = mpsc::channel();
-        let rows = RowQuery { from, rows: SESSION_STRETCH };
-        self.plane.command(&Command::Sessions(rows, sender)).then_some(answers)
-    }
-
-    /// Takes what the workers have described, and asks for the next stretch.
-    fn collect_sessions(&mut self) {
-        let mut going_on = Vec::new();
-        for mut c in std::mem::take(&mut self.collecting) {
-            if c.reply.is_closed() {
-                // Nobody waits for it any more.
-                continue;
-            }
-            while let Ok(batch) = c.answers.try_recv() {
-                let worker = u16::from(batch.worker);
-                for s in batch.sessions {
-                    let key = SessionKey {
-                        id: s.id,
-                        peer: status::peer_name(&self.config, s.peer),
-                        tuple: status::opener_tuple(&s),
-                        state: status::session_state(s.state),
-                    };
-                    c.pager.offer(&key, (s.peer, s.id), (worker, s));
-                }
-                c.next = c.next.or(batch.next);
-                c.outstanding -= 1;
-            }
-            if c.outstanding > 0 {
-                going_on.push(c);
-            } else if let Some(from) = c.next.take() {
-                if let Some(answers) = self.ask_sessions(from) {
-                    c.answers = answers;
-                    c.outstanding = self.plane.cells().len();
-                    going_on.push(c);
-                } else {
-                    let why = "the workers take no more commands now; try again".to_owned();
-                    let _ = c.reply.send(Err(Refusal(why)));
-                }
-            } else {
-                self.finish_collecting(c);
-            }
-        }
-        self.collecting = going_on;
-    }
-
-    fn finish_collecting(&self, c: Collecting) {
-        let sources = Sources {
-            config: &self.config,
-            macs: &self.macs,
-            agent: &self.agent,
-            slow: &self.slow,
-            rates: &self.rates,
-            now: self.plane.now(),
-        };
-        let page = c.pager.page(|(worker, s)| sources.session(worker, &s));
-        let _ = c.reply.send(Ok(Answer::Sessions(page)));
     }
 
     async fn close(self) -> Result<Farewell, DaemonError> {

@@ -15,14 +15,7 @@ fn world(rate: u64, rtt_ms: u64) -> World {
     let params =
         Params { spare_copies: false, scheduler: Scheduler::RoundRobin, ..Params::default() };
     let mut w = Setup { params, ..Setup::default() }.build();
-    for side in [A, B] {
-        w.republish_peer(side, |v| {
-            v.recovery = true;
-            for p in &mut v.paths {
-                (p.input.rate, p.input.min_rtt) = (rate, Duration::from_millis(rtt_ms));
-            }
-        });
-    }
+    w.send_lost_again(rate, Duration::from_millis(rtt_ms));
     for n in 0..40 {
         w.lan(A, &udp_packet(A, false, (40_000, 80), &pattern(100)));
         let out = w.take_wan(A);

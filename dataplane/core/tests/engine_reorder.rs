@@ -156,11 +156,9 @@ fn a_starved_worker_gives_up_holes_too() {
     assert_eq!((got(&mut w), held(&mut w)), (vec![1], 0));
 }
 
-/// Another worker has handled later packets while this one was away; the missing one may wait in its ring.
-#[test]
-fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
+/// B has two workers, and a connection for each, whose first segment has arrived.
+fn two_workers() -> (World, [u16; 2]) {
     let mut w = Setup { lanes: 2, workers: [1, 2], ..Setup::default() }.build();
-    // A connection for each worker of B.
     let mut of_worker = [None; 2];
     for port in 50_000..50_020 {
         connect(&mut w, port);
@@ -170,7 +168,14 @@ fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
         assert_eq!(got(&mut w), [0]);
         of_worker[usize::from(worker)] = Some(port);
     }
-    let [Some(other), Some(port)] = of_worker else { panic!("both have some") };
+    let [Some(first), Some(second)] = of_worker else { panic!("both have some") };
+    (w, [first, second])
+}
+
+/// Another worker has handled later packets while this one was away; the missing one may wait in its ring.
+#[test]
+fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
+    let (mut w, [other, port]) = two_workers();
     let f = sent(&mut w, (1..4).map(|n| segment(port, n, ACK)));
     let later = sent(&mut w, (1..9).map(|n| segment(other, n, ACK)));
     let numbers = |w: &mut World| got(w).len();
@@ -205,17 +210,7 @@ fn what_other_workers_heard_proves_nothing_to_one_that_was_away() {
 /// After half an hour the sender's timestamp, 32 bits of µs, looks newer than any that comes now.
 #[test]
 fn what_another_worker_heard_long_ago_proves_nothing() {
-    let mut w = Setup { lanes: 2, workers: [1, 2], ..Setup::default() }.build();
-    let mut of_worker = [None; 2];
-    for port in 50_000..50_020 {
-        connect(&mut w, port);
-        let f = sent(&mut w, [segment(port, 0, ACK)]);
-        let worker = steer(&w.sides[B].snapshot, f[0].0, Origin::Wire, &f[0].1);
-        w.wan_in(B, &f);
-        assert_eq!(got(&mut w), [0]);
-        of_worker[usize::from(worker)] = Some(port);
-    }
-    let [Some(port), Some(other)] = of_worker else { panic!("both have some") };
+    let (mut w, [port, other]) = two_workers();
     let heard = sent(&mut w, (1..9).map(|n| segment(other, n, ACK)));
     w.wan_in(B, &heard);
     w.advance(Duration::from_secs(36 * 60));

@@ -356,14 +356,7 @@ fn a_lost_fragment_is_sent_again() {
             ..Params::default()
         };
         let mut w = Setup { params, ..Setup::default() }.build();
-        for side in [A, B] {
-            w.republish_peer(side, |v| {
-                v.recovery = true;
-                for p in &mut v.paths {
-                    (p.input.rate, p.input.min_rtt) = (1_000_000, Duration::from_millis(20));
-                }
-            });
-        }
+        w.send_lost_again(1_000_000, Duration::from_millis(20));
         let fragment = |n: u8| {
             if v6 {
                 let h = fragment::Header {

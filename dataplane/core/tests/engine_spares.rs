@@ -19,14 +19,7 @@ fn world(spare_copies: bool) -> World {
         ..Params::default()
     };
     let mut w = Setup { params, ..Setup::default() }.build();
-    for side in [A, B] {
-        w.republish_peer(side, |v| {
-            v.recovery = true;
-            for p in &mut v.paths {
-                p.input.rate = 1_000_000;
-            }
-        });
-    }
+    w.send_lost_again(1_000_000, Duration::from_millis(10));
     w
 }
 

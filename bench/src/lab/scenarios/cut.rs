@@ -52,14 +52,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         let behind = Capture::start(&lab.ns, "sw", "eb2", 40, &format!("greater {USER_DATA}"))?;
         let sampler = Sampler::start(&lab.emulator)?;
         let receiver = udp::receiver(lab, Side::B.host(), HOST_B)?;
-        let run = IperfRun {
-            from: Side::A.host(),
-            to: Side::B.host(),
-            address: HOST_B,
-            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
-            omit: 0,
-            mptcp: false,
-        };
+        let run = IperfRun::between_hosts(u32::try_from(seconds).unwrap_or(u32::MAX));
         let mut flow = run.start(&lab.ns)?;
         // 172 + 28 bytes at 1.6 Mbit/s: one datagram each millisecond.
         let sender = udp::agent(

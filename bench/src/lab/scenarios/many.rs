@@ -112,15 +112,7 @@ pub(super) fn conservation(lab: &mut Lab<'_>) -> Result<()> {
         control.set(path, TROUBLE)?;
     }
     let sink = receiver(lab, Side::B.host(), HOST_B)?;
-    let flow = IperfRun {
-        from: Side::A.host(),
-        to: Side::B.host(),
-        address: HOST_B,
-        seconds: 8,
-        omit: 0,
-        mptcp: false,
-    }
-    .start(&lab.ns)?;
+    let flow = IperfRun::between_hosts(8).start(&lab.ns)?;
     let line = format!("udp-send --to {HOST_B}:{PORT} --rate 5000000 --seconds 8");
     let datagrams = agent(lab, Side::A.host(), "udp-send", &line)?;
     let ping = Cmd::line(&format!("ping -q -i 0.05 -c 150 {HOST_B}"))

@@ -71,14 +71,7 @@ pub(super) fn policy(lab: &mut Lab<'_>) -> Result<()> {
     for round in 0..lab.repeats {
         let Pair { a, b } = lab.gateways(&Settings::default())?;
         lab.step("a flow, a rule for it, and the end of new sessions");
-        let run = IperfRun {
-            from: Side::A.host(),
-            to: Side::B.host(),
-            address: HOST_B,
-            seconds: SECONDS,
-            omit: 0,
-            mptcp: false,
-        };
+        let run = IperfRun::between_hosts(SECONDS);
         let flow = run.start(&lab.ns)?;
         signal::sleep(Duration::from_secs(3))?;
         let before = explain(&a)?;

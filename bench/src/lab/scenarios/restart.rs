@@ -12,7 +12,7 @@ use crate::lab::gateway::{Gateway, Pair, Settings};
 use crate::lab::sampler::Sampler;
 use crate::lab::signal;
 use crate::lab::tools::{IPERF_PORT, IperfRun};
-use crate::lab::topology::{HOST_B, Side};
+use crate::lab::topology::Side;
 use crate::result::{Event, Goal, Row};
 
 const ID: &str = "restart";
@@ -30,14 +30,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         let filter = format!("tcp dst port {IPERF_PORT} and greater 200");
         let capture = Capture::start(&lab.ns, Side::B.host(), "eth0", 60, &filter)?;
         let sampler = Sampler::start(&lab.emulator)?;
-        let run = IperfRun {
-            from: Side::A.host(),
-            to: Side::B.host(),
-            address: HOST_B,
-            seconds: SECONDS,
-            omit: 0,
-            mptcp: false,
-        };
+        let run = IperfRun::between_hosts(SECONDS);
         let flow = run.start(&lab.ns)?;
         signal::sleep(BEFORE)?;
         lab.step("killing the far gateway and starting it again");

@@ -1,4 +1,5 @@
-//! A look at the packets of one session as they are sent: which paths they really take.
+//! A look at the packets of one session as they are sent: which paths they really take. Owned by its worker, which writes
+//! it where a packet leaves and reads it in `explain`.
 
 use crate::cells::MAX_PATHS;
 use crate::ids::SessionId;

@@ -314,6 +314,18 @@ impl World {
         self.now = end;
     }
 
+    /// Both gateways send again what is lost, over paths that carry so many bytes a second, with such a round trip.
+    pub fn send_lost_again(&mut self, rate: u64, rtt: Duration) {
+        for side in [A, B] {
+            self.republish_peer(side, |v| {
+                v.recovery = true;
+                for p in &mut v.paths {
+                    (p.input.rate, p.input.min_rtt) = (rate, rtt);
+                }
+            });
+        }
+    }
+
     /// A frame at a port; the books must balance afterwards.
     #[track_caller]
     pub fn rx(&mut self, side: usize, port: PortIx, origin: Origin, frame: &[u8]) {
