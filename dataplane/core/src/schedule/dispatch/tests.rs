@@ -1,33 +1,7 @@
 //! Tests of [`super`].
 
+use super::super::tests::{count, input};
 use super::*;
-
-fn count(n: usize, mut pick: impl FnMut() -> Option<u8>) -> [usize; 4] {
-    let mut c = [0; 4];
-    for _ in 0..n {
-        c[usize::from(pick().expect("a path"))] += 1;
-    }
-    c
-}
-
-fn input(index: u8, rate: u64, cost: u32) -> PathInput {
-    PathInput {
-        index,
-        delay_us: i64::from(index) * 1_000,
-        queueing_us: 0,
-        standing_us: 0,
-        jitter_us: 0,
-        calm_jitter_us: 0,
-        rate,
-        rate_known: true,
-        min_rtt: std::time::Duration::from_millis(10),
-        loss_ppm: 0,
-        loss_bound_ppm: 0,
-        cost,
-        sampled_at: Nanos(0),
-        behind: std::time::Duration::ZERO,
-    }
-}
 
 #[test]
 fn nothing_to_pick() {
@@ -39,52 +13,6 @@ fn nothing_to_pick() {
         assert_eq!(d.pick_first_arrival(u32::MAX, Nanos(0), 100), None);
         d.set_weights(&[(1, 0), (2, 0)]);
     }
-}
-
-#[test]
-fn the_draw_follows_the_weights_and_the_seed() {
-    let mut d = Dispatcher::new(42);
-    d.set_weights(&[(0, 600), (1, 0), (2, 300), (3, 100)]);
-    let mut same = d.clone();
-    let c = count(100_000, || d.pick_random(u32::MAX));
-    assert_eq!(c[1], 0);
-    for (got, want) in c.iter().zip([60_000usize, 0, 30_000, 10_000]) {
-        // Six standard deviations.
-        assert!(got.abs_diff(want) <= 6 * 155, "{c:?}");
-    }
-    assert_eq!(count(100_000, || same.pick_random(u32::MAX)), c);
-}
-
-#[test]
-fn round_robin_is_exact_and_smooth() {
-    let mut d = Dispatcher::new(0);
-    d.set_weights(&[(0, 5), (1, 1), (2, 1), (3, 0)]);
-    let picks: Vec<_> = (0..7).filter_map(|_| d.pick_wrr(u32::MAX)).collect();
-    assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
-    assert_eq!(count(7_000, || d.pick_wrr(u32::MAX)), [5_000, 1_000, 1_000, 0]);
-}
-
-#[test]
-fn round_robin_goes_on_when_weights_change() {
-    let mut d = Dispatcher::new(0);
-    d.set_weights(&[(0, 500), (1, 500)]);
-    let mut c = [0; 2];
-    for round in 0..100 {
-        // Weights change between every pick; restarting each time would always pick 0.
-        d.set_weights(&[(0, 500 + round % 2), (1, 500)]);
-        c[usize::from(d.pick_wrr(u32::MAX).expect("a path"))] += 1;
-    }
-    assert_eq!(c, [50, 50]);
-}
-
-#[test]
-fn small_weights_after_large_ones_starve_nobody() {
-    let mut d = Dispatcher::new(0);
-    d.set_weights(&[(0, 1000), (1, 1000), (2, 1000)]);
-    d.pick_wrr(u32::MAX);
-    d.set_weights(&[(0, 1), (1, 1)]);
-    let c = count(20, || d.pick_wrr(u32::MAX));
-    assert!(c[0] >= 8 && c[1] >= 8, "{c:?}");
 }
 
 #[test]
@@ -227,28 +155,6 @@ fn nothing_goes_further_than_alike_before_a_path_was_full() {
     d.set_inputs(Nanos(0), &[at(0, 0), PathInput { queueing_us: 50_000, ..at(1, 5_000) }]);
     let first = count(10, || d.pick_among(Scheduler::MinRtt, u32::MAX, Nanos(0), 1500));
     assert_eq!(first[..2], [10, 0], "no queue is seen on it");
-}
-
-#[test]
-fn more_paths_than_fit_are_left_out() {
-    let mut d = Dispatcher::new(0);
-    let many: Vec<_> = (0..40u8).map(|i| (i, u32::MAX)).collect();
-    d.set_weights(&many);
-    for _ in 0..200 {
-        assert!(d.pick_wrr(u32::MAX).is_some_and(|i| i < 32));
-        assert!(d.pick_random(u32::MAX).is_some_and(|i| i < 32));
-    }
-}
-
-#[test]
-fn in_turn_goes_round_whatever_the_weights() {
-    let mut d = Dispatcher::new(0);
-    d.set_weights(&[(0, 900), (1, 0), (2, 1), (5, 50)]);
-    let mut picks = |mask, n| -> Vec<_> {
-        (0..n).filter_map(|_| d.pick_among(Scheduler::RoundRobin, mask, Nanos(0), 1)).collect()
-    };
-    assert_eq!(picks(u32::MAX, 7), [0, 2, 5, 0, 2, 5, 0]);
-    assert_eq!(picks(0b10_0001, 3), [5, 0, 5]);
 }
 
 #[test]
