@@ -51,7 +51,7 @@ pub use rule::{
 pub use schema::{SCHEMA, SectionSchema};
 pub use types::{
     Aqm, CpuId, DelayMin, Encapsulation, Gateways, Hugepages, Idle, IfName, IfNameError, Lanes,
-    Mac, MacError, Oversized, PortRange, Recovery, Role, Scheduler, Switch,
+    Mac, MacError, Oversized, PortRange, Priority, Recovery, Role, Scheduler, Switch,
 };
 pub use units::{BitRate, ByteSize, UnitError, format_duration, parse_duration};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::types::{Keyword, Oversized, Scheduler, Switch};
+use crate::types::{Keyword, Oversized, Priority, Scheduler, Switch};
 use crate::units::{BitRate, human_duration};
 
 /// The most rules a table may have.
@@ -67,6 +67,10 @@ pub struct Rule {
     pub reorder: Option<Switch>,
     /// What becomes of packets larger than their path; `None`: as `[mpip]` says.
     pub oversized: Option<Oversized>,
+    /// `off`: nothing is done about what is lost; else as `[mpip]` says, beyond which `on` does not go.
+    pub recovery: Option<Switch>,
+    /// What goes first when the paths are full.
+    pub priority: Priority,
 }
 
 /// A number, or two with all between them.
@@ -165,7 +169,8 @@ fn or_any<T: fmt::Display, S: Serializer>(value: &Option<T>, s: S) -> Result<S::
     }
 }
 
-/// Routing modes (P §3.5).
+/// Routing modes (P §3.5): the column "Routing Priority" of P and R Table 6, whose words R_f, T_f, P_Res and P_Tp
+/// are taken too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleMode {

@@ -129,6 +129,8 @@ pub(crate) const RULE: SectionSchema = SectionSchema {
         "scheduler",
         "reorder",
         "oversized",
+        "recovery",
+        "priority",
     ],
 };
 

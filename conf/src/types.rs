@@ -381,6 +381,17 @@ keywords! {
     }
 }
 keywords! {
+    /// What goes first when the paths are full.
+    Priority {
+        /// Never waits in the gateway's own queue, and is neither marked nor dropped then.
+        High = "high",
+        /// Small flows and acknowledgements go ahead, the others wait their turn.
+        Normal = "normal",
+        /// Waits until nothing of normal priority waits.
+        Low = "low",
+    }
+}
+keywords! {
     /// A switch written "on" or "off".
     Switch {
         /// In use.

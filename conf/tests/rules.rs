@@ -1,6 +1,6 @@
 //! Table 6 of both papers can be written as it stands, and rules are read without the rest of a file.
 
-use mpip_conf::{Config, Machine, RuleDirection, RuleMode, Span};
+use mpip_conf::{Config, Machine, Priority, RuleDirection, RuleMode, Span, Switch};
 
 fn config(rules: &str) -> Config {
     let text = format!("{}\n{rules}", include_str!("../edge.toml"));
@@ -117,6 +117,29 @@ fn what_is_written_by_name_is_read_as_a_number() {
     assert_eq!(c.rules[0].protocol.map(|p| p.0), Some(47));
     let json = serde_json::to_value(&c).expect("JSON");
     assert_eq!((&json["rule"][0]["dscp"], &json["rule"][0]["size"]), (&"34".into(), &"*".into()));
+}
+
+#[test]
+fn recovery_and_priority_are_read_and_have_defaults() {
+    let c = config(
+        "[[rule]]\nmode = \"all\"\n\
+         [[rule]]\nmode = \"protected\"\nrecovery = \"off\"\npriority = \"high\"\n\
+         [[rule]]\nmode = \"single\"\nrecovery = \"on\"\npriority = \"low\"\n",
+    );
+    let read: Vec<_> = c.rules.iter().map(|r| (r.recovery, r.priority)).collect();
+    assert_eq!(
+        read,
+        [
+            (None, Priority::Normal),
+            (Some(Switch::Off), Priority::High),
+            (Some(Switch::On), Priority::Low),
+        ]
+    );
+    let json = serde_json::to_value(&c).expect("JSON");
+    assert_eq!(
+        (&json["rule"][1]["recovery"], &json["rule"][1]["priority"]),
+        (&"off".into(), &"high".into())
+    );
 }
 
 #[test]

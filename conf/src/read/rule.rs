@@ -13,7 +13,7 @@ use super::values::{self, Outcome, fault, fault_fix};
 use crate::rule::{
     Dscp, IpProtocol, MAX_RULES, PathName, RankBy, Rule, RuleDirection, RuleMode, Span,
 };
-use crate::types::{Role, Switch, is_plain};
+use crate::types::{Priority, Role, Switch, is_plain};
 use crate::units::BitRate;
 
 /// The `index`-th rule of the file.
@@ -43,6 +43,8 @@ pub(super) fn rule(section: Section<'_>, index: usize) -> Read<'_, Rule> {
     let scheduler = section.optional("scheduler", "\"wrr\"", values::keyword);
     let reorder = section.optional("reorder", "\"on\"", |v| values::switch("reorder", v));
     let oversized = section.optional("oversized", "\"slice\"", values::keyword);
+    let recovery = section.optional("recovery", "\"off\"", |v| values::switch("recovery", v));
+    let priority = section.optional("priority", "\"high\"", values::keyword);
     if section.usable("mode") {
         keys_of_mode(&section, mode.unwrap_or(RuleMode::All), by.unwrap_or(RankBy::Delay));
     }
@@ -68,6 +70,8 @@ pub(super) fn rule(section: Section<'_>, index: usize) -> Read<'_, Rule> {
         scheduler,
         reorder,
         oversized,
+        recovery,
+        priority: priority.unwrap_or(Priority::Normal),
     };
     if let (Some(d), Some(s)) = (value.destination, value.source)
         && d.addr().is_ipv4() != s.addr().is_ipv4()
@@ -100,7 +104,7 @@ fn keys_of_mode(section: &Section<'_>, mode: RuleMode, by: RankBy) {
         fail(key, &[Protected], "\"protected\"");
     }
     fail("scheduler", &[All, Selected, Protected], "\"all\", \"selected\" and \"protected\"");
-    for key in ["reorder", "oversized"] {
+    for key in ["reorder", "oversized", "recovery", "priority"] {
         fail(key, &[All, Selected, Single, Protected], "modes that use paths");
     }
     if mode == Selected && !section.has("paths") && !section.has("top") {

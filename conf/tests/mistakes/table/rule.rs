@@ -91,6 +91,26 @@ pub const MISTAKES: &[Mistake] = &[
         says: "41: [rule voice] scheduler: has no meaning in this mode, only in \"all\", \"selected\" and \"protected\"; fix: remove it",
     },
     Mistake {
+        name: "rule recovery without paths",
+        edits: &[("mode = \"single\"\npaths = [\"wan2\"]", "mode = \"plain\"\nrecovery = \"off\"")],
+        says: "42: [rule voice] recovery: has no meaning in this mode, only in modes that use paths; fix: remove it",
+    },
+    Mistake {
+        name: "rule priority of nothing",
+        edits: &[("mode = \"single\"\npaths = [\"wan2\"]", "mode = \"drop\"\npriority = \"low\"")],
+        says: "42: [rule voice] priority: has no meaning in this mode, only in modes that use paths; fix: remove it",
+    },
+    Mistake {
+        name: "rule recovery word",
+        edits: key!("recovery = \"auto\""),
+        says: "41: [rule voice] recovery: \"auto\" is not one of \"on\", \"off\"; fix: write recovery = \"off\"",
+    },
+    Mistake {
+        name: "rule priority word",
+        edits: key!("priority = \"higher\""),
+        says: "41: [rule voice] priority: \"higher\" is not one of \"high\", \"normal\", \"low\"; fix: write \"high\"",
+    },
+    Mistake {
         name: "rule selected from nothing",
         edits: &[("mode = \"single\"\npaths = [\"wan2\"]", "mode = \"selected\"")],
         says: "41: [rule voice] mode: \"selected\" does not say which paths; fix: add paths = [\"wan1\"], or top = 2, or write mode = \"all\"",
