@@ -302,6 +302,9 @@ const RULES: &[Column<RuleStatus>] = &[
     Column::detail("IN ORDER", |r| {
         Cell::new(or_none(r.reorder, |o| if o { "on" } else { "off" }.to_owned()))
     }),
+    Column::detail("RECOVERY", |r| {
+        Cell::new(or_none(r.recovery, |o| if o { "on" } else { "off" }.to_owned()))
+    }),
     Column::right("PACKETS", |r| Cell::new(count(r.packets))),
     Column::right("BYTES", |r| Cell::new(bytes(r.bytes))),
     Column::right("COPIES", |r| Cell::new(count(r.copies))),
@@ -365,6 +368,9 @@ const FLOW_TO_PEER: &[Column<FlowToPeer>] = &[
     Column::left("SCHEDULER", |p| Cell::new(p.rule.scheduler.as_deref().unwrap_or(NONE))),
     Column::left("IN ORDER", |p| {
         Cell::new(or_none(p.ordered, |o| if o { "yes" } else { "no" }.to_owned()))
+    }),
+    Column::left("IF LOST", |p| {
+        Cell::new(if p.recovered { "sent again" } else { "not sent again" })
     }),
     Column::left("WATCHED", |p| match (p.watched_ms, &p.last_paths[..]) {
         (0, _) => Cell::new(NONE),

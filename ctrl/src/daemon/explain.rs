@@ -166,6 +166,7 @@ impl Control {
             candidates: e.candidates.iter().map(|r| self.policy.name(*r).to_owned()).collect(),
             rule: self.policy.row(&self.config, usize::from(e.rule)),
             ordered: e.ordered,
+            recovered: e.recovered,
             watched_ms: if e.watched { query.watch_ms } else { 0 },
             last_paths: e.last.iter().filter(|_| watched).map(|id| id.0).collect(),
             paths: e

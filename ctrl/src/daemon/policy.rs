@@ -171,6 +171,7 @@ impl Policy {
             paths: "all".to_owned(),
             scheduler: Some(config.mpip.scheduler.as_str().to_owned()),
             reorder: None,
+            recovery: None,
             packets: counted.packets,
             bytes: counted.bytes,
             copies: counted.copies,
@@ -202,6 +203,7 @@ impl Policy {
             paths: if direct { "none".to_owned() } else { paths(r) },
             scheduler: (!one).then(|| scheduler.as_str().to_owned()),
             reorder: r.reorder.map(Switch::is_on),
+            recovery: r.recovery.map(Switch::is_on),
             ..row
         }
     }
@@ -282,6 +284,7 @@ fn compile(config: &Config, r: &Rule) -> rules::Rule {
             scheduler: r.scheduler.map(setup::scheduler),
             reorder: r.reorder.map(Switch::is_on),
             oversized: r.oversized.map(setup::oversized),
+            recovery: r.recovery.map(Switch::is_on),
         },
     }
 }
@@ -304,6 +307,7 @@ mod tests {
     }
 
     const TWO: &str = "[[rule]]\nname = \"a\"\nprotocol = \"tcp\"\nmode = \"single\"\n\
+                       recovery = \"off\"\n\
                        [[rule]]\nname = \"b\"\nmode = \"drop\"\n";
 
     #[test]
@@ -345,8 +349,12 @@ mod tests {
         assert_eq!(select.best.map(|b| b.n), Some(3));
         p.reload(&config, config.rules.clone()).expect("right");
         assert_eq!((names(&p), p.edited), (vec!["a", "b"], false));
-        let shown = p.status(&config);
-        let shown: Vec<_> = shown
+        let action = &p.table.rules()[0].action;
+        assert_eq!(action.recovery, Some(false));
+        let status = p.status(&config);
+        let shown: Vec<_> = status.rules.iter().map(|r| r.recovery).collect();
+        assert_eq!(shown, [Some(false), None, None]);
+        let shown: Vec<_> = status
             .rules
             .iter()
             .map(|r| (r.position, r.name.as_str(), r.mode.as_str(), r.paths.as_str()))

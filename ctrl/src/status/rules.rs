@@ -35,6 +35,8 @@ pub struct RuleStatus {
     pub scheduler: Option<String>,
     /// Whether what comes back is put in order, if the rule says so.
     pub reorder: Option<bool>,
+    /// Whether something is done about what is lost, if the rule says so; true: as the gateway's parameters say.
+    pub recovery: Option<bool>,
     /// Packets of our hosts that went by it.
     pub packets: u64,
     /// Their IP bytes before the control message.
@@ -91,6 +93,8 @@ pub struct FlowToPeer {
     pub rule: RuleStatus,
     /// Whether what comes back is put in order; `None` without a session.
     pub ordered: Option<bool>,
+    /// Whether the packet may be sent again when it is lost: both gateways do it, and the rule does not say no.
+    pub recovered: bool,
     /// For how long its packets were watched, milliseconds; 0 when it has no session.
     pub watched_ms: u16,
     /// `local_id` of the paths that the last 32 packets took meanwhile, oldest first, without further copies.

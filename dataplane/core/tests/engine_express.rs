@@ -7,6 +7,7 @@ mod engine_support;
 use engine_support::*;
 use mpip_core::engine::Origin;
 use mpip_core::ids::PortIx;
+use mpip_core::recover::Recovery;
 use mpip_core::rules::{Action, By, Direction, Match, Mode, Range, Ranking, Rule, Select};
 use mpip_core::schedule::Scheduler;
 use mpip_core::session::State;
@@ -132,9 +133,11 @@ fn setups() -> impl Strategy<Value = Setup> {
     let scheduler = prop::sample::select(&Scheduler::ALL[..]);
     let workers = prop_oneof![3 => Just(1u8), 1 => Just(2u8)];
     let yes = || prop::bool::weighted(0.85);
-    (kinds, v6, scheduler, workers, yes(), yes(), rules()).prop_map(
-        |(encapsulation, path_v6, scheduler, workers, sequence_block, reorder, rules)| {
-            let params = Params { base_port: BASE_PORT, scheduler, reorder, ..Params::default() };
+    let recovery = prop::sample::select(&[Recovery::Off, Recovery::On][..]);
+    (kinds, v6, scheduler, workers, yes(), yes(), rules(), recovery).prop_map(
+        |(encapsulation, path_v6, scheduler, workers, sequence_block, reorder, rules, recovery)| {
+            let params =
+                Params { base_port: BASE_PORT, scheduler, reorder, recovery, ..Params::default() };
             Setup {
                 encapsulation,
                 path_v6,
@@ -174,10 +177,11 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
         1 => Just(Mode::Drop),
     ];
     let scheduler = prop::option::of(prop::sample::select(&Scheduler::ALL[..]));
-    let action = (mode, scheduler, prop::option::weighted(0.3, any::<bool>()));
-    let rule = (matches, action).prop_map(|(matches, (mode, scheduler, reorder))| Rule {
-        matches,
-        action: Action { mode, scheduler, reorder, oversized: None },
+    let switch = || prop::option::weighted(0.3, any::<bool>());
+    let action = (mode, scheduler, switch(), switch());
+    let rule = (matches, action).prop_map(|(matches, action)| {
+        let (mode, scheduler, reorder, recovery) = action;
+        Rule { matches, action: Action { mode, scheduler, reorder, recovery, ..Action::default() } }
     });
     prop_oneof![1 => Just(Vec::new()), 2 => proptest::collection::vec(rule, 1..4)]
 }
@@ -187,6 +191,9 @@ fn world(setup: &Setup, general: bool) -> World {
     w.general = general;
     // Damaged payloads keep their hosts' checksums.
     w.strict = false;
+    if setup.sequence_block && setup.params.recovery == Recovery::On {
+        w.send_lost_again(1_000_000, Duration::from_millis(10));
+    }
     w
 }
 

@@ -7,6 +7,7 @@ use mpip_core::cm::SeqBlock;
 use mpip_core::cm::tlv::{Block, Tlv};
 use mpip_core::engine::Origin;
 use mpip_core::ids::Lane;
+use mpip_core::rules::{Action, Match, Range, Rule};
 use mpip_core::schedule::Scheduler;
 use mpip_core::snapshot::Params;
 use mpip_core::verdict::DropReason;
@@ -161,6 +162,50 @@ fn what_has_no_checksum_of_its_own_is_left_alone() {
     }
     assert_eq!(parities(&w, A), 0);
     [A, B].into_iter().for_each(|side| w.check_books(side));
+}
+
+#[test]
+fn packets_of_a_rule_without_recovery_are_in_no_parity_and_disturb_none() {
+    let rules = vec![Rule {
+        matches: Match { destination_port: Range { first: 81, last: 81 }, ..Match::default() },
+        action: Action { recovery: Some(false), ..Action::default() },
+    }];
+    for general in [false, true] {
+        let mut w = world(Setup { rules: rules.clone(), ..Setup::default() });
+        w.general = general;
+        let with = |n: u32| packet(n, false, false, 400);
+        let without = |n: u32| {
+            udp_packet(A, false, (40_000, 81), &[&n.to_be_bytes()[..], &pattern(700)].concat())
+        };
+        let packets: Vec<_> =
+            (0..240).map(|n| if n % 3 == 0 { with(n) } else { without(n) }).collect();
+        let mut got = send(&mut w, &packets[..120], |_| false);
+        let kept: u64 = (0..2)
+            .map(|slot| w.sides[A].cells[0].path(PEER, slot).expect("a cell").read().recovery.kept)
+            .sum();
+        assert_eq!(kept, 40, "of the other flow alone");
+        let sent = parities(&w, A);
+        assert!(sent >= 4, "{sent}");
+        // One of each is lost, in blocks of their own.
+        got.extend(send(&mut w, &packets[120..121], |i| i == 0));
+        got.extend(send(&mut w, &packets[121..180], |_| false));
+        assert_eq!((restored(&w, B), got.len()), (1, 180), "general: {general}");
+        got.extend(send(&mut w, &packets[180..181], |_| false));
+        got.extend(send(&mut w, &packets[181..182], |i| i == 0));
+        got.extend(send(&mut w, &packets[182..], |_| false));
+        w.advance(Duration::from_millis(50));
+        w.settle();
+        got.extend(w.take_lan(B));
+        assert_eq!(restored(&w, B), 1);
+        got.sort_by_key(|f| {
+            let p = parse_frame(f).expect("whole");
+            f[p.payload_off..p.payload_off + 4].to_vec()
+        });
+        let mut want = packets.clone();
+        want.remove(181);
+        check_all(&got, &want);
+        [A, B].into_iter().for_each(|side| w.check_books(side));
+    }
 }
 
 #[test]

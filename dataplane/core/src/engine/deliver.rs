@@ -4,7 +4,8 @@
 //! sequence number; other sessions are delivered as they come, each session sequence number once. The
 //! wait is bounded by the difference of the paths' delays (ALGORITHMS "Reordering"), and ends early when
 //! every live path has delivered something sent later: then the hole is a loss, and the host's TCP must
-//! hear of it. Unless the peer sends it again: then packets wait for that, see `recover`.
+//! hear of it. Unless the peer sends it again: then packets wait for that, see `recover`; not those of sessions whose
+//! rules say that it does not help.
 
 use super::peer::Horizon;
 use super::wan::Heard;
@@ -92,7 +93,7 @@ impl<B: PacketBuf> Worker<B> {
             return self.hand_over(ctx, row, frame, env);
         }
         let full = self.held >= params.reorder_budget;
-        let hold = if full { Duration::ZERO } else { self.hold(ctx, h) };
+        let hold = if full { Duration::ZERO } else { self.hold(ctx, h, row) };
         let Some(session) = self.table.get_mut(row) else {
             return Verdict::Drop(DropReason::UnknownSession);
         };
@@ -168,7 +169,7 @@ impl<B: PacketBuf> Worker<B> {
     }
 
     /// Longest wait of a packet that came over `h.path`: what the slowest live path is behind.
-    fn hold(&self, ctx: &Ctx<'_>, h: Heard<'_>) -> Duration {
+    fn hold(&self, ctx: &Ctx<'_>, h: Heard<'_>, row: Row) -> Duration {
         let limit = u64::from(ctx.snapshot.params.reorder_max_hold_us);
         let us = self.peers.get(usize::from(h.peer.0)).map_or(limit, |state| {
             let Some(own) = state.arrivals(h.path.slot) else { return limit };
@@ -178,10 +179,17 @@ impl<B: PacketBuf> Worker<B> {
             });
             let behind = u64::try_from(behind.max().unwrap_or(0)).unwrap_or(0);
             // What is missing may be sent again twice.
-            let again = if h.view.recovery { 2 * state.recovery } else { Duration::ZERO };
+            let recovers = h.view.recovery && self.awaits_lost(row);
+            let again = if recovers { 2 * state.recovery } else { Duration::ZERO };
             behind + again.as_micros() as u64 + HOLD_MARGIN_US
         });
         Duration::from_micros(us.clamp(HOLD_MARGIN_US.min(limit), limit))
+    }
+
+    /// Whether packets of a session wait for what was lost to be sent again.
+    fn awaits_lost(&self, row: Row) -> bool {
+        let class = self.table.get(row).and_then(|session| self.classes.get(session.class));
+        class.is_none_or(|class| class.recovery)
     }
 
     /// Releases what need not wait any longer in the rows that hold packets: in a stretch of them,
@@ -194,7 +202,10 @@ impl<B: PacketBuf> Worker<B> {
                 self.waiting_at = 0;
             }
             let Some(row) = self.waiting.get(self.waiting_at).copied() else { break };
-            let horizon = self.table.get(row).map(Session::peer).and_then(|peer| match known {
+            let peer = self.table.get(row).map(Session::peer);
+            // What was lost may yet be sent again.
+            let waits = |peer: &PeerIx| self.is_recovering(ctx.now, *peer) && self.awaits_lost(row);
+            let horizon = peer.filter(|peer| !waits(peer)).and_then(|peer| match known {
                 Some((of, horizon)) if of == peer => horizon,
                 _ => {
                     let horizon = ctx.peer(peer).and_then(|view| self.horizon(ctx.now, peer, view));
@@ -265,12 +276,13 @@ impl<B: PacketBuf> Worker<B> {
         Some(if is_earlier(now, before) { now } else { before })
     }
 
-    /// Sender's time up to which every live path has delivered. Nothing while a path is unheard, or what
-    /// was lost may yet be sent again.
+    /// Whether what a peer's paths have lost may yet be sent again.
+    fn is_recovering(&self, now: Nanos, peer: PeerIx) -> bool {
+        self.peers.get(usize::from(peer.0)).is_some_and(|s| now < s.recovering_until)
+    }
+
+    /// Sender's time up to which every live path has delivered. Nothing while a path is unheard.
     fn horizon(&self, now: Nanos, peer: PeerIx, view: &PeerView) -> Option<u32> {
-        if self.peers.get(usize::from(peer.0)).is_some_and(|s| now < s.recovering_until) {
-            return None;
-        }
         let now_us = now.0 / 1_000;
         let mut horizon: Option<u32> = None;
         for path in view.live() {

@@ -6,7 +6,7 @@ use super::{Ctx, Worker};
 use crate::buf::PacketBuf;
 use crate::cells::MAX_PATHS;
 use crate::ids::{PathId, PeerIx, PortIx, SessionId};
-use crate::rules::{Class, Direction};
+use crate::rules::{Class, Direction, Way};
 use crate::schedule::{Flow, LeftOut, Scheduler, left_out};
 use crate::session::Session;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
@@ -45,6 +45,8 @@ pub struct Explanation {
     pub rule: u16,
     /// Whether what comes back is put in order; nothing without a session.
     pub ordered: Option<bool>,
+    /// Whether the packet may be sent again when it is lost: both ends do it, and the rule does not say no.
+    pub recovered: bool,
     /// Whether the session was watched since [`Command::Watch`](super::Command::Watch).
     pub watched: bool,
     /// Our numbers of the paths that its last 32 packets took while it was watched, oldest first; copies are left out.
@@ -106,6 +108,7 @@ impl<B: PacketBuf> Worker<B> {
         table.of_flow(&q.flow, direction, &mut candidates);
         let rule = Class::new(table, &candidates).rule(usize::from(q.size), || q.dscp);
         let plan = table.plan(rule);
+        let sent_over_paths = matches!(plan.way, Way::One | Way::Every(_));
         let mask = state.chosen(plan.selector);
         let scheduler = plan.scheduler.unwrap_or(ctx.snapshot.params.scheduler);
         // A copy: the trial moves nobody's turn.
@@ -156,6 +159,7 @@ impl<B: PacketBuf> Worker<B> {
             candidates,
             rule,
             ordered: session.map(Session::is_ordered),
+            recovered: view.recovery && sent_over_paths && plan.recovers(),
             watched,
             last: seen.last.iter().filter_map(|s| view.path_in(*s)).map(|p| p.id).collect(),
             paths: paths.collect(),

@@ -30,6 +30,8 @@ enum Nth {
     Only,
     /// The first, and there are further ones.
     First,
+    /// The first, of which nothing is kept for the case that it is lost.
+    Unkept,
     /// A further one of the packet that has this sequence number.
     Further(u32),
 }
@@ -37,7 +39,7 @@ enum Nth {
 impl Nth {
     const fn copy_of(self) -> Option<u32> {
         match self {
-            Self::Only | Self::First => None,
+            Self::Only | Self::First | Self::Unkept => None,
             Self::Further(seq) => Some(seq),
         }
     }
@@ -232,7 +234,11 @@ impl<B: PacketBuf> Worker<B> {
             Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),
             _ => self.spare(ctx, peer, (&plan, slot), (flow, &frame, p), env).into_iter().collect(),
         };
-        let nth = if spare.is_empty() { Nth::Only } else { Nth::First };
+        let nth = match (plan.recovers(), spare.is_empty()) {
+            (false, _) => Nth::Unkept,
+            (true, true) => Nth::Only,
+            (true, false) => Nth::First,
+        };
         let way = (slot, nth, plan.oversized.unwrap_or(ctx.snapshot.params.oversized));
         let verdict = self.send_on(ctx, port, origin, row, way, frame, p, env);
         if verdict != Verdict::Forward {
@@ -353,7 +359,7 @@ impl<B: PacketBuf> Worker<B> {
         let kept = match nth {
             Nth::Only => Keep::Copy,
             Nth::First => Keep::Spared,
-            Nth::Further(_) => Keep::Nothing,
+            Nth::Unkept | Nth::Further(_) => Keep::Nothing,
         };
         let put = Put { ttl, open, session_seq, kept };
         if let Err(reason) = self.put(ctx, (row, path), frame, p, &put, env) {

@@ -2,7 +2,8 @@
 //!
 //! **Sender.** The control thread measures the loss; from 0.1 % on a parity follows every so many packets of a (path,
 //! lane), or the first of them by a quarter of the round trip, on the same path. It is made from the copies that are
-//! kept for sending again, so nothing is done per packet. What goes by another path as well needs none.
+//! kept for sending again, so nothing is done per packet. What goes by another path as well needs none, and of what goes by a
+//! rule without recovery there is no copy: a block spans their counters, and neither holds them nor brings them back.
 //!
 //! **Receiver.** From the first parity on it keeps what arrives, for as long as they come. A packet that is made again goes
 //! its way as if it had come, but counts as lost: what is measured is the path.

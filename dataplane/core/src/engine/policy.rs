@@ -179,7 +179,7 @@ impl<B: PacketBuf> Worker<B> {
         let view = ctx.peer(peer)?;
         let wanted = view.sequence_block && state.path(first)?.wants_spare();
         let bulk = !flow.is_small() && p.l3_len() >= THIN;
-        if !wanted || bulk && state.path(first)?.may_have_parity() {
+        if !wanted || !plan.recovers() || bulk && state.path(first)?.may_have_parity() {
             return None;
         }
         // Those that it fits.

@@ -31,7 +31,7 @@ pub(super) struct Put {
 
 /// What is kept of a packet for the case that it is lost.
 pub(super) enum Keep {
-    /// Nothing: it is one of several copies that are sent anyway.
+    /// Nothing: it is one of several copies that are sent anyway, or its rule says so.
     Nothing,
     /// A copy, where the path calls for it.
     Copy,

@@ -1,7 +1,7 @@
 //! Loss recovery: copies of what is sent, messages about what is missing, sending it again.
 //!
-//! **Sender.** A copy of every packet goes into the worker's [`Store`], found by path and packet counter.
-//! What the peer reports missing is sent again, with the same session sequence number, as a new packet of
+//! **Sender.** A copy of every packet goes into the worker's [`Store`], found by path and packet counter; none of what
+//! goes by a rule without recovery. What the peer reports missing is sent again, with the same session sequence number, as a new packet of
 //! the path that brings it first; at most [`MOST_REPEATS`] times, and within a quarter of what else is
 //! sent, so that a path without room does not get more of what it cannot carry. When a path dies, what
 //! the peer has not told received on it is sent again on the others.
@@ -444,7 +444,8 @@ impl<B: PacketBuf> Worker<B> {
                 let Some(sent) = state.and_then(|s| s.path(slot)).and_then(|p| p.sent(lane)) else {
                     return;
                 };
-                // Empty places are messages and slices; what was sent again may be reported twice.
+                // Empty places are messages, slices and packets of rules without recovery; what was sent again may
+                // be reported twice.
                 let Some(entry) = sent.get_mut(counter).filter(|e| !e.again) else { continue };
                 entry.again = true;
                 let entry = *entry;
@@ -517,8 +518,9 @@ impl<B: PacketBuf> Worker<B> {
         };
         let plan = self.classes.table().plan(class.rule(p.l3_len(), || p.tos >> 2));
         let mask = match plan.way {
-            Way::One | Way::Every(_) => state.chosen(plan.selector),
-            Way::Plain | Way::Drop => 0,
+            // Rules may have changed since it was kept.
+            Way::One | Way::Every(_) if plan.recovers() => state.chosen(plan.selector),
+            _ => 0,
         };
         let fits = |path: &&PathView| {
             let usable = path.live && path.next_hop.is_some() && mask >> (path.slot & 31) & 1 != 0;

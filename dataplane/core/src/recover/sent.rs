@@ -38,7 +38,7 @@ pub struct Tally {
 /// The packets of one (path, lane) that may be sent again, oldest first, one place per counter.
 ///
 /// Counters are given out in order, so the place of a counter is its distance from the first. Packets
-/// without a copy (control messages, slices) leave their place empty.
+/// without a copy (control messages, slices, packets of rules without recovery) leave their place empty.
 #[derive(Debug, Default)]
 pub struct Sent {
     /// Counter of the first place.

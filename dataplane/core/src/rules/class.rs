@@ -21,6 +21,8 @@ pub struct Class {
     only: Option<u16>,
     /// Whether packets towards our LAN are put in order, if a rule says so.
     pub reorder: Option<bool>,
+    /// Whether packets towards our LAN wait for what was lost to be sent again: unless a rule says no.
+    pub recovery: bool,
     /// Row of `rules` for a DSCP; empty when it does not matter.
     row: Box<[u8]>,
     /// Largest size of each column but the last, ascending.
@@ -33,11 +35,13 @@ impl Class {
     #[must_use]
     pub fn new(table: &RuleTable, list: &[u16]) -> Self {
         let reorder = list.iter().find_map(|r| table.plan(*r).reorder);
+        let recovery = list.iter().find_map(|r| table.plan(*r).recovery).unwrap_or(true);
         if let [only] = list {
             let empty = || Box::from([]);
             return Self {
                 only: Some(*only),
                 reorder,
+                recovery,
                 row: Box::from([]),
                 upto: empty(),
                 rules: empty(),
@@ -73,7 +77,7 @@ impl Class {
             list.iter().find(takes).copied().unwrap_or_else(|| table.default_rule())
         };
         let rules = code_of_row.flat_map(|code| sizes().map(move |s| first(code, s))).collect();
-        Self { only: None, reorder, row, upto: upto.into(), rules }
+        Self { only: None, reorder, recovery, row, upto: upto.into(), rules }
     }
 
     /// The rule of a packet of so many bytes; `dscp` is asked only where it matters.

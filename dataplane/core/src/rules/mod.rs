@@ -133,6 +133,10 @@ pub struct Action {
     pub reorder: Option<bool>,
     /// What becomes of packets larger than their path; nothing: as the gateway's parameters say.
     pub oversized: Option<Oversized>,
+    /// `false`: nothing is done about what is lost. Of packets that go by the rule no copy is kept, so they are neither
+    /// sent again nor in a parity, and none has a spare copy; and what comes back to our hosts does not wait for a
+    /// hole to be sent again. Else as the gateway's parameters say: `true` does not go beyond them.
+    pub recovery: Option<bool>,
 }
 
 /// Routing modes (P §3.5).

@@ -26,8 +26,19 @@ pub struct Plan {
     pub oversized: Option<Oversized>,
     /// Whether what comes back is put in order, if not as the gateway's parameters say.
     pub reorder: Option<bool>,
+    /// Whether something is done about what is lost, if not as the gateway's parameters say.
+    pub recovery: Option<bool>,
     /// Sent at all, and how.
     pub way: Way,
+}
+
+impl Plan {
+    /// Whether something may be done about packets that are lost.
+    #[inline]
+    #[must_use]
+    pub const fn recovers(&self) -> bool {
+        !matches!(self.recovery, Some(false))
+    }
 }
 
 /// Where packets of a plan go.
@@ -119,6 +130,7 @@ impl RuleTable {
                     scheduler: action.scheduler,
                     oversized: action.oversized,
                     reorder: action.reorder,
+                    recovery: action.recovery,
                     way: match action.mode {
                         Mode::All | Mode::Selected(_) | Mode::Single(_) => Way::One,
                         Mode::Protected { budget, .. } => Way::Every(budget),

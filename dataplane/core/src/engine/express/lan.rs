@@ -265,7 +265,7 @@ impl<B: PacketBuf> Worker<B> {
             return Ok(Verdict::Drop(DropReason::NoPath));
         };
         let counter26 = of_path.next_counter(lane);
-        if wants_copy(&self.recover, view, of_path, ctx.now) {
+        if plan.recovers() && wants_copy(&self.recover, view, of_path, ctx.now) {
             let packet = frame.data().get(..end).unwrap_or_default();
             let ttl = packet.get(ETH_LEN + 8).map_or(1, |t| t - 1);
             let of_packet = (session.id(), session.tx_seq, ttl);
