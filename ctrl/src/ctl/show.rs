@@ -305,6 +305,7 @@ const RULES: &[Column<RuleStatus>] = &[
     Column::detail("RECOVERY", |r| {
         Cell::new(or_none(r.recovery, |o| if o { "on" } else { "off" }.to_owned()))
     }),
+    Column::detail("PRIORITY", |r| Cell::new(r.priority.as_deref().unwrap_or(NONE))),
     Column::right("PACKETS", |r| Cell::new(count(r.packets))),
     Column::right("BYTES", |r| Cell::new(bytes(r.bytes))),
     Column::right("COPIES", |r| Cell::new(count(r.copies))),
@@ -372,6 +373,7 @@ const FLOW_TO_PEER: &[Column<FlowToPeer>] = &[
     Column::left("IF LOST", |p| {
         Cell::new(if p.recovered { "sent again" } else { "not sent again" })
     }),
+    Column::left("PRIORITY", |p| Cell::new(p.rule.priority.as_deref().unwrap_or(NONE))),
     Column::left("WATCHED", |p| match (p.watched_ms, &p.last_paths[..]) {
         (0, _) => Cell::new(NONE),
         (ms, []) => Cell::new(format!("{ms} ms, no packet came")),

@@ -7,7 +7,7 @@
 use super::setup;
 use crate::api::query::RulesChange;
 use crate::status::{ChangeStatus, RuleStatus, RulesStatus};
-use mpip_conf::{Config, RankBy, Rule, RuleDirection, RuleMode, Switch};
+use mpip_conf::{Config, Priority, RankBy, Rule, RuleDirection, RuleMode, Switch};
 use mpip_core::ids::PortIx;
 use mpip_core::prefix::Prefix;
 use mpip_core::rules::{self, RuleReading, RuleTable};
@@ -172,6 +172,7 @@ impl Policy {
             scheduler: Some(config.mpip.scheduler.as_str().to_owned()),
             reorder: None,
             recovery: None,
+            priority: Some(Priority::Normal.as_str().to_owned()),
             packets: counted.packets,
             bytes: counted.bytes,
             copies: counted.copies,
@@ -204,6 +205,7 @@ impl Policy {
             scheduler: (!one).then(|| scheduler.as_str().to_owned()),
             reorder: r.reorder.map(Switch::is_on),
             recovery: r.recovery.map(Switch::is_on),
+            priority: (!direct).then(|| r.priority.as_str().to_owned()),
             ..row
         }
     }
@@ -285,6 +287,7 @@ fn compile(config: &Config, r: &Rule) -> rules::Rule {
             reorder: r.reorder.map(Switch::is_on),
             oversized: r.oversized.map(setup::oversized),
             recovery: r.recovery.map(Switch::is_on),
+            priority: setup::priority(r.priority),
         },
     }
 }
@@ -307,7 +310,7 @@ mod tests {
     }
 
     const TWO: &str = "[[rule]]\nname = \"a\"\nprotocol = \"tcp\"\nmode = \"single\"\n\
-                       recovery = \"off\"\n\
+                       recovery = \"off\"\npriority = \"high\"\n\
                        [[rule]]\nname = \"b\"\nmode = \"drop\"\n";
 
     #[test]
@@ -350,10 +353,11 @@ mod tests {
         p.reload(&config, config.rules.clone()).expect("right");
         assert_eq!((names(&p), p.edited), (vec!["a", "b"], false));
         let action = &p.table.rules()[0].action;
-        assert_eq!(action.recovery, Some(false));
+        assert_eq!((action.recovery, action.priority), (Some(false), rules::Priority::High));
         let status = p.status(&config);
-        let shown: Vec<_> = status.rules.iter().map(|r| r.recovery).collect();
-        assert_eq!(shown, [Some(false), None, None]);
+        let shown: Vec<_> =
+            status.rules.iter().map(|r| (r.recovery, r.priority.as_deref())).collect();
+        assert_eq!(shown, [(Some(false), Some("high")), (None, None), (None, Some("normal"))]);
         let shown: Vec<_> = status
             .rules
             .iter()

@@ -2,12 +2,14 @@
 
 use crate::agent::{AgentConfig, AgentPeer, AgentPort, DiscoveryConfig, MAX_DISCOVERED, Timers};
 use dpdk::{Clock, Eal, Memory};
-use mpip_conf::{Aqm, Config, DelayMin, Hugepages, IpNet, Oversized, Role, Scheduler, Switch};
+use mpip_conf::{
+    Aqm, Config, DelayMin, Hugepages, IpNet, Oversized, Priority, Role, Scheduler, Switch,
+};
 use mpip_core::ids::NodeId;
 use mpip_core::measure::EstimatorParams;
 use mpip_core::prefix::Prefix;
 use mpip_core::recover::Recovery;
-use mpip_core::rules::RuleTable;
+use mpip_core::rules::{self, RuleTable};
 use mpip_core::schedule::{self, AdaptiveParams, CongestionParams, WeightParams};
 use mpip_core::snapshot::{self, Encapsulation, Params};
 use mpip_dataplane::{DataplaneConfig, Device, Idle, PortFacts, PortSetup};
@@ -80,6 +82,16 @@ pub const fn oversized(o: Oversized) -> snapshot::Oversized {
     match o {
         Oversized::Icmp => snapshot::Oversized::Icmp,
         Oversized::Slice => snapshot::Oversized::Slice,
+    }
+}
+
+/// The engine's word for what goes first.
+#[must_use]
+pub const fn priority(p: Priority) -> rules::Priority {
+    match p {
+        Priority::High => rules::Priority::High,
+        Priority::Normal => rules::Priority::Normal,
+        Priority::Low => rules::Priority::Low,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct RuleStatus {
     pub reorder: Option<bool>,
     /// Whether something is done about what is lost, if the rule says so; true: as the gateway's parameters say.
     pub recovery: Option<bool>,
+    /// What goes first when the paths are full: high, normal, low; `None` where no path is taken.
+    pub priority: Option<String>,
     /// Packets of our hosts that went by it.
     pub packets: u64,
     /// Their IP bytes before the control message.

@@ -3,6 +3,7 @@
 mod engine_support;
 
 use engine_support::*;
+use mpip_core::rules::{Action, Match, Priority, Rule};
 use mpip_core::verdict::DropReason;
 use mpip_core::wire::{ipv4, ipv6, parse_frame};
 use std::time::Duration;
@@ -75,6 +76,33 @@ fn a_standing_queue_is_told_by_a_mark_or_a_loss() {
             assert_eq!((w.counts(A).marked, w.counts(A).dropped()), (1, 1));
             queues(&mut w, [20_000, 1_000]);
             assert_eq!(ecn_of(&mut w, v6, ECT0, 1000), Some(ECT0), "one path has room");
+            w.check_books(A);
+        }
+    }
+}
+
+#[test]
+fn what_goes_first_is_neither_marked_nor_dropped() {
+    for priority in [Priority::High, Priority::Normal, Priority::Low] {
+        for (v6, general) in [(false, false), (false, true), (true, false)] {
+            let action = Action { priority, ..Action::default() };
+            let rules = vec![Rule { matches: Match::default(), action }];
+            let mut w = Setup { rules, ..Setup::default() }.build();
+            w.general = general;
+            assert_eq!(ecn_of(&mut w, v6, ECT0, 1000), Some(ECT0));
+            let high = priority == Priority::High;
+            for (ecn, told) in [(ECT0, Some(CE)), (NOT_ECT, None)] {
+                queues(&mut w, [20_000, 30_000]);
+                for _ in 0..10 {
+                    let want = if high { Some(ecn) } else { told };
+                    assert_eq!(ecn_of(&mut w, v6, ecn, 1000), want, "{priority:?}, v6 {v6}");
+                    if !high {
+                        break;
+                    }
+                }
+            }
+            let told = u64::from(!high);
+            assert_eq!((w.counts(A).marked, w.drops(A, DropReason::Congested)), (told, told));
             w.check_books(A);
         }
     }

@@ -8,7 +8,9 @@ use engine_support::*;
 use mpip_core::engine::Origin;
 use mpip_core::ids::PortIx;
 use mpip_core::recover::Recovery;
-use mpip_core::rules::{Action, By, Direction, Match, Mode, Range, Ranking, Rule, Select};
+use mpip_core::rules::{
+    Action, By, Direction, Match, Mode, Priority, Range, Ranking, Rule, Select,
+};
 use mpip_core::schedule::Scheduler;
 use mpip_core::session::State;
 use mpip_core::snapshot::{Encapsulation, Params};
@@ -178,10 +180,14 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     ];
     let scheduler = prop::option::of(prop::sample::select(&Scheduler::ALL[..]));
     let switch = || prop::option::weighted(0.3, any::<bool>());
-    let action = (mode, scheduler, switch(), switch());
+    let priority = prop::sample::select(&[Priority::High, Priority::Normal, Priority::Low][..]);
+    let action = (mode, scheduler, switch(), switch(), priority);
     let rule = (matches, action).prop_map(|(matches, action)| {
-        let (mode, scheduler, reorder, recovery) = action;
-        Rule { matches, action: Action { mode, scheduler, reorder, recovery, ..Action::default() } }
+        let (mode, scheduler, reorder, recovery, priority) = action;
+        Rule {
+            matches,
+            action: Action { mode, scheduler, reorder, recovery, priority, ..Action::default() },
+        }
     });
     prop_oneof![1 => Just(Vec::new()), 2 => proptest::collection::vec(rule, 1..4)]
 }

@@ -8,7 +8,7 @@ use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
 use crate::cells::Recovered;
 use crate::ids::{PathId, PortIx};
-use crate::rules::Way;
+use crate::rules::{Priority, Way};
 use crate::schedule::{Flow, THIN};
 use crate::session::{Cold, Row, Session, State};
 use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
@@ -218,8 +218,9 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         let mut p = *p;
-        // A thin packet is neither marked nor dropped in the face of a queue.
-        if state.congestion.due(ctx.now) && p.l3_len() >= THIN {
+        // A thin packet is neither marked nor dropped in the face of a queue, and one that goes first neither.
+        let spared = p.l3_len() < THIN || plan.priority == Priority::High;
+        if state.congestion.due(ctx.now) && !spared {
             state.congestion.marked(ctx.now);
             if !mark_ce(&mut frame, &mut p) {
                 return Verdict::Drop(DropReason::Congested);

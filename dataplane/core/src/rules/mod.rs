@@ -122,6 +122,18 @@ impl Match {
     }
 }
 
+/// What goes first when the paths are full. The first is the highest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Priority {
+    /// Packets never wait in the gateway's own queue, and are neither marked nor dropped when the paths are full.
+    High,
+    /// Packets of small flows and acknowledgements go ahead, the others wait their turn.
+    #[default]
+    Normal,
+    /// Packets wait until nothing of normal priority waits.
+    Low,
+}
+
 /// What becomes of packets.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Action {
@@ -137,6 +149,8 @@ pub struct Action {
     /// sent again nor in a parity, and none has a spare copy; and what comes back to our hosts does not wait for a
     /// hole to be sent again. Else as the gateway's parameters say: `true` does not go beyond them.
     pub recovery: Option<bool>,
+    /// What goes first when the paths are full.
+    pub priority: Priority,
 }
 
 /// Routing modes (P §3.5).

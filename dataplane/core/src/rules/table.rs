@@ -1,7 +1,7 @@
 //! Rules compiled: for a flow the rules that may match its packets, and a plan for each rule.
 
 use super::bits::{Field, MAX_RULES, each_in_all};
-use super::{Action, Direction, Mode, Rule, Select};
+use super::{Action, Direction, Mode, Priority, Rule, Select};
 use crate::prefix::Prefix;
 use crate::schedule::Scheduler;
 use crate::snapshot::Oversized;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub reorder: Option<bool>,
     /// Whether something is done about what is lost, if not as the gateway's parameters say.
     pub recovery: Option<bool>,
+    /// What goes first when the paths are full.
+    pub priority: Priority,
     /// Sent at all, and how.
     pub way: Way,
 }
@@ -131,6 +133,7 @@ impl RuleTable {
                     oversized: action.oversized,
                     reorder: action.reorder,
                     recovery: action.recovery,
+                    priority: action.priority,
                     way: match action.mode {
                         Mode::All | Mode::Selected(_) | Mode::Single(_) => Way::One,
                         Mode::Protected { budget, .. } => Way::Every(budget),

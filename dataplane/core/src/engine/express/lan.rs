@@ -14,7 +14,7 @@ use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, OPEN_LEN, SeqBlock};
 use crate::ids::{Lane, PathId, PortIx};
-use crate::rules::Way;
+use crate::rules::{Priority, Way};
 use crate::schedule::Flow;
 use crate::session::{Hash, Key, Likely, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
@@ -226,7 +226,6 @@ impl<B: PacketBuf> Worker<B> {
         let steady = (STEADY || opening || confirmed)
             && session.is_of_epoch(view.epoch)
             && !session.is_finished()
-            && !state.congestion.due(ctx.now)
             && !state.may_send_spares(ctx.now);
         let tail_len = if opening { OPEN_LEN } else { DATA_LEN };
         if !steady || l3_len + tail_len > state.express_limit + DATA_LEN {
@@ -237,7 +236,8 @@ impl<B: PacketBuf> Worker<B> {
         let rule = class.rule(l3_len, tos);
         let rules = self.classes.table();
         let plan = rules.plan(rule);
-        if plan.way != Way::One {
+        let may_be_marked = state.congestion.due(ctx.now) && plan.priority != Priority::High;
+        if plan.way != Way::One || may_be_marked {
             return Err(frame);
         }
         let params = &ctx.snapshot.params;
