@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Reorder buffers of a worker hold at most this share of its packet buffers, one in …
 const REORDER_SHARE: usize = 4;
+/// Packets that wait for room on the paths may use one in so many packet buffers.
+const QUEUE_SHARE: usize = 8;
 
 /// Engine parameters. `pool` is the number of packet buffers.
 #[must_use]
@@ -35,6 +37,7 @@ pub fn params(config: &Config, pool: usize) -> Params {
         reorder_packets: usize::from(m.reorder_packets),
         reorder_max_hold_us: u32::try_from(m.reorder_max_hold.as_micros()).unwrap_or(u32::MAX),
         reorder_budget: pool / REORDER_SHARE / workers,
+        queue_budget: pool / QUEUE_SHARE / workers,
         recovery: match m.recovery {
             mpip_conf::Recovery::Auto => Recovery::Auto,
             mpip_conf::Recovery::On => Recovery::On,

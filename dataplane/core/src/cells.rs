@@ -8,6 +8,7 @@
 use crate::ids::PeerIx;
 use crate::verdict::{DropReason, VerdictCounts};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Paths one peer may have at a time.
 pub const MAX_PATHS: usize = 32;
@@ -274,10 +275,80 @@ impl PathCell {
     }
 }
 
+/// The packets to one peer that wait for room on the paths.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct QueueCell {
+    entered: AtomicU64,
+    left: AtomicU64,
+    wait_us: AtomicU64,
+    longest_us: AtomicU64,
+}
+
+/// A reading of a [`QueueCell`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueReading {
+    /// Packets that had to wait.
+    pub entered: u64,
+    /// Those of them that have left.
+    pub left: u64,
+    /// What these waited together, µs.
+    pub wait_us: u64,
+    /// Longest wait of one, µs.
+    pub longest_us: u64,
+}
+
+impl QueueReading {
+    /// Packets that wait now.
+    #[must_use]
+    pub const fn waiting(&self) -> u64 {
+        self.entered.saturating_sub(self.left)
+    }
+
+    /// Adds another worker's.
+    pub fn add(&mut self, o: &Self) {
+        self.entered += o.entered;
+        self.left += o.left;
+        self.wait_us += o.wait_us;
+        self.longest_us = self.longest_us.max(o.longest_us);
+    }
+}
+
+impl QueueCell {
+    /// A packet waits.
+    pub fn entered(&self) {
+        bump(&self.entered, 1);
+    }
+
+    /// A packet has left after so long.
+    pub fn left(&self, waited: Duration) {
+        let us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        bump(&self.wait_us, us);
+        if us > self.longest_us.load(Relaxed) {
+            self.longest_us.store(us, Relaxed);
+        }
+        bump(&self.left, 1);
+    }
+
+    /// Reads every field.
+    #[must_use]
+    pub fn read(&self) -> QueueReading {
+        // Before what it is taken from.
+        let left = self.left.load(Relaxed);
+        QueueReading {
+            entered: self.entered.load(Relaxed),
+            left,
+            wait_us: self.wait_us.load(Relaxed),
+            longest_us: self.longest_us.load(Relaxed),
+        }
+    }
+}
+
 /// One worker's counters: written by that worker only.
 #[derive(Debug)]
 pub struct WorkerCells {
     paths: Vec<PathCell>,
+    queues: Vec<QueueCell>,
     verdicts: VerdictCells,
     sessions: AtomicU64,
 }
@@ -294,6 +365,7 @@ impl WorkerCells {
     pub fn new(peers: usize) -> Self {
         Self {
             paths: (0..peers * MAX_PATHS).map(|_| PathCell::default()).collect(),
+            queues: (0..peers).map(|_| QueueCell::default()).collect(),
             verdicts: VerdictCells {
                 fixed: Default::default(),
                 drops: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -309,6 +381,12 @@ impl WorkerCells {
             return None;
         }
         self.paths.get(usize::from(peer.0) * MAX_PATHS + usize::from(slot))
+    }
+
+    /// The cell of a peer's queue; `None` beyond what was allocated.
+    #[must_use]
+    pub fn queue(&self, peer: PeerIx) -> Option<&QueueCell> {
+        self.queues.get(usize::from(peer.0))
     }
 
     /// Publishes the worker's verdict counts and number of sessions; called once per burst or poll.
@@ -386,6 +464,22 @@ mod tests {
         assert_eq!(r.feedback, Sample { count: 1, value: i32::MIN });
         assert_eq!(cells.path(PeerIx(0), 3).map(PathCell::read), Some(PathReading::default()));
         assert!(cells.path(PeerIx(2), 0).is_none() && cells.path(PeerIx(0), 32).is_none());
+    }
+
+    #[test]
+    fn a_queue_reading_shows_what_waits_and_waited() {
+        let cells = WorkerCells::new(1);
+        let cell = cells.queue(PeerIx(0)).expect("in range");
+        for _ in 0..3 {
+            cell.entered();
+        }
+        cell.left(Duration::from_micros(30));
+        cell.left(Duration::from_micros(10));
+        let mut r = cell.read();
+        assert_eq!((r.waiting(), r.wait_us, r.longest_us), (1, 40, 30));
+        r.add(&cell.read());
+        assert_eq!((r.waiting(), r.wait_us, r.longest_us), (2, 80, 30));
+        assert!(cells.queue(PeerIx(1)).is_none());
     }
 
     #[test]

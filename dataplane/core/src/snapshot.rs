@@ -329,6 +329,8 @@ pub struct Params {
     pub reorder_max_hold_us: u32,
     /// Most packets in all reorder buffers of a worker.
     pub reorder_budget: usize,
+    /// Most packets of a worker that wait for room on the paths.
+    pub queue_budget: usize,
     /// Whether copies are kept of what is sent.
     pub recovery: Recovery,
     /// Whether parity goes with what is sent by a path that loses packets.
@@ -351,7 +353,7 @@ pub struct Params {
     pub timeout_closing_ns: u64,
     /// What becomes of packets larger than their path that must not be fragmented.
     pub oversized: Oversized,
-    /// When hosts are told that all paths queue; `None`: never.
+    /// When hosts are told that all paths queue, and whether packets wait here for room; `None`: never.
     pub congestion: Option<CongestionParams>,
     /// Most sessions of a worker.
     pub max_sessions: usize,
@@ -371,6 +373,7 @@ impl Default for Params {
             reorder_packets: 1024,
             reorder_max_hold_us: 100_000,
             reorder_budget: 8192,
+            queue_budget: 4096,
             recovery: Recovery::Auto,
             parity: true,
             spare_copies: true,

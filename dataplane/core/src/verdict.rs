@@ -7,7 +7,8 @@ pub enum Verdict {
     Forward,
     /// WAN → LAN, restored.
     Deliver,
-    /// Held by a reorder buffer, or a slice waiting for the others; later counted as `Deliver` or `Drop` when it leaves.
+    /// Held by a reorder buffer, waiting for room on the paths, or a slice waiting for the others; counted as `Deliver`,
+    /// `Forward` or `Drop` when it leaves.
     Hold,
     /// Taken in by the gateway (session-level message).
     Consume,
@@ -136,7 +137,7 @@ pub struct VerdictCounts {
     pub kernel: u64,
     /// From the kernel twin out of the port.
     pub plain: u64,
-    /// Packets in reorder buffers, and slices of incomplete packets, now.
+    /// Packets in reorder buffers, packets that wait for room on the paths, and slices of incomplete packets, now.
     pub held: u64,
     /// Drops by reason.
     pub drops: [u64; DropReason::COUNT],

@@ -301,12 +301,13 @@ impl<B: PacketBuf> Worker<B> {
         horizon
     }
 
-    /// When the next held packet, or loss recovery, is due.
+    /// When the next held packet, loss recovery, or a packet that waits for room, is due.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let due = |row: &Row| self.table.get(*row)?.reorder()?.deadline();
         let held = self.waiting.iter().filter_map(due).min().map(|d| d.max(self.catch_up_until));
         let recovery = Some(self.recover.due).filter(|d| d.0 < u64::MAX);
-        held.into_iter().chain(recovery).min()
+        let shaped = Some(self.shaper.due()).filter(|d| d.0 < u64::MAX);
+        held.into_iter().chain(recovery).chain(shaped).min()
     }
 
     /// Everything held in `row` goes out in order.

@@ -1,8 +1,9 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
 use super::open::is_host;
-use super::policy::pick;
+use super::policy::{pick, pick_with_room};
 use super::put::{Keep, Put};
+use super::shape::Waiter;
 use super::slices::Cut;
 use super::{Ctx, Engine, Env, Origin, Worker, encap, fragments};
 use crate::buf::PacketBuf;
@@ -21,6 +22,15 @@ const OPEN_REPEAT_NS: u64 = 5_000_000;
 /// Control message of a data packet in steady state, with and without sequence block, bytes.
 const fn steady_cm_len(sequence_block: bool) -> usize {
     if sequence_block { crate::cm::DATA_LEN } else { crate::cm::BASE_LEN }
+}
+
+/// Whether a packet has waited for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It just came.
+    Came,
+    /// It has.
+    Waited,
 }
 
 /// What a packet is of those that are sent of it.
@@ -121,11 +131,11 @@ impl<B: PacketBuf> Worker<B> {
             return self.ttl_exceeded(ctx, port, frame, p, env);
         }
         if p.frag == Frag::No {
-            return self.send(ctx, port, origin, row, frame, p, env);
+            return self.send(ctx, (port, origin, Turn::Came), row, frame, p, env);
         }
         let mut frame = frame;
         match fragments::to_session(&mut frame, p) {
-            Ok(p) => self.send(ctx, port, origin, row, frame, &p, env),
+            Ok(p) => self.send(ctx, (port, origin, Turn::Came), row, frame, &p, env),
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -167,13 +177,11 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
-    /// Sends a user packet of session `row` by the rule that it matches.
-    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
-    fn send(
+    /// Sends a user packet of session `row` by the rule that it matches, or lets it wait for room.
+    pub(super) fn send(
         &mut self,
         ctx: &Ctx<'_>,
-        port: PortIx,
-        origin: Origin,
+        (port, origin, turn): (PortIx, Origin, Turn),
         row: Row,
         mut frame: B,
         p: &Parsed,
@@ -218,18 +226,32 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         let mut p = *p;
-        // A thin packet is neither marked nor dropped in the face of a queue, and one that goes first neither.
-        let spared = p.l3_len() < THIN || plan.priority == Priority::High;
-        if state.congestion.due(ctx.now) && !spared {
-            state.congestion.marked(ctx.now);
-            if !mark_ce(&mut frame, &mut p) {
-                return Verdict::Drop(DropReason::Congested);
+        let flow = Flow { sent, stream: p.protocol == IPPROTO_TCP };
+        let len = p.l3_len();
+        let params = &ctx.snapshot.params;
+        if turn == Turn::Came
+            && let Some(outlet) = state.outlet(&plan, ctx.now)
+        {
+            // A thin packet is neither marked nor dropped in the face of a queue.
+            if state.outlets.due(outlet, ctx.now) && len >= THIN {
+                state.outlets.told(outlet, ctx.now);
+                if !mark_ce(&mut frame, &mut p) {
+                    return Verdict::Drop(DropReason::Congested);
+                }
+                self.counts.marked += 1;
             }
-            self.counts.marked += 1;
+            let one = plan.way == Way::One;
+            if one && state.must_wait(outlet, (&plan, params), (flow, len), ctx.now) {
+                let waiter = Waiter { frame, parsed: p, port, origin, row, id, came: ctx.now };
+                let low = plan.priority == Priority::Low;
+                return self.wait_for_room(ctx, (peer, outlet, low), waiter, env);
+            }
         }
         let p = &p;
-        let flow = Flow { sent, stream: p.protocol == IPPROTO_TCP };
-        let slot = pick(state, &plan, &ctx.snapshot.params, (flow, p.l3_len()), ctx.now);
+        let slot = match turn {
+            Turn::Came => pick(state, &plan, params, (flow, len), ctx.now),
+            Turn::Waited => pick_with_room(state, &plan, params, (flow, len), ctx.now),
+        };
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {
             Way::Every(budget) => self.spares(ctx, peer, (rule, slot), budget, &frame, p, env),

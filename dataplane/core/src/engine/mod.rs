@@ -19,6 +19,8 @@
 //! * `fragments`: fragments from the LAN and towards it
 //! * `slices`: packets larger than their path
 //! * `policy`: which rule a packet goes by, and the path that follows from it
+//! * `outlet`: whether the paths have room, and when hosts are told
+//! * `shape`: packets that wait for room
 //! * `poll`: what is due without a packet; commands of the control thread
 //! * `put`: a user packet onto its path
 //! * `recover`: what paths lost is sent again
@@ -39,6 +41,7 @@ mod lan;
 mod mapping;
 mod message;
 mod open;
+mod outlet;
 mod parity;
 mod path;
 mod peer;
@@ -46,6 +49,7 @@ mod policy;
 mod poll;
 mod put;
 mod recover;
+mod shape;
 mod slices;
 mod wan;
 mod watch;
@@ -174,6 +178,8 @@ struct Worker<B> {
     /// Packets of which slices are missing.
     slices: crate::slices::Slices<B, slices::Front>,
     recover: recover::Recover,
+    /// Packets that wait for room on the paths.
+    shaper: shape::Shaper<B>,
     calls: calls::Calls,
     /// Id of the next packet without one that is cut into fragments.
     fragment_id: u16,
@@ -225,6 +231,7 @@ impl<B: PacketBuf> Engine<B> {
             held: 0,
             slices: crate::slices::Slices::new(),
             recover: recover::Recover::new(),
+            shaper: shape::Shaper::new(),
             calls: calls::Calls::default(),
             fragment_id: (seed >> 16) as u16,
             counts: VerdictCounts::default(),
@@ -375,6 +382,7 @@ impl<B: PacketBuf> Worker<B> {
             self.adopt(ctx.now, PeerIx(i as u16), orphans);
         }
         self.sync_recovery(ctx);
+        self.shaper.look_now();
     }
 
     fn classify(
@@ -455,7 +463,7 @@ impl<B: PacketBuf> Worker<B> {
 
     /// The gauge of packets that wait: in reorder buffers, and as slices.
     fn count_held(&mut self) {
-        self.counts.held = (self.held + self.slices.held()) as u64;
+        self.counts.held = (self.held + self.slices.held() + self.shaper.len()) as u64;
     }
 
     fn own_cells(&self) -> Option<&WorkerCells> {

@@ -3,14 +3,15 @@
 use super::Ctx;
 use super::express::{self, Head};
 use super::open::Foreseen;
+use super::outlet::{OutletIx, Outlets};
 use super::path::{Arrivals, PathState};
 use super::recover;
 use crate::cells::MAX_PATHS;
 use crate::ids::Lane;
 use crate::measure::FeedbackTable;
 use crate::recover::Entry;
-use crate::rules::{Candidate, Choice, RuleTable};
-use crate::schedule::{Congestion, Dispatcher, PathInput, Scheduler};
+use crate::rules::{Candidate, Choice, Plan, Priority, RuleTable};
+use crate::schedule::{Dispatcher, PathInput, Scheduler};
 use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -20,8 +21,8 @@ use std::time::Duration;
 /// Per-peer state of a worker.
 pub(super) struct PeerState {
     pub dispatcher: Dispatcher,
-    /// When to tell hosts that all paths queue.
-    pub congestion: Congestion,
+    /// Whether the paths have room, and when to tell hosts that they have none.
+    pub outlets: Outlets,
     pub feedback: FeedbackTable,
     /// Longest packet of a host that takes the express lane, IP bytes; 0 when none does.
     pub express_limit: usize,
@@ -73,7 +74,7 @@ impl PeerState {
     pub fn new(seed: u64) -> Self {
         Self {
             dispatcher: Dispatcher::new(seed),
-            congestion: Congestion::new(),
+            outlets: Outlets::new(),
             feedback: FeedbackTable::new(),
             express_limit: 0,
             wary_until: Nanos(0),
@@ -158,16 +159,13 @@ impl PeerState {
         self.dispatcher.set_inputs(ctx.now, &inputs);
         match &ctx.snapshot.params.congestion {
             Some(params) => {
-                // A path that is left out has no queue because it is left out.
                 let near = match ctx.snapshot.params.scheduler {
                     Scheduler::Adaptive => self.dispatcher.adaptive().near(),
                     _ => u32::MAX,
                 };
-                let inputs: ArrayVec<PathInput, MAX_PATHS> =
-                    inputs.into_iter().filter(|i| near >> (i.index & 31) & 1 == 1).collect();
-                self.congestion.measured(ctx.now, params, ctx.snapshot.workers, &inputs);
+                self.outlets.measured(ctx.now, (params, ctx.snapshot.workers), (&inputs, near));
             }
-            None => self.congestion = Congestion::new(),
+            None => self.outlets.silence(),
         }
     }
 
@@ -208,6 +206,21 @@ impl PeerState {
             None => u32::MAX,
             Some(s) => self.choices.get(usize::from(s)).map_or(0, |c| c.mask),
         }
+    }
+
+    /// The outlet of a plan's packets; those that go first have none.
+    #[inline]
+    pub fn outlet(&mut self, plan: &Plan, now: Nanos) -> Option<OutletIx> {
+        if plan.priority == Priority::High {
+            return None;
+        }
+        let mask = self.chosen(plan.selector);
+        self.outlets.find(now, mask, plan.priority == Priority::Low)
+    }
+
+    /// When an outlet has room for a packet of `len` bytes.
+    pub fn room_at(&self, outlet: OutletIx, now: Nanos, len: usize) -> Nanos {
+        self.dispatcher.adaptive().room_at(now, self.outlets.mask(outlet), len as u32)
     }
 
     /// Whether any path may want spare copies of what is sent on it.

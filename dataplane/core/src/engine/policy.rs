@@ -51,6 +51,21 @@ pub(super) fn pick(
     pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)
 }
 
+/// The same for a packet that has waited for room: of the paths that have some, if any does.
+pub(super) fn pick_with_room(
+    state: &mut PeerState,
+    plan: &Plan,
+    params: &Params,
+    (flow, len): (Flow, usize),
+    now: Nanos,
+) -> Option<u8> {
+    let scheduler = plan.scheduler.unwrap_or(params.scheduler);
+    let chosen = state.chosen(plan.selector);
+    let roomy = chosen & state.dispatcher.roomy(now);
+    let mask = if roomy == 0 { chosen } else { roomy };
+    pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)
+}
+
 /// The same with the plan worked out.
 #[inline]
 pub(super) fn pick_among(

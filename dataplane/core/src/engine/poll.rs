@@ -33,7 +33,7 @@ const CATCH_UP_AGAIN: Duration = Duration::from_millis(20);
 pub enum Command {
     /// Forget every session of a peer: its lanes changed. OPEN makes them anew.
     ForgetPeer(PeerIx),
-    /// Deliver everything held now: the gateway is stopping.
+    /// Deliver everything held now, and send what waits: the gateway is stopping.
     Flush,
     /// Send a message of the control thread on one lane of a path, of which this worker keeps the numbers.
     Message {
@@ -114,6 +114,9 @@ impl<B: PacketBuf> Worker<B> {
         if !self.waiting.is_empty() {
             self.release_due(ctx, env);
         }
+        if ctx.now >= self.shaper.due() {
+            self.release_waiting(ctx, env);
+        }
         if ctx.now.0.saturating_sub(self.scan_at.0) >= SCAN_EVERY_NS {
             self.scan_at = ctx.now;
             self.expire_slices(ctx);
@@ -179,6 +182,7 @@ impl<B: PacketBuf> Worker<B> {
                         s.set_waiting(false);
                     }
                 }
+                self.flush_waiting(ctx, env);
                 self.drop_slices();
             }
             Command::Watch(flow) => {

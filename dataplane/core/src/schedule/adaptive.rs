@@ -20,6 +20,9 @@
 //!    the nearer ones carry: a flow waits for its packets, and gains less by it. Flows that do not slow down by
 //!    themselves get left-out paths too when all others have four times the limit of 1.
 //!
+//! What no path has room for waits in the gateway ([`Adaptive::room`]). A path is full there with the backlog of 1 and 4σ of its
+//! own jitter, without what σ owes to load: as much keeps a link busy, and what waits here is in nobody's way.
+//!
 //! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
 //! 1.25 C. The surplus is the probe by which C grows. Before the path was full for once C is what there was to
 //! carry, and unknown. A path whose C is unknown has no B; its Q counts instead, and drains by one µs per µs when it is
@@ -76,6 +79,8 @@ struct Path {
     /// ns per byte × 2^16; 0 = C unknown.
     ns_per_byte_x16: u64,
     limit_ns: u64,
+    /// Backlog with which it is full: what it may have, and what its own jitter may look like in Q, ns.
+    full_ns: u64,
     /// Least round trip.
     rtt_ns: u64,
     queue: QueueModel,
@@ -114,8 +119,10 @@ impl Path {
         self.backlog_ns(now) <= self.limit_ns / Adaptive::IDLE
     }
 
-    fn is_crowded(&self, now: Nanos) -> bool {
-        self.backlog_ns(now) > self.limit_ns.saturating_mul(Adaptive::CROWDED)
+    /// `waited_ns`: what packets have to wait before they stand in front of it.
+    fn is_crowded(&self, now: Nanos, waited_ns: u64) -> bool {
+        self.backlog_ns(now).saturating_add(waited_ns)
+            > self.limit_ns.saturating_mul(Adaptive::CROWDED)
     }
 
     fn eligible(&self, now: Nanos) -> bool {
@@ -160,6 +167,8 @@ pub struct Adaptive {
     slice_left: u32,
     /// How much longer the slice may keep its path busy, ns.
     slice_ns: u64,
+    /// What packets wait before they stand in front of a path, ns.
+    waited_ns: u64,
 }
 
 impl Adaptive {
@@ -185,6 +194,7 @@ impl Adaptive {
             previous: usize::MAX,
             slice_left: 0,
             slice_ns: 0,
+            waited_ns: 0,
         }
     }
 
@@ -287,7 +297,9 @@ impl Adaptive {
     pub(super) fn first_of_all(&self, now: Nanos, len: u32) -> Option<FirstChoice> {
         let (at, arrival) = self.best(now, len, |p| !p.far)?;
         let path = self.paths.get(at)?;
-        if path.is_crowded(now) && self.near.count_ones() as usize != self.paths.len() {
+        if path.is_crowded(now, self.waited_ns)
+            && self.near.count_ones() as usize != self.paths.len()
+        {
             return None;
         }
         let other = |p: &Path| !p.far && p.index != path.index;
@@ -317,12 +329,22 @@ impl Adaptive {
     /// A path that is left out, when all others have more backlog than any good: for flows that do not slow down
     /// by themselves.
     pub fn pick_left_out(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
+        let at = self.left_out_for(mask, now, len)?;
+        self.take(at, now, len)
+    }
+
+    pub(super) fn left_out_for(&self, mask: u32, now: Nanos, len: u32) -> Option<usize> {
         let some = self.near.count_ones() as usize != self.paths.len();
-        if !some || self.paths.iter().any(|p| p.is_in(mask) && !p.far && !p.is_crowded(now)) {
+        let crowded = |p: &Path| p.is_crowded(now, self.waited_ns);
+        if !some || self.paths.iter().any(|p| p.is_in(mask) && !p.far && !crowded(p)) {
             return None;
         }
-        let at = self.best(now, len, |p| p.is_in(mask) && p.far && p.has_room(now))?.0;
-        self.take(at, now, len)
+        Some(self.best(now, len, |p| p.is_in(mask) && p.far && p.has_room(now))?.0)
+    }
+
+    /// What packets have to wait before they go on a path that is not left out.
+    pub fn set_waited(&mut self, waited: Duration) {
+        self.waited_ns = nanos(waited);
     }
 
     /// A second path for a packet that goes by `first`: of those that cost nothing and have next to nothing to carry the
@@ -379,6 +401,38 @@ impl Adaptive {
     #[must_use]
     pub fn has_room(&self, now: Nanos, index: u8) -> bool {
         self.paths.iter().find(|p| p.index == index).is_none_or(|p| p.has_room(now))
+    }
+
+    /// Bytes that the paths of `mask` take before they are full, left-out ones only where there are no others; without end
+    /// while a rate is unknown or there is no path. A path is full with the backlog that it may have, and what its own jitter
+    /// may have been taken for a queue.
+    #[must_use]
+    pub fn room(&self, now: Nanos, mask: u32) -> u64 {
+        let mut sum = 0u64;
+        for p in self.among(mask) {
+            if p.ns_per_byte_x16 == 0 {
+                return u64::MAX;
+            }
+            let left = p.full_ns.saturating_sub(p.backlog_ns(now));
+            sum = sum.saturating_add((u128::from(left) << 16) as u64 / p.ns_per_byte_x16);
+        }
+        if self.among(mask).next().is_none() { u64::MAX } else { sum }
+    }
+
+    /// When the first of them takes a packet of `len` bytes.
+    #[must_use]
+    pub fn room_at(&self, now: Nanos, mask: u32, len: u32) -> Nanos {
+        let wait =
+            |p: &Path| (p.backlog_ns(now).saturating_add(p.send_ns(len))).saturating_sub(p.full_ns);
+        let soonest = self.among(mask).map(wait).min().unwrap_or(0);
+        now + Duration::from_nanos(soonest)
+    }
+
+    /// The paths of `mask` that are not left out, or all of them where all are.
+    fn among(&self, mask: u32) -> impl Iterator<Item = &Path> {
+        let near = self.near & mask;
+        let mask = if near == 0 { mask } else { near };
+        self.paths.iter().filter(move |p| p.is_in(mask))
     }
 
     /// Whether every path has more backlog than it should: the caller sends faster than the bundle.
@@ -482,6 +536,7 @@ impl Adaptive {
             fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
             ns_per_byte_x16: if rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(rate) },
             limit_ns: limit_ns.saturating_add(sigma_ns.saturating_mul(2)),
+            full_ns: limit_ns.saturating_add(input.calm_jitter_us.saturating_mul(4_000)),
             rtt_ns: nanos(min_rtt),
             queue,
             far: false,

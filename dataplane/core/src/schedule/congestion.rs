@@ -1,18 +1,18 @@
 //! What is done about load that the paths cannot carry: CoDel (RFC 8289) on the queues in front of them.
 //!
-//! The queue that a sender fills is not here but in front of the slowest link of each path; what it
-//! takes a packet to get through it is reported by the far side. While any path has room the
+//! What a sender fills is partly the queue in front of the slowest link of each path, which the far side reports, and partly
+//! the gateway's own, in which packets wait that no path has room for. While any path has room the
 //! scheduler uses it, so what hosts have to be told about is the *standing* queue: the least Q of the paths
-//! in use. When it has been above a target for a whole interval, packets are marked (ECN, RFC 3168) or
-//! dropped, at first one per interval, then ever closer (interval / √n), until the queue is gone: the
-//! control law of RFC 8289 §5.4, with the reported Q in place of a local sojourn time.
+//! in use, and what packets waited here at least. When it has been above a target for a whole interval, packets are marked
+//! (ECN, RFC 3168) or dropped, at first one per interval, then ever closer (interval / √n), until the queue is gone: the
+//! control law of RFC 8289 §5.4, with this sum in place of a local sojourn time.
 //!
-//! Two differences follow from the queue being somewhere else. The report is a round trip old, so the
+//! Two differences follow from part of the queue being somewhere else. The report is a round trip old, so the
 //! interval is at least four of them: the effect of one mark is seen before the next. And others may share the
 //! queue: while less than half of what the paths carry is ours, a standing queue is theirs, and giving
 //! way would only starve our hosts.
 //!
-//! One per worker and peer. The worker tells what was published ([`Congestion::measured`]) and what it sends;
+//! One per worker, peer and set of paths. The worker tells what was published ([`Congestion::measured`]);
 //! per packet it compares two times.
 
 use std::time::Duration;
@@ -58,13 +58,15 @@ pub struct Congestion {
     /// `count` when it ended last, and when that was.
     ended: (u32, Nanos),
     interval_ns: u64,
-    /// What the paths carry, bytes/s; 0 = not known.
-    capacity: u64,
-    /// Bytes sent since `sent_since`.
-    sent: u64,
-    sent_since: Nanos,
-    /// What was sent lately, bytes/s.
-    rate: u64,
+}
+
+/// What a worker itself does on the paths that a [`Congestion`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Sent on them lately, bytes/s.
+    pub rate: u64,
+    /// Least time that packets for them waited here lately.
+    pub waited: Duration,
 }
 
 impl Congestion {
@@ -77,8 +79,6 @@ impl Congestion {
     /// The target is at least this part of a round trip, one in so many. RFC 8289 §4.3 has a twentieth and means many flows; a single
     /// CUBIC flow, which goes down to 0.7, leaves the path idle for long with that.
     const TARGET_PART: u32 = 8;
-    /// Our own rate is taken over at least this.
-    const RATE_NS: u64 = 100_000_000;
 
     /// Nothing known, nothing marked.
     #[must_use]
@@ -89,36 +89,34 @@ impl Congestion {
             count: 0,
             ended: (0, Nanos(0)),
             interval_ns: 0,
-            capacity: 0,
-            sent: 0,
-            sent_since: Nanos(0),
-            rate: 0,
         }
     }
 
-    /// Takes what was published about the paths that may be sent on. `workers` share the marking.
+    /// Takes what was published about the paths that may be sent on, and this worker's `load` of them. `workers` share the
+    /// marking.
     pub fn measured(
         &mut self,
         now: Nanos,
         params: &CongestionParams,
-        workers: u8,
+        (workers, load): (u8, Load),
         paths: &[PathInput],
     ) {
         let least = paths.iter().map(|p| p.delay_us).min().unwrap_or(0);
         let spread = params.max_spread.as_micros();
         let used = || paths.iter().filter(|p| u128::from(p.delay_us.abs_diff(least)) <= spread);
-        let standing = used().map(|p| Self::standing_us(now, p)).min().unwrap_or(0);
+        let reported = used().map(|p| Self::standing_us(now, p)).min().unwrap_or(0);
+        let standing = Duration::from_micros(reported) + load.waited;
         let round_trip = used().map(|p| p.min_rtt).max().unwrap_or_default();
         let known = used().all(|p| p.rate > 0);
         let workers = u64::from(workers.max(1));
-        self.capacity = if known { used().map(|p| p.rate).sum::<u64>() / workers } else { 0 };
+        let carried = used().map(|p| p.rate).fold(0, u64::saturating_add);
+        let capacity = if known { carried / workers } else { 0 };
         let round_trip = round_trip.min(Self::STALE);
         let interval = params.interval.max(round_trip * Self::INTERVAL_TRIPS);
         self.interval_ns = nanos(interval).saturating_mul(workers);
-        self.note_rate(now);
         let target = params.target.max(round_trip / Self::TARGET_PART);
-        let ours = self.rate >= self.capacity / 2;
-        if u128::from(standing) <= target.as_micros() || !ours {
+        let ours = load.rate >= capacity / 2;
+        if standing <= target || !ours {
             self.above_since = None;
             if self.next != Self::NEVER {
                 self.ended = (self.count, now);
@@ -134,12 +132,6 @@ impl Congestion {
             self.count = if recent && self.ended.0 > 2 { self.ended.0 - 2 } else { 0 };
             self.next = now;
         }
-    }
-
-    /// Counts a packet of `len` bytes on its way.
-    #[inline]
-    pub fn sent(&mut self, len: usize) {
-        self.sent += len as u64;
     }
 
     /// Whether a packet is to be marked or dropped now.
@@ -175,15 +167,6 @@ impl Congestion {
         let packets_us = path.packets_us(2);
         let jitter_us = path.jitter_us.saturating_mul(2);
         path.standing_us.saturating_sub(jitter_us).saturating_sub(packets_us)
-    }
-
-    fn note_rate(&mut self, now: Nanos) {
-        let passed = now.0.saturating_sub(self.sent_since.0);
-        if passed >= Self::RATE_NS {
-            let rate = u128::from(self.sent) * 1_000_000_000 / u128::from(passed);
-            self.rate = u64::try_from(rate).unwrap_or(u64::MAX);
-            (self.sent, self.sent_since) = (0, now);
-        }
     }
 }
 
@@ -223,6 +206,11 @@ mod tests {
         }
     }
 
+    /// A load of so many bytes a second, nothing waiting.
+    fn load(rate: u64) -> (u8, Load) {
+        (1, Load { rate, waited: Duration::ZERO })
+    }
+
     /// Marks given in `ms` milliseconds of packets of 1,000 bytes, one a millisecond.
     fn marks(c: &mut Congestion, from: u64, ms: u64, queues_us: &[u64]) -> Vec<u64> {
         let mut at = Vec::new();
@@ -231,9 +219,8 @@ mod tests {
             if t % 5 == 0 {
                 let paths: Vec<_> =
                     queues_us.iter().zip(0..).map(|(q, i)| input(i, *q, now)).collect();
-                c.measured(now, &CongestionParams::DEFAULT, 1, &paths);
+                c.measured(now, &CongestionParams::DEFAULT, load(1_000_000), &paths);
             }
-            c.sent(1_000);
             if c.due(now) {
                 c.marked(now);
                 at.push(t - from);
@@ -270,8 +257,8 @@ mod tests {
             let now = Nanos(t * MS);
             let mut far = input(1, 0, now);
             far.delay_us = 250_000;
-            c.measured(now, &CongestionParams::DEFAULT, 1, &[input(0, 20_000, now), far]);
-            c.sent(1_000);
+            let paths = [input(0, 20_000, now), far];
+            c.measured(now, &CongestionParams::DEFAULT, load(1_000_000), &paths);
             if c.due(now) {
                 c.marked(now);
                 n += 1;
@@ -285,10 +272,22 @@ mod tests {
         let mut c = Congestion::new();
         for t in 0..2_000 {
             let now = Nanos(t * MS);
-            c.measured(now, &CongestionParams::DEFAULT, 1, &[input(0, 20_000, now)]);
             // 0.4 of 1 MB/s.
-            c.sent(400);
+            c.measured(now, &CongestionParams::DEFAULT, load(400_000), &[input(0, 20_000, now)]);
             assert!(!c.due(now) || t < 200, "at {t} ms");
+        }
+    }
+
+    #[test]
+    fn what_waits_here_is_a_queue_too() {
+        for (waited_ms, marked) in [(2, false), (8, true)] {
+            let mut c = Congestion::new();
+            for t in 0..300 {
+                let now = Nanos(t * MS);
+                let load = Load { rate: 1_000_000, waited: Duration::from_millis(waited_ms) };
+                c.measured(now, &CongestionParams::DEFAULT, (1, load), &[input(0, 2_000, now)]);
+            }
+            assert_eq!(c.is_marking(), marked, "{waited_ms} ms");
         }
     }
 
@@ -323,11 +322,10 @@ mod tests {
                 if t > 5_000 {
                     sum_ms += queue / rate * 1e3;
                 }
-                c.sent(offered as usize);
                 if t % 5 == 0 {
                     let mut i = input(0, held[(t + 1) % 20] as u64, now);
                     i.rate = rate as u64;
-                    c.measured(now, &CongestionParams::DEFAULT, 1, &[i]);
+                    c.measured(now, &CongestionParams::DEFAULT, load(i.rate), &[i]);
                 }
                 if c.due(now) {
                     c.marked(now);
@@ -354,8 +352,7 @@ mod tests {
                 let now = Nanos(t * MS);
                 let mut i = input(0, queueing_us, now);
                 i.rate = 250_000;
-                c.measured(now, &CongestionParams::DEFAULT, 1, &[i]);
-                c.sent(250);
+                c.measured(now, &CongestionParams::DEFAULT, load(i.rate), &[i]);
                 if c.due(now) {
                     c.marked(now);
                     n += 1;
@@ -379,14 +376,14 @@ mod tests {
                 now = Nanos(now.0 + ms * MS);
                 let mut i = input(0, queue, now);
                 (i.rate, i.delay_us, i.min_rtt) = (rate, delay, Duration::from_micros(queue / 2));
-                c.measured(now, &CongestionParams::DEFAULT, workers, &[i, input(1, queue, now)]);
+                let load = Load { rate: delay.unsigned_abs(), waited: Duration::from_micros(rate) };
+                c.measured(now, &CongestionParams::DEFAULT, (workers, load), &[i, input(1, queue, now)]);
                 let mut n = 0;
                 while c.due(now) && n < 10 {
                     c.marked(now);
                     n += 1;
                 }
                 prop_assert!(n <= 1, "{n} marks at one moment");
-                c.sent(100_000);
             }
         }
     }

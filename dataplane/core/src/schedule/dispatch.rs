@@ -1,5 +1,7 @@
 //! The choice of a path for each packet.
 
+use std::time::Duration;
+
 use super::adaptive::{Adaptive, AdaptiveParams, FirstChoice};
 use super::by_backlog::EarliestArrival;
 use super::flow::Flow;
@@ -196,6 +198,29 @@ impl Dispatcher {
     pub fn has_room(&mut self, now: Nanos, index: u8) -> bool {
         self.hand_in();
         self.paths.adaptive.has_room(now, index)
+    }
+
+    /// Bytes that fit on the paths of `mask`, see [`Adaptive::room`].
+    pub fn room(&mut self, now: Nanos, mask: u32) -> u64 {
+        self.hand_in();
+        self.paths.adaptive.room(now, mask)
+    }
+
+    /// The paths with room, see [`Adaptive::roomy`].
+    pub fn roomy(&mut self, now: Nanos) -> u32 {
+        self.hand_in();
+        self.paths.adaptive.roomy(now)
+    }
+
+    /// What packets have to wait before they go on any path that is not left out.
+    pub fn set_waited(&mut self, waited: Duration) {
+        self.paths.adaptive.set_waited(waited);
+    }
+
+    /// Whether a path of `mask` that is left out is open to flows that do not slow down by themselves.
+    pub fn offers_left_out(&mut self, mask: u32, now: Nanos) -> bool {
+        self.hand_in();
+        self.paths.adaptive.left_out_for(mask, now, 0).is_some()
     }
 
     /// Counts a packet that goes by `index` without having been asked for.

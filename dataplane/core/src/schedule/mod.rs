@@ -25,7 +25,7 @@ mod scheduler;
 mod weights;
 
 pub use adaptive::{Adaptive, AdaptiveParams};
-pub use congestion::{Congestion, CongestionParams};
+pub use congestion::{Congestion, CongestionParams, Load};
 pub use dispatch::{Dispatcher, MAX_PATHS};
 pub use flow::{Flow, THIN};
 pub use input::{LeftOut, PathInput, left_out};

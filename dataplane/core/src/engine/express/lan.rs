@@ -14,7 +14,7 @@ use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, OPEN_LEN, SeqBlock};
 use crate::ids::{Lane, PathId, PortIx};
-use crate::rules::{Priority, Way};
+use crate::rules::Way;
 use crate::schedule::Flow;
 use crate::session::{Hash, Key, Likely, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
@@ -236,13 +236,19 @@ impl<B: PacketBuf> Worker<B> {
         let rule = class.rule(l3_len, tos);
         let rules = self.classes.table();
         let plan = rules.plan(rule);
-        let may_be_marked = state.congestion.due(ctx.now) && plan.priority != Priority::High;
-        if plan.way != Way::One || may_be_marked {
+        if plan.way != Way::One {
             return Err(frame);
         }
         let params = &ctx.snapshot.params;
         let stream = p.key.protocol() == IPPROTO_TCP;
         let flow = Flow { sent: session.sent_bytes(), stream };
+        // The general way tells hosts, and lets packets wait.
+        if let Some(outlet) = state.outlet(&plan, ctx.now)
+            && (state.outlets.due(outlet, ctx.now)
+                || state.must_wait(outlet, (&plan, params), (flow, l3_len), ctx.now))
+        {
+            return Err(frame);
+        }
         let slot = pick(state, &plan, params, (flow, l3_len), ctx.now);
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
             return Ok(Verdict::Drop(DropReason::NoPath));
@@ -340,7 +346,7 @@ impl<B: PacketBuf> Worker<B> {
         rules.count(self.index, rule, l3_len);
         self.watch.sent(row, session.id(), slot, true);
         let (peer, port) = (session.peer(), head.port);
-        state.congestion.sent(usize::from(udp_len) + IP_LEN);
+        state.outlets.sent(slot, usize::from(udp_len) + IP_LEN);
         if carry {
             self.table.carry(row);
         }
