@@ -8,7 +8,7 @@
 
 use super::path::{Path, PathPhase};
 use super::{Agent, Output};
-use mpip_core::cells::{PathReading, WorkerCells};
+use mpip_core::cells::{PathReading, QueueReading, WorkerCells};
 use mpip_core::ids::PathId;
 use mpip_core::time::Nanos;
 use std::sync::Arc;
@@ -38,6 +38,11 @@ impl Agent {
         let ix = self.peer_index(i);
         let in_grace = now < self.grace_until;
         let Some(peer) = self.peers.get_mut(i) else { return };
+        peer.queue =
+            cells.iter().filter_map(|c| c.queue(ix)).fold(QueueReading::default(), |mut sum, c| {
+                sum.add(&c.read());
+                sum
+            });
         let slots: Vec<u8> = peer.paths().map(|p| p.slot).collect();
         // As of the last tick: what all paths were silent in was not the path's doing.
         let judged: Vec<(u8, Nanos)> =

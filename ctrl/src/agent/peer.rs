@@ -4,7 +4,7 @@ use super::AgentPeer;
 use super::delivery::Delivery;
 use super::ladder::explain;
 use super::path::{Kind, Path, PathReport};
-use mpip_core::cells::MAX_PATHS;
+use mpip_core::cells::{MAX_PATHS, QueueReading};
 use mpip_core::ids::{NodeId, PathId, PeerIx, PortIx};
 use mpip_core::measure::{DriftRemover, EstimatorParams, TimestampUnwrapper};
 use mpip_core::prefix::Prefix;
@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub ix: PeerIx,
     pub cfg: AgentPeer,
     paths: Vec<Path>,
+    /// Packets to it that wait, or waited, for room on the paths.
+    pub queue: QueueReading,
     /// Boot epoch, once known.
     pub epoch: Option<u64>,
     /// Agreed lanes; 0 until the peer said what it wants.
@@ -84,6 +86,8 @@ pub struct PeerReport {
     pub epoch: Option<u64>,
     /// Agreed lanes, 0 until agreed.
     pub lanes: u8,
+    /// Packets to it that wait, or waited, for room on the paths.
+    pub queue: QueueReading,
     /// Its paths.
     pub paths: Vec<PathReport>,
 }
@@ -94,6 +98,7 @@ impl Peer {
             ix,
             cfg,
             paths: Vec::new(),
+            queue: QueueReading::default(),
             epoch: None,
             lanes: 0,
             our_lanes,
@@ -379,6 +384,7 @@ impl Peer {
             prefixes: self.cfg.prefixes.clone(),
             epoch: self.epoch,
             lanes: self.lanes,
+            queue: self.queue,
             paths: self.paths.iter().map(|p| p.report(now, explain(self, p, now))).collect(),
         }
     }

@@ -6,10 +6,11 @@ use super::slowpath::SlowPath;
 use crate::agent::{Agent, PathPhase, PathReport};
 use crate::status::{
     Count, DaemonState, Encapsulation, NextHop, PathState, PathStatus, PeerState, PeerStatus,
-    PortRole, PortStatus, RecoveryStatus, RxQueueStatus, RxSpread, SessionRole, SessionState,
-    SessionStatus, Traffic, TupleStatus, TxQueueStatus,
+    PortRole, PortStatus, QueueStatus, RecoveryStatus, RxQueueStatus, RxSpread, SessionRole,
+    SessionState, SessionStatus, Traffic, TupleStatus, TxQueueStatus,
 };
 use mpip_conf::{Config, IpNet, Role};
+use mpip_core::cells::QueueReading;
 use mpip_core::engine::SessionInfo;
 use mpip_core::ids::{PathId, PeerIx, PortIx};
 use mpip_core::prefix::Prefix;
@@ -116,6 +117,8 @@ pub enum Meter {
     PathRx(PeerIx, PathId),
     /// What a path sent.
     PathTx(PeerIx, PathId),
+    /// Packets to a peer that had to wait, and for how many µs in place of bytes.
+    Waits(PeerIx),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -203,6 +206,8 @@ pub fn totals(agent: &Agent, ports: &[PortCounters], now: Nanos) -> Vec<(Meter, 
     }
     for (i, peer) in agent.peers(now).iter().enumerate() {
         let ix = PeerIx(i as u16);
+        let waits = Totals { packets: peer.queue.left, bytes: peer.queue.wait_us };
+        all.push((Meter::Waits(ix), waits));
         for p in &peer.paths {
             let (rx, tx) = path_totals(p);
             all.push((Meter::PathRx(ix, p.id), rx));
@@ -288,9 +293,21 @@ impl Sources<'_> {
                 rtt_us: live.filter_map(|p| p.rtt).min().map(micros),
                 rx: sum(Meter::PathRx, |p| path_totals(p).0),
                 tx: sum(Meter::PathTx, |p| path_totals(p).1),
+                queue: self.queue(ix, r.queue),
             }
         })
         .collect()
+    }
+
+    fn queue(&self, peer: PeerIx, q: QueueReading) -> QueueStatus {
+        let waits = Totals { packets: q.left, bytes: q.wait_us };
+        let last = self.rates.traffic(Meter::Waits(peer), waits);
+        QueueStatus {
+            waiting_packets: q.waiting(),
+            waited_packets: q.entered,
+            mean_wait_us: (last.rate_bps / 8).checked_div(last.rate_pps),
+            longest_wait_us: q.longest_us,
+        }
     }
 
     /// `show paths`.

@@ -19,7 +19,7 @@ use std::str::FromStr;
 use mpip_core::tuple::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use serde::{Deserialize, Serialize};
 
-pub use path::{NextHop, PathStatus, PeerStatus, RecoveryStatus};
+pub use path::{NextHop, PathStatus, PeerStatus, QueueStatus, RecoveryStatus};
 pub use port::{PortStatus, RxQueueStatus, RxSpread, TxQueueStatus};
 pub use rules::{ChangeStatus, FlowPath, FlowStatus, FlowToPeer, RuleStatus, RulesStatus};
 pub use runtime::{

@@ -32,6 +32,21 @@ pub struct PeerStatus {
     pub rx: Traffic,
     /// Sent over all paths.
     pub tx: Traffic,
+    /// Packets to it that no path has room for.
+    pub queue: QueueStatus,
+}
+
+/// The gateway's own queue in front of a peer's paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Packets that wait now.
+    pub waiting_packets: u64,
+    /// Packets that had to wait, since start.
+    pub waited_packets: u64,
+    /// Mean wait of those that left in the last second, microseconds. `None` when none did.
+    pub mean_wait_us: Option<u64>,
+    /// Longest wait of one since start, microseconds.
+    pub longest_wait_us: u64,
 }
 
 /// Where packets of a path go first.

@@ -106,6 +106,12 @@ pub fn peers() -> Vec<PeerStatus> {
             rtt_us: Some(10_450),
             rx: traffic(1_000, 1_500_000, 39_800_000, 3_316),
             tx: traffic(900, 1_300_000, 18_200_000, 1_516),
+            queue: QueueStatus {
+                waiting_packets: 12,
+                waited_packets: 640,
+                mean_wait_us: Some(7_300),
+                longest_wait_us: 21_040,
+            },
         },
         PeerStatus {
             name: "branch".into(),
@@ -119,6 +125,7 @@ pub fn peers() -> Vec<PeerStatus> {
             rtt_us: None,
             rx: Traffic::default(),
             tx: traffic(12, 1_104, 736, 1),
+            queue: QueueStatus::default(),
         },
     ]
 }
