@@ -1,7 +1,7 @@
 //! LAN → path (P §3.7.2 "TX"): session, path, control message, rewrite.
 
 use super::open::is_host;
-use super::policy::{pick, pick_with_room};
+use super::policy::{pick, pick_after};
 use super::put::{Keep, Put};
 use super::shape::Waiter;
 use super::slices::Cut;
@@ -16,6 +16,7 @@ use crate::snapshot::{Encapsulation, Oversized, PathView, PeerView};
 use crate::tuple::{IPPROTO_TCP, IPPROTO_UDP};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{Frag, L3, Parsed, fragment, ipv4, ipv6, parse_frame, tcp};
+use std::time::Duration;
 
 /// Stand-alone OPENs are repeated at most this often per path, ns.
 const OPEN_REPEAT_NS: u64 = 5_000_000;
@@ -29,8 +30,8 @@ const fn steady_cm_len(sequence_block: bool) -> usize {
 pub(super) enum Turn {
     /// It just came.
     Came,
-    /// It has.
-    Waited,
+    /// It has, for so long.
+    Waited(Duration),
 }
 
 /// What a packet is of those that are sent of it.
@@ -241,7 +242,8 @@ impl<B: PacketBuf> Worker<B> {
                 self.counts.marked += 1;
             }
             let one = plan.way == Way::One;
-            if one && state.must_wait(outlet, (&plan, params), (flow, len), ctx.now) {
+            let bare = p.tcp.is_some_and(|t| t.seq_len() == 0 && !t.flags.rst());
+            if one && state.must_wait(outlet, (&plan, params), (flow, len, bare), ctx.now) {
                 let waiter = Waiter { frame, parsed: p, port, origin, row, id, came: ctx.now };
                 let low = plan.priority == Priority::Low;
                 return self.wait_for_room(ctx, (peer, outlet, low), waiter, env);
@@ -250,7 +252,7 @@ impl<B: PacketBuf> Worker<B> {
         let p = &p;
         let slot = match turn {
             Turn::Came => pick(state, &plan, params, (flow, len), ctx.now),
-            Turn::Waited => pick_with_room(state, &plan, params, (flow, len), ctx.now),
+            Turn::Waited(time) => pick_after(state, &plan, params, (flow, len, time), ctx.now),
         };
         let Some(slot) = slot else { return Verdict::Drop(DropReason::NoPath) };
         let spare = match plan.way {

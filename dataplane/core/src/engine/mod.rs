@@ -285,6 +285,9 @@ impl<B: PacketBuf> Engine<B> {
         env: &mut impl Env<B>,
     ) {
         let ctx = Ctx { now, snapshot: &self.snapshot };
+        if self.worker.shaper.must_flush() {
+            self.worker.flush_waiting(&ctx, env);
+        }
         self.worker.counts.rx += 1;
         let verdict = self.worker.classify(&ctx, port, origin, frame, env);
         self.worker.counts.count(verdict);
@@ -304,6 +307,9 @@ impl<B: PacketBuf> Engine<B> {
     ) {
         let ctx = Ctx { now, snapshot: &self.snapshot };
         let worker = &mut self.worker;
+        if worker.shaper.must_flush() {
+            worker.flush_waiting(&ctx, env);
+        }
         let mut ready = [Ready::No; BURST];
         if let Some(view) = ctx.port(port).filter(|_| origin == Origin::Wire) {
             for (ready, frame) in ready.iter_mut().zip(&*frames) {
@@ -382,7 +388,8 @@ impl<B: PacketBuf> Worker<B> {
             self.adopt(ctx.now, PeerIx(i as u16), orphans);
         }
         self.sync_recovery(ctx);
-        self.shaper.look_now();
+        let moved = self.peers.iter_mut().fold(false, |any, p| p.take_moved() | any);
+        self.shaper.look_now(moved, &ctx.snapshot.params);
     }
 
     fn classify(

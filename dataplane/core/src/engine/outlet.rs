@@ -10,13 +10,13 @@
 use super::peer::PeerState;
 use crate::cells::MAX_PATHS;
 use crate::rules::{Plan, Priority};
-use crate::schedule::{Congestion, CongestionParams, Dispatcher, Flow, Load, PathInput, THIN};
+use crate::schedule::{Congestion, CongestionParams, Dispatcher, Flow, Load, PathInput, Scheduler};
 use crate::snapshot::Params;
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
-/// Most sets of paths that are looked after; flows of further ones neither wait nor hear of a queue.
+/// Most sets of paths that are looked after; flows of further ones count as such of all paths.
 const MOST: usize = 8;
 /// An outlet that nothing went through for so long gives its place to another.
 const FORGOTTEN: Duration = Duration::from_secs(10);
@@ -51,6 +51,8 @@ struct Outlet {
 }
 
 impl Outlet {
+    const NEVER: Nanos = Nanos(u64::MAX);
+
     const fn new(mask: u32, low: bool, now: Nanos) -> Self {
         Self {
             mask,
@@ -60,25 +62,20 @@ impl Outlet {
             since: Nanos(0),
             least_wait: None,
             room: 0,
-            counted_at: Nanos(0),
+            counted_at: Self::NEVER,
             used_at: now,
         }
     }
 
-    /// Whether `len` bytes fit; then they are counted.
+    /// Whether anything fits. The last packet that does may stand out.
     #[inline]
-    fn fits(&mut self, dispatcher: &mut Dispatcher, now: Nanos, len: usize) -> bool {
+    fn has_room(&mut self, dispatcher: &mut Dispatcher, now: Nanos) -> bool {
         if self.counted_at != now {
             let room = dispatcher.room(now, self.mask);
             self.room = i64::try_from(room).unwrap_or(i64::MAX);
-            (self.counted_at, self.used_at) = (now, now);
+            self.counted_at = now;
         }
-        // The last one may stand out.
-        let fits = self.room > 0;
-        if fits {
-            self.room -= len as i64;
-        }
-        fits
+        self.room > 0
     }
 
     /// What packets waited at least since this was asked last.
@@ -95,6 +92,8 @@ impl Outlet {
 /// All outlets to a peer.
 pub(super) struct Outlets {
     list: ArrayVec<Outlet, MOST>,
+    /// Packets that wait for some of the paths only.
+    bound: u32,
     sent: Sent,
 }
 
@@ -131,10 +130,10 @@ impl Outlets {
         let mut list = ArrayVec::new();
         list.push(Outlet::new(u32::MAX, false, Nanos(0)));
         let sent = Sent { bytes: [0; MAX_PATHS], since: Nanos(0), rates: [0; MAX_PATHS] };
-        Self { list, sent }
+        Self { list, bound: 0, sent }
     }
 
-    /// The outlet of these paths.
+    /// The outlet of these paths; that of all paths when there are too many sets of them, nothing when there are no paths.
     #[inline]
     pub fn find(&mut self, now: Nanos, mask: u32, low: bool) -> Option<OutletIx> {
         if mask == u32::MAX && !low {
@@ -144,25 +143,28 @@ impl Outlets {
     }
 
     fn find_other(&mut self, now: Nanos, mask: u32, low: bool) -> Option<OutletIx> {
+        if mask == 0 {
+            return None;
+        }
         let known = self.list.iter().position(|o| o.mask == mask && o.low == low);
-        let at = match known {
-            Some(at) => at,
-            None if mask == 0 => return None,
-            None => {
-                let outlet = Outlet::new(mask, low, now);
-                if self.list.try_push(outlet).is_ok() {
-                    self.list.len() - 1
-                } else {
-                    let old = |o: &Outlet| o.waiting == 0 && now.since(o.used_at) > FORGOTTEN;
-                    let at = self.list.iter().skip(1).position(old)? + 1;
-                    if let Some(place) = self.list.get_mut(at) {
-                        *place = Outlet::new(mask, low, now);
-                    }
-                    at
-                }
-            }
-        };
+        let at = known.or_else(|| self.place(now, mask, low));
+        let Some(at) = at else { return Some(OutletIx::ALL) };
+        if let Some(o) = self.list.get_mut(at) {
+            o.used_at = now;
+        }
         Some(OutletIx(at as u8))
+    }
+
+    fn place(&mut self, now: Nanos, mask: u32, low: bool) -> Option<usize> {
+        if self.list.try_push(Outlet::new(mask, low, now)).is_ok() {
+            return Some(self.list.len() - 1);
+        }
+        let old = |o: &Outlet| o.waiting == 0 && now.since(o.used_at) > FORGOTTEN;
+        let at = self.list.iter().skip(1).position(old)? + 1;
+        if let Some(place) = self.list.get_mut(at) {
+            *place = Outlet::new(mask, low, now);
+        }
+        Some(at)
     }
 
     fn get(&self, at: OutletIx) -> Option<&Outlet> {
@@ -171,6 +173,12 @@ impl Outlets {
 
     fn get_mut(&mut self, at: OutletIx) -> Option<&mut Outlet> {
         self.list.get_mut(usize::from(at.0))
+    }
+
+    /// Whether packets wait that may not go by all paths.
+    #[inline]
+    pub const fn some_are_bound(&self) -> bool {
+        self.bound > 0
     }
 
     /// Counts a packet of `len` bytes that goes by a path.
@@ -204,7 +212,8 @@ impl Outlets {
         low && self.list.iter().any(|o| !o.low && o.waiting > 0 && o.mask & mask != 0)
     }
 
-    /// Whether a packet of `len` bytes has to wait for those in front of it, or for room.
+    /// Whether a packet has to wait for those in front of it, for those that go first, or for room. If not, its `len` bytes
+    /// are counted.
     #[inline]
     fn must_wait(
         &mut self,
@@ -213,52 +222,47 @@ impl Outlets {
         now: Nanos,
         len: usize,
     ) -> bool {
-        let Some(outlet) = self.get_mut(at) else { return false };
-        if outlet.waiting > 0 || !outlet.fits(dispatcher, now, len) {
+        let Some(outlet) = self.get(at) else { return false };
+        if outlet.waiting > 0 || self.others_first(outlet.mask, outlet.low) {
             return true;
         }
-        let (mask, low) = (outlet.mask, outlet.low);
-        self.others_first(mask, low)
+        let Some(outlet) = self.get_mut(at) else { return false };
+        if !outlet.has_room(dispatcher, now) {
+            return true;
+        }
+        outlet.room -= len as i64;
+        false
     }
 
-    /// Whether the first packet that waits, of `len` bytes, may leave.
-    pub fn lets_out(
-        &mut self,
-        dispatcher: &mut Dispatcher,
-        at: OutletIx,
-        now: Nanos,
-        len: usize,
-    ) -> bool {
+    /// Whether the first packet that waits may leave.
+    pub fn lets_out(&mut self, dispatcher: &mut Dispatcher, at: OutletIx, now: Nanos) -> bool {
         let Some(outlet) = self.get(at) else { return true };
         if self.others_first(outlet.mask, outlet.low) {
             return false;
         }
-        self.get_mut(at).is_none_or(|o| o.fits(dispatcher, now, len))
+        self.get_mut(at).is_none_or(|o| o.has_room(dispatcher, now))
     }
 
     /// A packet waits now.
     pub fn entered(&mut self, at: OutletIx, now: Nanos) {
-        if let Some(o) = self.get_mut(at) {
+        if let Some(o) = self.list.get_mut(usize::from(at.0)) {
             if o.waiting == 0 {
                 o.since = now;
             }
             o.waiting += 1;
+            self.bound += u32::from(o.mask != u32::MAX);
         }
     }
 
-    /// The first packet has left after `waited`; the next one waits since `next`.
-    pub fn left(&mut self, at: OutletIx, waited: Duration, next: Option<Nanos>) {
-        if let Some(o) = self.get_mut(at) {
+    /// The first packet, of `len` bytes, has left after `waited`; the next one waits since `next`.
+    pub fn left(&mut self, at: OutletIx, (len, waited): (usize, Duration), next: Option<Nanos>) {
+        if let Some(o) = self.list.get_mut(usize::from(at.0)) {
+            o.room -= len as i64;
             o.waiting = o.waiting.saturating_sub(1);
+            self.bound = self.bound.saturating_sub(u32::from(o.mask != u32::MAX));
             o.since = next.unwrap_or(Nanos(0));
             o.least_wait = Some(o.least_wait.map_or(waited, |l| l.min(waited)));
         }
-    }
-
-    /// What the first packet of the outlet of all paths has waited.
-    pub fn wait(&self, now: Nanos) -> Duration {
-        let first = self.get(OutletIx::ALL).filter(|o| o.waiting > 0);
-        first.map_or(Duration::ZERO, |o| now.since(o.since))
     }
 
     /// Takes what was published about the paths. `near` are those that the scheduler uses: what is left out has no queue
@@ -277,7 +281,7 @@ impl Outlets {
             let load = Load { rate: self.sent.rate(used), waited: o.take_wait(now) };
             o.law.measured(now, params, (workers, load), &paths);
             // The paths have changed.
-            o.counted_at = Nanos(0);
+            o.counted_at = Outlet::NEVER;
         }
     }
 
@@ -290,31 +294,24 @@ impl Outlets {
 }
 
 impl PeerState {
-    /// Whether a packet of a flow, of `len` bytes, has to wait at an outlet.
+    /// Whether a packet of a flow, of `len` bytes, has to wait at an outlet. `bare`: it is TCP's and nothing but an
+    /// acknowledgement.
     ///
-    /// Acknowledgements do not, and small flows only when others go first: they fill no queue, and have none to wait in.
+    /// Those do not, and small flows only when others go first: they fill no queue, and have none to wait in.
     #[inline]
     pub fn must_wait(
         &mut self,
         at: OutletIx,
         (plan, params): (&Plan, &Params),
-        (flow, len): (Flow, usize),
+        (flow, len, bare): (Flow, usize, bool),
         now: Nanos,
     ) -> bool {
         let small = flow.is_small() && plan.priority != Priority::Low;
-        let spared = small || flow.stream && len < THIN;
         let scheduler = plan.scheduler.unwrap_or(params.scheduler);
-        if spared || params.congestion.is_none() || !scheduler.counts_backlog() {
+        if small || bare || params.congestion.is_none() || scheduler != Scheduler::Adaptive {
             return false;
         }
-        let wait = self.outlets.must_wait(&mut self.dispatcher, at, now, len);
-        // Who does not slow down gets paths that are left out, too.
-        wait && (flow.stream || !self.offers_left_out(at, now))
-    }
-
-    fn offers_left_out(&mut self, at: OutletIx, now: Nanos) -> bool {
-        self.dispatcher.set_waited(self.outlets.wait(now));
-        self.dispatcher.offers_left_out(self.outlets.mask(at), now)
+        self.outlets.must_wait(&mut self.dispatcher, at, now, len)
     }
 }
 
@@ -334,7 +331,7 @@ mod tests {
             assert_eq!(o.find(at(0), 1 << bit, false), Some(OutletIx(bit as u8 + 1)));
         }
         assert_eq!(o.find(at(1), 1, false), Some(OutletIx(1)), "as before");
-        assert_eq!(o.find(at(1), 1, true), None, "no place");
+        assert_eq!(o.find(at(1), 1, true), Some(OutletIx::ALL), "no place");
         assert_eq!(o.find(at(1), 0, false), None, "no paths");
         o.entered(OutletIx(1), at(1));
         let later = at(20_000);
@@ -350,16 +347,14 @@ mod tests {
         for ms in 0..10 {
             all.entered(OutletIx::ALL, at(ms));
         }
-        assert_eq!(all.wait(at(10)), Duration::from_millis(10));
-        all.left(OutletIx::ALL, Duration::from_millis(7), Some(at(1)));
-        all.left(OutletIx::ALL, Duration::from_millis(8), Some(at(2)));
+        all.left(OutletIx::ALL, (100, Duration::from_millis(7)), Some(at(1)));
+        all.left(OutletIx::ALL, (100, Duration::from_millis(8)), Some(at(2)));
         assert_eq!(all.list[0].take_wait(at(12)), Duration::from_millis(7));
         assert_eq!(all.list[0].take_wait(at(14)), Duration::from_millis(12), "the first waits on");
         for _ in 0..8 {
-            all.left(OutletIx::ALL, Duration::from_millis(9), None);
+            all.left(OutletIx::ALL, (100, Duration::from_millis(9)), None);
         }
         assert_eq!(all.list[0].take_wait(at(15)), Duration::ZERO, "nobody waits");
-        assert_eq!(all.wait(at(15)), Duration::ZERO);
     }
 
     #[test]

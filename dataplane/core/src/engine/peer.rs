@@ -49,6 +49,8 @@ pub(super) struct PeerState {
     rules: Arc<RuleTable>,
     /// The paths of each selector of the rules.
     choices: Vec<Choice>,
+    /// Some of them, or the rules, have become others.
+    moved: bool,
 }
 
 /// Sender's time up to which every live path has delivered, see [`super::deliver`].
@@ -90,6 +92,7 @@ impl PeerState {
             version: u64::MAX,
             rules: Arc::default(),
             choices: Vec::new(),
+            moved: false,
         }
     }
 
@@ -180,6 +183,7 @@ impl PeerState {
             self.choices =
                 rules.selectors().iter().map(|s| before(s).unwrap_or_default()).collect();
             self.rules = Arc::clone(rules);
+            self.moved = true;
         }
         if self.choices.is_empty() {
             return;
@@ -195,7 +199,9 @@ impl PeerState {
             })
             .collect();
         for (choice, select) in self.choices.iter_mut().zip(rules.selectors()) {
+            let before = choice.mask;
             choice.update(select, &paths, now);
+            self.moved |= choice.mask != before;
         }
     }
 
@@ -218,9 +224,14 @@ impl PeerState {
         self.outlets.find(now, mask, plan.priority == Priority::Low)
     }
 
-    /// When an outlet has room for a packet of `len` bytes.
-    pub fn room_at(&self, outlet: OutletIx, now: Nanos, len: usize) -> Nanos {
-        self.dispatcher.adaptive().room_at(now, self.outlets.mask(outlet), len as u32)
+    /// When an outlet has room.
+    pub fn room_at(&self, outlet: OutletIx, now: Nanos) -> Nanos {
+        self.dispatcher.adaptive().room_at(now, self.outlets.mask(outlet))
+    }
+
+    /// Whether the paths of some flows have become others since this was asked last.
+    pub const fn take_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.moved, false)
     }
 
     /// Whether any path may want spare copies of what is sent on it.

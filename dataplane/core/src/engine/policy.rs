@@ -17,6 +17,7 @@ use crate::time::Nanos;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use crate::wire::Parsed;
 use arrayvec::ArrayVec;
+use std::time::Duration;
 
 /// Most copies of a packet, the first included.
 const MAX_COPIES: usize = 8;
@@ -35,6 +36,10 @@ pub(super) fn pick(
         if scheduler == Scheduler::Wrr {
             return state.dispatcher.next_wrr();
         }
+        if scheduler == Scheduler::Adaptive && state.outlets.some_are_bound() {
+            // Used alike, paths that others have to wait for would be kept full while there is room on other ones.
+            return pick_with_room(state, scheduler, u32::MAX, (flow, len), now);
+        }
         if scheduler == Scheduler::Adaptive {
             let dispatcher = &mut state.dispatcher;
             let quick = if flow.is_spread(len as u32) {
@@ -51,19 +56,38 @@ pub(super) fn pick(
     pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)
 }
 
-/// The same for a packet that has waited for room: of the paths that have some, if any does.
-pub(super) fn pick_with_room(
+/// The same for a packet that has waited for room: of the paths that have some, if any does. For a flow that does not slow down
+/// by itself, when none has, also of those that are left out.
+pub(super) fn pick_after(
     state: &mut PeerState,
     plan: &Plan,
     params: &Params,
-    (flow, len): (Flow, usize),
+    (flow, len, waited): (Flow, usize, Duration),
     now: Nanos,
 ) -> Option<u8> {
     let scheduler = plan.scheduler.unwrap_or(params.scheduler);
     let chosen = state.chosen(plan.selector);
     let roomy = chosen & state.dispatcher.roomy(now);
-    let mask = if roomy == 0 { chosen } else { roomy };
-    pick_among(&mut state.dispatcher, scheduler, mask, (flow, len), now)
+    if roomy == 0 && !flow.stream {
+        let left_out = state.dispatcher.pick_left_out(waited, chosen, now, len as u32);
+        if left_out.is_some() {
+            return left_out;
+        }
+    }
+    pick_with_room(state, scheduler, chosen, (flow, len), now)
+}
+
+/// Of the paths of `mask` that have room, if any does.
+fn pick_with_room(
+    state: &mut PeerState,
+    scheduler: Scheduler,
+    mask: u32,
+    packet: (Flow, usize),
+    now: Nanos,
+) -> Option<u8> {
+    let roomy = mask & state.dispatcher.roomy(now);
+    let mask = if roomy == 0 { mask } else { roomy };
+    pick_among(&mut state.dispatcher, scheduler, mask, packet, now)
 }
 
 /// The same with the plan worked out.

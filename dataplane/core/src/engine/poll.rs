@@ -114,11 +114,15 @@ impl<B: PacketBuf> Worker<B> {
         if !self.waiting.is_empty() {
             self.release_due(ctx, env);
         }
+        if self.shaper.must_flush() {
+            self.flush_waiting(ctx, env);
+        }
         if ctx.now >= self.shaper.due() {
             self.release_waiting(ctx, env);
         }
         if ctx.now.0.saturating_sub(self.scan_at.0) >= SCAN_EVERY_NS {
             self.scan_at = ctx.now;
+            self.shaper.forget(ctx.now);
             self.expire_slices(ctx);
             self.sweep_calls(ctx.now);
             self.expire(ctx, env);
@@ -163,6 +167,7 @@ impl<B: PacketBuf> Worker<B> {
     pub(super) fn command(&mut self, ctx: &Ctx<'_>, command: Command, env: &mut impl Env<B>) {
         match command {
             Command::ForgetPeer(peer) => {
+                self.flush_waiting(ctx, env);
                 for row in 0..self.table.rows() as Row {
                     if self.table.get(row).is_some_and(|s| s.peer() == peer) {
                         self.flush_row(ctx, row, env);

@@ -3,11 +3,12 @@
 //!
 //! A path has room while less waits in front of it, by the scheduler's model, than it may; the model drains at the rate that
 //! the receiver reports. A packet waits [`LONGEST`] at most and goes then whether there is room or not, so a model that is
-//! wrong costs delay and no throughput. First in, first out for each outlet ([`super::outlet`]); packets of low priority let
-//! the others go first, for [`LONGEST_LOW`] at most.
+//! wrong costs delay and no throughput. First in, first out for each outlet ([`super::outlet`]), and between them; packets of low
+//! priority let the others go first, for [`LONGEST_LOW`] at most.
 //!
 //! Owner: the worker. Memory is taken when a packet has to wait for the first time; at most [`Params::queue_budget`] packets
-//! wait, and for a further one the first goes.
+//! wait, and for a further one another goes: of low priority, of the longest queue. When paths or rules become others all go, for
+//! what comes after would overtake them.
 //!
 //! [`Params::queue_budget`]: crate::snapshot::Params::queue_budget
 
@@ -16,8 +17,11 @@ use super::outlet::OutletIx;
 use super::{Ctx, Env, Origin, Worker};
 use crate::buf::PacketBuf;
 use crate::ids::{PeerIx, PortIx, SessionId};
+use crate::schedule::Scheduler;
 use crate::session::Row;
+use crate::snapshot::Params;
 use crate::time::Nanos;
+use crate::tuple::IPPROTO_TCP;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::Parsed;
 use std::collections::VecDeque;
@@ -31,6 +35,8 @@ const LONGEST_LOW: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_micros(50);
 /// Most packets that leave in one look.
 const MOST_AT_ONCE: usize = 64;
+/// Memory that no packet has waited in for so long is given back.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// A packet that waits.
 pub(super) struct Waiter<B> {
@@ -57,13 +63,26 @@ pub(super) struct Shaper<B> {
     len: usize,
     /// When to look again; never while nothing waits.
     due: Nanos,
+    /// Whether what waits is to go before anything else: paths or rules have become others, and what comes after them would
+    /// overtake it.
+    flush: bool,
+    /// By which packets wait: whether any does, and the scheduler.
+    policy: (bool, Scheduler),
+    used_at: Nanos,
 }
 
 impl<B> Shaper<B> {
     const NEVER: Nanos = Nanos(u64::MAX);
 
     pub const fn new() -> Self {
-        Self { queues: Vec::new(), len: 0, due: Self::NEVER }
+        Self {
+            queues: Vec::new(),
+            len: 0,
+            due: Self::NEVER,
+            flush: false,
+            policy: (false, Scheduler::Wrr),
+            used_at: Nanos(0),
+        }
     }
 
     /// Packets that wait.
@@ -76,27 +95,51 @@ impl<B> Shaper<B> {
         self.due
     }
 
-    /// Paths have changed.
-    pub fn look_now(&mut self) {
+    /// Whether [`Worker::flush_waiting`] is to be called before the next packet.
+    pub const fn must_flush(&self) -> bool {
+        self.flush
+    }
+
+    /// Paths have changed; `moved`: those that flows go by, too.
+    pub fn look_now(&mut self, moved: bool, params: &Params) {
+        let policy = (params.congestion.is_some(), params.scheduler);
         if self.len > 0 {
             self.due = Nanos(0);
+            self.flush |= moved || policy != self.policy;
+        }
+        self.policy = policy;
+    }
+
+    /// Gives memory back that nobody has used for long.
+    pub fn forget(&mut self, now: Nanos) {
+        if self.len == 0 && !self.queues.is_empty() && now.since(self.used_at) > FORGOTTEN {
+            self.queues = Vec::new();
         }
     }
 
-    fn push(&mut self, (peer, outlet, low): (PeerIx, OutletIx, bool), waiter: Waiter<B>) -> usize {
-        let of = |q: &Queue<B>| q.peer == peer && q.outlet == outlet;
-        let at = self.queues.iter().position(of).unwrap_or_else(|| {
-            let waiters = VecDeque::with_capacity(256);
-            self.queues.push(Queue { peer, outlet, low, waiters });
-            self.queues.len() - 1
-        });
-        if let Some(queue) = self.queues.get_mut(at) {
-            self.len += 1;
+    fn push(&mut self, (peer, outlet, low): (PeerIx, OutletIx, bool), waiter: Waiter<B>) {
+        self.used_at = waiter.came;
+        let of = |q: &&mut Queue<B>| q.peer == peer && q.outlet == outlet;
+        self.len += 1;
+        if let Some(queue) = self.queues.iter_mut().find(of) {
             queue.low = low;
             queue.waiters.push_back(waiter);
+            return;
         }
-        at
+        let mut waiters = VecDeque::with_capacity(256);
+        waiters.push_back(waiter);
+        self.queues.push(Queue { peer, outlet, low, waiters });
     }
+
+    /// The queue whose first packet makes room for another one: of low priority, the longest.
+    fn victim(&self) -> Option<usize> {
+        let waiting = self.queues.iter().enumerate().filter(|(_, q)| !q.waiters.is_empty());
+        waiting.max_by_key(|(_, q)| (q.low, q.waiters.len())).map(|(at, _)| at)
+    }
+}
+
+const fn longest(low: bool) -> Duration {
+    if low { LONGEST_LOW } else { LONGEST }
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -108,17 +151,18 @@ impl<B: PacketBuf> Worker<B> {
         waiter: Waiter<B>,
         env: &mut impl Env<B>,
     ) -> Verdict {
-        let len = waiter.parsed.l3_len();
-        let at = self.shaper.push((peer, outlet, low), waiter);
+        self.shaper.push((peer, outlet, low), waiter);
         if let Some(state) = self.peers.get_mut(usize::from(peer.0)) {
             state.outlets.entered(outlet, ctx.now);
-            let room_at = state.room_at(outlet, ctx.now, len);
-            self.shaper.due = self.shaper.due.min(room_at.max(ctx.now + SOON));
+            let room_at = state.room_at(outlet, ctx.now).max(ctx.now + SOON);
+            self.shaper.due = self.shaper.due.min(room_at.min(ctx.now + longest(low)));
         }
         if let Some(cell) = self.own_cells().and_then(|c| c.queue(peer)) {
             cell.entered();
         }
-        if self.shaper.len > ctx.snapshot.params.queue_budget {
+        if self.shaper.len > ctx.snapshot.params.queue_budget
+            && let Some(at) = self.shaper.victim()
+        {
             self.let_out(ctx, at, env);
             // The caller counts this packet as held.
             self.counts.held = self.counts.held.saturating_sub(1);
@@ -126,36 +170,43 @@ impl<B: PacketBuf> Worker<B> {
         Verdict::Hold
     }
 
-    /// Sends what there is room for by now, and what has waited long enough.
+    /// Sends what there is room for by now, and what has waited long enough; who came first goes first.
     pub(super) fn release_waiting(&mut self, ctx: &Ctx<'_>, env: &mut impl Env<B>) {
-        self.shaper.due = Shaper::<B>::NEVER;
-        for at in 0..self.shaper.queues.len() {
-            let mut let_out = 0;
-            while let Some(due) = self.next_leaves(ctx, at) {
-                if due > ctx.now || let_out == MOST_AT_ONCE {
-                    self.shaper.due = self.shaper.due.min(due);
-                    break;
+        for _ in 0..MOST_AT_ONCE {
+            let mut first: Option<(Nanos, usize)> = None;
+            self.shaper.due = Shaper::<B>::NEVER;
+            for at in 0..self.shaper.queues.len() {
+                let Some((due, came)) = self.next_leaves(ctx, at) else { continue };
+                self.shaper.due = self.shaper.due.min(due);
+                if due <= ctx.now && first.is_none_or(|f| came < f.0) {
+                    first = Some((came, at));
                 }
-                self.let_out(ctx, at, env);
-                let_out += 1;
             }
+            let Some((_, at)) = first else { break };
+            self.let_out(ctx, at, env);
         }
         self.count_held();
     }
 
-    /// When the first packet of a queue may leave; nothing when there is none.
-    fn next_leaves(&mut self, ctx: &Ctx<'_>, at: usize) -> Option<Nanos> {
+    /// When the first packet of a queue may leave, and when it came; nothing when there is none.
+    fn next_leaves(&mut self, ctx: &Ctx<'_>, at: usize) -> Option<(Nanos, Nanos)> {
         let queue = self.shaper.queues.get(at)?;
         let first = queue.waiters.front()?;
-        let (len, low) = (first.parsed.l3_len(), queue.low);
-        let latest = first.came + if low { LONGEST_LOW } else { LONGEST };
+        let (came, latest) = (first.came, first.came + longest(queue.low));
+        let waited = ctx.now.since(came);
+        let stream = first.parsed.protocol == IPPROTO_TCP;
         let state = self.peers.get_mut(usize::from(queue.peer.0))?;
-        if latest <= ctx.now
-            || state.outlets.lets_out(&mut state.dispatcher, queue.outlet, ctx.now, len)
-        {
-            return Some(ctx.now);
+        let (outlets, dispatcher) = (&mut state.outlets, &mut state.dispatcher);
+        let mask = outlets.mask(queue.outlet);
+        let leaves = latest <= ctx.now
+            || outlets.lets_out(dispatcher, queue.outlet, ctx.now)
+            // A flow that does not slow down by itself gets paths that are left out, too.
+            || !stream && dispatcher.offers_left_out(waited, mask, ctx.now);
+        if leaves {
+            return Some((ctx.now, came));
         }
-        Some(latest.min(state.room_at(queue.outlet, ctx.now, len).max(ctx.now + SOON)))
+        let room_at = state.room_at(queue.outlet, ctx.now).max(ctx.now + SOON);
+        Some((latest.min(room_at), came))
     }
 
     /// The first packet of a queue goes.
@@ -167,7 +218,7 @@ impl<B: PacketBuf> Worker<B> {
         self.shaper.len = self.shaper.len.saturating_sub(1);
         let waited = ctx.now.since(waiter.came);
         if let Some(state) = self.peers.get_mut(usize::from(peer.0)) {
-            state.outlets.left(outlet, waited, next);
+            state.outlets.left(outlet, (waiter.parsed.l3_len(), waited), next);
         }
         if let Some(cell) = self.own_cells().and_then(|c| c.queue(peer)) {
             cell.left(waited);
@@ -175,7 +226,7 @@ impl<B: PacketBuf> Worker<B> {
         let Waiter { frame, parsed, port, origin, row, id, .. } = waiter;
         let there = self.table.get(row).is_some_and(|s| s.id() == id && s.peer() == peer);
         let verdict = if there {
-            self.send(ctx, (port, origin, Turn::Waited), row, frame, &parsed, env)
+            self.send(ctx, (port, origin, Turn::Waited(waited)), row, frame, &parsed, env)
         } else {
             Verdict::Drop(DropReason::UnknownSession)
         };
@@ -190,6 +241,6 @@ impl<B: PacketBuf> Worker<B> {
                 self.let_out(ctx, at, env);
             }
         }
-        self.shaper.due = Shaper::<B>::NEVER;
+        (self.shaper.due, self.shaper.flush) = (Shaper::<B>::NEVER, false);
     }
 }

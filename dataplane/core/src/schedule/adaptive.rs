@@ -21,7 +21,8 @@
 //!    themselves get left-out paths too when all others have four times the limit of 1.
 //!
 //! What no path has room for waits in the gateway ([`Adaptive::room`]). A path is full there with the backlog of 1 and 4σ of its
-//! own jitter, without what σ owes to load: as much keeps a link busy, and what waits here is in nobody's way.
+//! own jitter, without what σ owes to load: as much keeps a link busy, and what waits here is in nobody's way. One whose own jitter
+//! is more than half of that backlog is never full.
 //!
 //! C may have grown since it was taken: while Q shows no queue (Q ≤ ¼ of the limit of 1, + σ), B is counted at
 //! 1.25 C. The surplus is the probe by which C grows. Before the path was full for once C is what there was to
@@ -79,7 +80,8 @@ struct Path {
     /// ns per byte × 2^16; 0 = C unknown.
     ns_per_byte_x16: u64,
     limit_ns: u64,
-    /// Backlog with which it is full: what it may have, and what its own jitter may look like in Q, ns.
+    /// Backlog with which it is full: what it may have, and what its own jitter may look like in Q, ns. Without end where that
+    /// jitter is more than half of the former: then nobody can tell.
     full_ns: u64,
     /// Least round trip.
     rtt_ns: u64,
@@ -119,7 +121,7 @@ impl Path {
         self.backlog_ns(now) <= self.limit_ns / Adaptive::IDLE
     }
 
-    /// `waited_ns`: what packets have to wait before they stand in front of it.
+    /// `waited_ns`: what packets have waited before they stand in front of it.
     fn is_crowded(&self, now: Nanos, waited_ns: u64) -> bool {
         self.backlog_ns(now).saturating_add(waited_ns)
             > self.limit_ns.saturating_mul(Adaptive::CROWDED)
@@ -167,8 +169,6 @@ pub struct Adaptive {
     slice_left: u32,
     /// How much longer the slice may keep its path busy, ns.
     slice_ns: u64,
-    /// What packets wait before they stand in front of a path, ns.
-    waited_ns: u64,
 }
 
 impl Adaptive {
@@ -194,7 +194,6 @@ impl Adaptive {
             previous: usize::MAX,
             slice_left: 0,
             slice_ns: 0,
-            waited_ns: 0,
         }
     }
 
@@ -297,9 +296,7 @@ impl Adaptive {
     pub(super) fn first_of_all(&self, now: Nanos, len: u32) -> Option<FirstChoice> {
         let (at, arrival) = self.best(now, len, |p| !p.far)?;
         let path = self.paths.get(at)?;
-        if path.is_crowded(now, self.waited_ns)
-            && self.near.count_ones() as usize != self.paths.len()
-        {
+        if path.is_crowded(now, 0) && self.near.count_ones() as usize != self.paths.len() {
             return None;
         }
         let other = |p: &Path| !p.far && p.index != path.index;
@@ -329,22 +326,35 @@ impl Adaptive {
     /// A path that is left out, when all others have more backlog than any good: for flows that do not slow down
     /// by themselves.
     pub fn pick_left_out(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        let at = self.left_out_for(mask, now, len)?;
+        let at = self.left_out_for(mask, now, Duration::ZERO)?;
         self.take(at, now, len)
     }
 
-    pub(super) fn left_out_for(&self, mask: u32, now: Nanos, len: u32) -> Option<usize> {
+    /// The same for a packet that has waited for room on the others.
+    pub fn pick_left_out_after(
+        &mut self,
+        waited: Duration,
+        mask: u32,
+        now: Nanos,
+        len: u32,
+    ) -> Option<u8> {
+        let at = self.left_out_for(mask, now, waited)?;
+        self.take(at, now, len)
+    }
+
+    /// Whether [`Self::pick_left_out_after`] has one.
+    #[must_use]
+    pub fn offers_left_out(&self, waited: Duration, mask: u32, now: Nanos) -> bool {
+        self.left_out_for(mask, now, waited).is_some()
+    }
+
+    fn left_out_for(&self, mask: u32, now: Nanos, waited: Duration) -> Option<usize> {
         let some = self.near.count_ones() as usize != self.paths.len();
-        let crowded = |p: &Path| p.is_crowded(now, self.waited_ns);
+        let crowded = |p: &Path| p.is_crowded(now, nanos(waited));
         if !some || self.paths.iter().any(|p| p.is_in(mask) && !p.far && !crowded(p)) {
             return None;
         }
-        Some(self.best(now, len, |p| p.is_in(mask) && p.far && p.has_room(now))?.0)
-    }
-
-    /// What packets have to wait before they go on a path that is not left out.
-    pub fn set_waited(&mut self, waited: Duration) {
-        self.waited_ns = nanos(waited);
+        Some(self.best(now, 0, |p| p.is_in(mask) && p.far && p.has_room(now))?.0)
     }
 
     /// A second path for a packet that goes by `first`: of those that cost nothing and have next to nothing to carry the
@@ -404,13 +414,13 @@ impl Adaptive {
     }
 
     /// Bytes that the paths of `mask` take before they are full, left-out ones only where there are no others; without end
-    /// while a rate is unknown or there is no path. A path is full with the backlog that it may have, and what its own jitter
+    /// while a rate is unknown, jitter hides the backlog, or there is no path. A path is full with the backlog that it may have, and what its own jitter
     /// may have been taken for a queue.
     #[must_use]
     pub fn room(&self, now: Nanos, mask: u32) -> u64 {
         let mut sum = 0u64;
         for p in self.among(mask) {
-            if p.ns_per_byte_x16 == 0 {
+            if p.ns_per_byte_x16 == 0 || p.full_ns == u64::MAX {
                 return u64::MAX;
             }
             let left = p.full_ns.saturating_sub(p.backlog_ns(now));
@@ -419,11 +429,14 @@ impl Adaptive {
         if self.among(mask).next().is_none() { u64::MAX } else { sum }
     }
 
-    /// When the first of them takes a packet of `len` bytes.
+    /// When the first of them has room again.
     #[must_use]
-    pub fn room_at(&self, now: Nanos, mask: u32, len: u32) -> Nanos {
-        let wait =
-            |p: &Path| (p.backlog_ns(now).saturating_add(p.send_ns(len))).saturating_sub(p.full_ns);
+    pub fn room_at(&self, now: Nanos, mask: u32) -> Nanos {
+        // Until a byte more fits.
+        let wait = |p: &Path| {
+            let more = (p.ns_per_byte_x16 >> 16).saturating_add(1);
+            p.backlog_ns(now).saturating_add(more).saturating_sub(p.full_ns)
+        };
         let soonest = self.among(mask).map(wait).min().unwrap_or(0);
         now + Duration::from_nanos(soonest)
     }
@@ -501,6 +514,12 @@ impl Adaptive {
         let keep_ppm = 1_000_000 - u64::from(input.loss_ppm).saturating_mul(4).min(500_000);
         let sigma_ns = input.jitter_us.saturating_mul(1_000);
         let limit_ns = nanos(backlog_limit(&self.params, input)) / 1_000 * keep_ppm / 1_000;
+        let own_ns = input.calm_jitter_us.saturating_mul(1_000);
+        let full_ns = if own_ns > limit_ns / 2 {
+            u64::MAX
+        } else {
+            limit_ns.saturating_add(own_ns.saturating_mul(4))
+        };
         let no_queue = queue_ns.saturating_sub(sigma_ns) <= limit_ns / 4;
         let rate = match (input.rate, input.rate_known) {
             (_, false) => 0,
@@ -536,7 +555,7 @@ impl Adaptive {
             fresh_until: input.sampled_at + min_rtt.max(Duration::from_millis(20)),
             ns_per_byte_x16: if rate == 0 { 0 } else { (1_000_000_000u64 << 16).div_ceil(rate) },
             limit_ns: limit_ns.saturating_add(sigma_ns.saturating_mul(2)),
-            full_ns: limit_ns.saturating_add(input.calm_jitter_us.saturating_mul(4_000)),
+            full_ns,
             rtt_ns: nanos(min_rtt),
             queue,
             far: false,

@@ -212,15 +212,23 @@ impl Dispatcher {
         self.paths.adaptive.roomy(now)
     }
 
-    /// What packets have to wait before they go on any path that is not left out.
-    pub fn set_waited(&mut self, waited: Duration) {
-        self.paths.adaptive.set_waited(waited);
+    /// A path that is left out, for a packet of a flow that does not slow down by itself, when it has waited so long for the
+    /// others.
+    pub fn pick_left_out(
+        &mut self,
+        waited: Duration,
+        mask: u32,
+        now: Nanos,
+        len: u32,
+    ) -> Option<u8> {
+        self.ask_otherwise();
+        self.paths.adaptive.pick_left_out_after(waited, mask, now, len)
     }
 
-    /// Whether a path of `mask` that is left out is open to flows that do not slow down by themselves.
-    pub fn offers_left_out(&mut self, mask: u32, now: Nanos) -> bool {
+    /// Whether there is one.
+    pub fn offers_left_out(&mut self, waited: Duration, mask: u32, now: Nanos) -> bool {
         self.hand_in();
-        self.paths.adaptive.left_out_for(mask, now, 0).is_some()
+        self.paths.adaptive.offers_left_out(waited, mask, now)
     }
 
     /// Counts a packet that goes by `index` without having been asked for.

@@ -245,7 +245,7 @@ impl<B: PacketBuf> Worker<B> {
         // The general way tells hosts, and lets packets wait.
         if let Some(outlet) = state.outlet(&plan, ctx.now)
             && (state.outlets.due(outlet, ctx.now)
-                || state.must_wait(outlet, (&plan, params), (flow, l3_len), ctx.now))
+                || state.must_wait(outlet, (&plan, params), (flow, l3_len, false), ctx.now))
         {
             return Err(frame);
         }
