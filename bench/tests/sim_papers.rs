@@ -1,4 +1,4 @@
-//! What the papers measured besides bulk flows, played once each where that is quick: what gateways owe a call, a viewer
+//! What the papers measured besides bulk flows, played where that is quick: what gateways owe a call, a viewer
 //! and a stream of datagrams. How good the numbers are over many seeds is reported, not asserted:
 //! `mpip-bench sim --performance --profiles applications`.
 
@@ -19,6 +19,16 @@ fn played_with(id: &str, seed: u64) -> impl Fn(&str) -> f64 {
     }
 }
 
+/// The median of five seeds.
+fn median(id: &str) -> impl Fn(&str) -> f64 {
+    let plays: Vec<_> = (1..=5).map(|seed| played_with(id, seed)).collect();
+    move |what| {
+        let mut of: Vec<f64> = plays.iter().map(|of| of(what)).collect();
+        of.sort_by(f64::total_cmp);
+        of[2]
+    }
+}
+
 #[test]
 fn a_call_hardly_notices_a_cut() {
     let of = played("P5");
@@ -30,11 +40,11 @@ fn a_call_hardly_notices_a_cut() {
 
 #[test]
 fn a_call_over_thin_paths_has_more_video_than_over_one() {
-    let of = played("P6");
+    let of = median("P6");
     let ratio = of("video rate against");
     // 49 bytes on each packet leave 1.89; more would mean that something is counted twice.
     assert!((1.4..1.95).contains(&ratio), "{ratio}");
-    // Over a hundred seeds 0.73 to 1.2 of it, the median 0.94.
+    // Over a hundred seeds 0.73 to 1.2 of it, the median 0.94; of ten with the gateway's own queue 0.82 to 1.43, the median 0.97.
     let (delay, alone) = ("audio one-way delay, p95, worse", "audio one-way delay, p95, one path");
     assert!(of(delay) <= 1.25 * of(alone), "{} ms", of(delay));
     assert!(of("audio packets lost") <= 5.0);
@@ -50,15 +60,10 @@ fn a_rule_brings_audio_to_the_shorter_path_and_leaves_the_video_alone() {
 
 #[test]
 fn a_viewer_has_the_quality_that_one_path_cannot_carry() {
-    // Over a hundred seeds 10 to 42 s, the median 16: of five, the third.
-    let plays: Vec<_> = (1..=5).map(|seed| played_with("P8", seed)).collect();
-    let median = |what: &str| {
-        let mut of: Vec<f64> = plays.iter().map(|of| of(what)).collect();
-        of.sort_by(f64::total_cmp);
-        of[2]
-    };
-    assert!(median("1080p reached after") <= 30.0);
-    assert!(median("1080p segments, of all") >= 10.0);
+    // Over a hundred seeds 10 to 42 s, the median 16.
+    let of = median("P8");
+    assert!(of("1080p reached after") <= 30.0);
+    assert!(of("1080p segments, of all") >= 10.0);
 }
 
 #[test]

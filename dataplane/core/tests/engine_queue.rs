@@ -373,6 +373,25 @@ fn a_short_segment_keeps_its_place_and_a_bare_acknowledgement_passes() {
     }
 }
 
+#[test]
+fn a_call_does_not_wait_however_long_it_lasts() {
+    for general in [false, true] {
+        let mut w = world(general, |_| {});
+        let mut voice = Flow::udp(5060);
+        for _ in 0..2_000 {
+            voice.send_of(160, &mut w, 1);
+            w.advance(Duration::from_millis(1));
+            w.poll(A);
+        }
+        let mut bulk = Flow::warm(&mut w, OTHER);
+        bulk.send(&mut w, 40);
+        let waiting = w.counts(A).held;
+        voice.send_of(160, &mut w, 3);
+        voice.send_of(LEN, &mut w, 1);
+        assert_eq!(w.counts(A).held, waiting, "general: {general}");
+    }
+}
+
 /// The second path is so much longer that it is left out, but for flows that do not slow down by themselves.
 fn leave_out(w: &mut World) {
     w.republish_peer(A, |v| v.paths[1].input.delay_us = 300_000);

@@ -241,11 +241,16 @@ impl<B: PacketBuf> Worker<B> {
                 }
                 self.counts.marked += 1;
             }
-            let one = plan.way == Way::One;
+            let (one, low) = (plan.way == Way::One, plan.priority == Priority::Low);
             let bare = p.tcp.is_some_and(|t| t.seq_len() == 0 && !t.flags.rst());
-            if one && state.must_wait(outlet, (&plan, params), (flow, len, bare), ctx.now) {
+            // A voice call, a shell: whatever it sends, its packets stay in their order.
+            let thin = || {
+                let sent = self.table.stats(row);
+                sent.is_some_and(|s| s.tx_bytes < THIN as u64 * s.tx_packets)
+            };
+            let spared = bare || !low && (flow.is_small() || thin());
+            if one && state.must_wait(outlet, (&plan, params), (len, spared), ctx.now) {
                 let waiter = Waiter { frame, parsed: p, port, origin, row, id, came: ctx.now };
-                let low = plan.priority == Priority::Low;
                 return self.wait_for_room(ctx, (peer, outlet, low), waiter, env);
             }
         }

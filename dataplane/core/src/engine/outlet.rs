@@ -9,8 +9,8 @@
 
 use super::peer::PeerState;
 use crate::cells::MAX_PATHS;
-use crate::rules::{Plan, Priority};
-use crate::schedule::{Congestion, CongestionParams, Dispatcher, Flow, Load, PathInput, Scheduler};
+use crate::rules::Plan;
+use crate::schedule::{Congestion, CongestionParams, Dispatcher, Load, PathInput, Scheduler};
 use crate::snapshot::Params;
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -294,21 +294,18 @@ impl Outlets {
 }
 
 impl PeerState {
-    /// Whether a packet of a flow, of `len` bytes, has to wait at an outlet. `bare`: it is TCP's and nothing but an
-    /// acknowledgement.
-    ///
-    /// Those do not, and small flows only when others go first: they fill no queue, and have none to wait in.
+    /// Whether a packet of `len` bytes has to wait at an outlet. `spared`: it is of those that fill no queue, and have none to
+    /// wait in.
     #[inline]
     pub fn must_wait(
         &mut self,
         at: OutletIx,
         (plan, params): (&Plan, &Params),
-        (flow, len, bare): (Flow, usize, bool),
+        (len, spared): (usize, bool),
         now: Nanos,
     ) -> bool {
-        let small = flow.is_small() && plan.priority != Priority::Low;
         let scheduler = plan.scheduler.unwrap_or(params.scheduler);
-        if small || bare || params.congestion.is_none() || scheduler != Scheduler::Adaptive {
+        if spared || params.congestion.is_none() || scheduler != Scheduler::Adaptive {
             return false;
         }
         self.outlets.must_wait(&mut self.dispatcher, at, now, len)

@@ -414,8 +414,8 @@ impl Adaptive {
     }
 
     /// Bytes that the paths of `mask` take before they are full, left-out ones only where there are no others; without end
-    /// while a rate is unknown, jitter hides the backlog, or there is no path. A path is full with the backlog that it may have, and what its own jitter
-    /// may have been taken for a queue.
+    /// while a rate is unknown, jitter hides the backlog, or there is no path. A path is full with the backlog that it may
+    /// have, and what its own jitter may have been taken for a queue.
     #[must_use]
     pub fn room(&self, now: Nanos, mask: u32) -> u64 {
         let mut sum = 0u64;
