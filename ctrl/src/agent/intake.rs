@@ -334,9 +334,10 @@ impl Agent {
         let busy = path.delay.standing_us() > 2_000 + 2 * path.delay.calm_jitter_us();
         path.rate.on_total(clock, r.bytes, busy);
         (path.report_clock, path.report_came_at) = (Some((sent, clock)), now);
-        // A third of what was sent: it may be the larger third.
+        // A third of what was sent: it may be the larger third. A full queue, too, has room for small packets longer than for
+        // large ones.
         let (lost, came) = (r.lost.wrapping_sub(path.loss.0), r.packets.wrapping_sub(path.loss.1));
-        if path.is_live() && lost.cast_signed() >= 3 && lost >= came / 2 {
+        if path.is_live() && !busy && lost.cast_signed() >= 3 && lost >= came / 2 {
             path.size.suspect(now, path.reading.tx_bytes, true);
         }
         path.delivery.on_loss(r.lost, r.packets);

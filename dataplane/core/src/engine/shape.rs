@@ -14,7 +14,7 @@
 
 use super::lan::Turn;
 use super::outlet::OutletIx;
-use super::{Ctx, Env, Origin, Worker};
+use super::{Ctx, Env, Origin, Worker, fragments};
 use crate::buf::PacketBuf;
 use crate::ids::{PeerIx, PortIx, SessionId};
 use crate::schedule::Scheduler;
@@ -225,10 +225,16 @@ impl<B: PacketBuf> Worker<B> {
         }
         let Waiter { frame, parsed, port, origin, row, id, .. } = waiter;
         let there = self.table.get(row).is_some_and(|s| s.id() == id && s.peer() == peer);
-        let verdict = if there {
-            self.send(ctx, (port, origin, Turn::Waited(waited)), row, frame, &parsed, env)
-        } else {
-            Verdict::Drop(DropReason::UnknownSession)
+        // Else it may have been made anew meanwhile, by the peer or by a packet that passed.
+        let row = Some(row).filter(|_| there).or_else(|| {
+            let row = self.table.find_tuple(&fragments::session_tuple(&parsed))?;
+            self.table.get(row).filter(|s| s.peer() == peer).map(|_| row)
+        });
+        let verdict = match row {
+            Some(row) => {
+                self.send(ctx, (port, origin, Turn::Waited(waited)), row, frame, &parsed, env)
+            }
+            None => Verdict::Drop(DropReason::UnknownSession),
         };
         self.count_held();
         self.counts.count(verdict);
