@@ -153,7 +153,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// The same, writable. Buffers that are made are made by [`Self::put_in_charge`].
+    /// The same, writable. Buffers that are made are made by `put_in_charge`.
     #[must_use]
     pub fn reorder_mut(&mut self) -> Option<&mut Reorder<T>> {
         match &mut self.far.as_mut()?.arrival {
