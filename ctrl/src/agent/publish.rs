@@ -27,14 +27,13 @@ impl Agent {
         let exact = self.cfg.params.scheduler == Scheduler::Paper;
         for peer in &mut self.peers {
             // A spare has no queue of ours, and is no measure for those that carry data; nor has a path that
-            // `adaptive` leaves out.
+            // the scheduler leaves out.
             let known = Known::of(peer);
             let inputs: Vec<PathInput> =
                 peer.paths().filter(|p| p.chosen).map(|p| path_input(now, p, 0, &known)).collect();
-            let out = match self.cfg.params.scheduler {
-                Scheduler::Adaptive => left_out(&self.cfg.params.adaptive, &inputs).all(),
-                _ => 0,
-            };
+            let of = &self.cfg.params;
+            let leaves_out = of.scheduler.leaves_out();
+            let out = if leaves_out { left_out(&of.adaptive, &inputs).all() } else { 0 };
             let stays = |slot: &u8| out >> (slot & 31) & 1 == 0;
             let live: Vec<u8> = inputs.iter().map(|i| i.index).filter(stays).collect();
             // Without traffic there are no queues, and equal queues would drive all weights up to the

@@ -470,14 +470,7 @@ impl Control {
             }
             ApiCommand::Show(query) => query,
         };
-        let sources = Sources {
-            config: &self.config,
-            macs: &self.macs,
-            agent: &self.agent,
-            slow: &self.slow,
-            rates: &self.rates,
-            now,
-        };
+        let sources = self.sources(now);
         let answer = match query {
             Query::Ports(_) => Answer::Ports(sources.ports(&self.port_counters())),
             Query::Peers(_) => Answer::Peers(sources.peers()),
@@ -489,6 +482,18 @@ impl Control {
             }
         };
         let _ = call.reply.send(Ok(answer));
+    }
+
+    /// What rows of tables are made from.
+    fn sources(&self, now: Nanos) -> Sources<'_> {
+        Sources {
+            config: &self.config,
+            macs: &self.macs,
+            agent: &self.agent,
+            slow: &self.slow,
+            rates: &self.rates,
+            now,
+        }
     }
 
     /// Reads the rules of the configuration file again; everything else waits for the next start.

@@ -1,7 +1,7 @@
 //! `mpipctl show sessions`: the workers describe their tables, a stretch at a time. Owned and read by the control loop.
 
 use super::Control;
-use super::status::{self, Sources};
+use super::status;
 use crate::api::protocol::Answer;
 use crate::api::query::{Pager, SessionKey, SessionQuery};
 use crate::api::server::Refusal;
@@ -93,14 +93,7 @@ impl Control {
     }
 
     fn finish_collecting(&self, c: Collecting) {
-        let sources = Sources {
-            config: &self.config,
-            macs: &self.macs,
-            agent: &self.agent,
-            slow: &self.slow,
-            rates: &self.rates,
-            now: self.plane.now(),
-        };
+        let sources = self.sources(self.plane.now());
         let page = c.pager.page(|(worker, s)| sources.session(worker, &s));
         let _ = c.reply.send(Ok(Answer::Sessions(page)));
     }

@@ -173,6 +173,12 @@ impl PathCell {
         bump(&self.tx_bytes, bytes as u64);
     }
 
+    /// Bytes of IP packets sent on the path so far.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.tx_bytes.load(Relaxed)
+    }
+
     /// Counts a received data packet of `bytes` (IP length) at `now_us`.
     pub fn received(&self, bytes: usize, now_us: u64) {
         bump(&self.rx_packets, 1);

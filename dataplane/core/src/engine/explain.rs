@@ -7,7 +7,7 @@ use crate::buf::PacketBuf;
 use crate::cells::MAX_PATHS;
 use crate::ids::{PathId, PeerIx, PortIx, SessionId};
 use crate::rules::{Class, Direction, Way};
-use crate::schedule::{Flow, LeftOut, Scheduler, left_out};
+use crate::schedule::{Flow, LeftOut, left_out};
 use crate::session::Session;
 use crate::tuple::{FlowTuple, IPPROTO_TCP};
 use std::time::Duration;
@@ -126,9 +126,10 @@ impl<B: PacketBuf> Worker<B> {
         }
         let inputs: Vec<_> =
             view.live().filter(|p| p.next_hop.is_some()).map(|p| p.input).collect();
-        let out = match scheduler {
-            Scheduler::Adaptive => left_out(&ctx.snapshot.params.adaptive, &inputs),
-            _ => LeftOut::default(),
+        let out = if scheduler.leaves_out() {
+            left_out(&ctx.snapshot.params.adaptive, &inputs)
+        } else {
+            LeftOut::default()
         };
         let paths = view.paths.iter().map(|p| {
             let is_in = |mask: u32| mask >> (p.slot & 31) & 1 == 1;

@@ -59,7 +59,7 @@ pub use explain::{ExplainQuery, ExplainedPath, Explanation, WhyOut};
 pub use poll::{Command, SessionBatch, SessionInfo, SessionQuery};
 
 use crate::buf::PacketBuf;
-use crate::cells::WorkerCells;
+use crate::cells::{PathCell, WorkerCells};
 use crate::ids::{Lane, NodeId, PeerIx, PortIx};
 use crate::random::splitmix;
 use crate::rules::Classes;
@@ -376,20 +376,24 @@ impl<B: PacketBuf> Engine<B> {
 impl<B: PacketBuf> Worker<B> {
     fn sync(&mut self, ctx: &Ctx<'_>) {
         self.classes.set_table(&ctx.snapshot.rules);
+        let mut moved = false;
         for (i, view) in ctx.snapshot.peers.iter().enumerate() {
+            let peer = PeerIx(i as u16);
             if i == self.peers.len() {
                 let seed = splitmix(&mut self.rng);
                 self.peers.push(PeerState::new(seed));
             }
             let mut orphans = Vec::new();
             if let Some(state) = self.peers.get_mut(i) {
-                state.sync(ctx, view, &mut orphans);
+                let cells = self.cells.get(usize::from(self.index));
+                let sent =
+                    |slot| cells.and_then(|c| c.path(peer, slot)).map_or(0, PathCell::sent_bytes);
+                moved |= state.sync(ctx, view, sent, &mut orphans);
             }
-            self.adopt(ctx.now, PeerIx(i as u16), orphans);
+            self.adopt(ctx.now, peer, orphans);
         }
         self.sync_recovery(ctx);
-        let moved = self.peers.iter_mut().fold(false, |any, p| p.take_moved() | any);
-        self.shaper.look_now(moved, &ctx.snapshot.params);
+        self.shaper.sync(moved, &ctx.snapshot.params);
     }
 
     fn classify(

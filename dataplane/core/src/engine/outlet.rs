@@ -10,7 +10,7 @@
 use super::peer::PeerState;
 use crate::cells::MAX_PATHS;
 use crate::rules::Plan;
-use crate::schedule::{Congestion, CongestionParams, Dispatcher, Load, PathInput, Scheduler};
+use crate::schedule::{Congestion, CongestionParams, Dispatcher, Load, PathInput};
 use crate::snapshot::Params;
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -97,8 +97,9 @@ pub(super) struct Outlets {
     sent: Sent,
 }
 
-/// What a worker sends on each path.
+/// What a worker sends on each path, by slot.
 struct Sent {
+    /// Bytes in all until `since`.
     bytes: [u64; MAX_PATHS],
     since: Nanos,
     /// Bytes/s lately.
@@ -106,13 +107,16 @@ struct Sent {
 }
 
 impl Sent {
-    fn turn(&mut self, now: Nanos) {
+    /// `total`: bytes sent on the path of a slot so far.
+    fn turn(&mut self, now: Nanos, total: impl Fn(u8) -> u64) {
         let passed = now.0.saturating_sub(self.since.0);
         if passed < RATE_NS {
             return;
         }
-        for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
-            let per_second = u128::from(std::mem::take(bytes)) * 1_000_000_000 / u128::from(passed);
+        for ((rate, bytes), slot) in self.rates.iter_mut().zip(&mut self.bytes).zip(0..) {
+            let before = std::mem::replace(bytes, total(slot));
+            let sent = u128::from(bytes.wrapping_sub(before));
+            let per_second = sent * 1_000_000_000 / u128::from(passed);
             *rate = u64::try_from(per_second).unwrap_or(u64::MAX);
         }
         self.since = now;
@@ -179,14 +183,6 @@ impl Outlets {
     #[inline]
     pub const fn some_are_bound(&self) -> bool {
         self.bound > 0
-    }
-
-    /// Counts a packet of `len` bytes that goes by a path.
-    #[inline]
-    pub fn sent(&mut self, slot: u8, len: usize) {
-        if let Some(bytes) = self.sent.bytes.get_mut(usize::from(slot)) {
-            *bytes += len as u64;
-        }
     }
 
     /// Whether a host is to be told now.
@@ -266,14 +262,15 @@ impl Outlets {
     }
 
     /// Takes what was published about the paths. `near` are those that the scheduler uses: what is left out has no queue
-    /// because it is left out.
+    /// because it is left out. `sent`: bytes that this worker has sent on the path of a slot so far.
     pub fn measured(
         &mut self,
         now: Nanos,
         (params, workers): (&CongestionParams, u8),
         (inputs, near): (&[PathInput], u32),
+        sent: impl Fn(u8) -> u64,
     ) {
-        self.sent.turn(now);
+        self.sent.turn(now, sent);
         for o in &mut self.list {
             let used = if o.mask & near == 0 { o.mask } else { o.mask & near };
             let paths: ArrayVec<PathInput, MAX_PATHS> =
@@ -305,7 +302,7 @@ impl PeerState {
         now: Nanos,
     ) -> bool {
         let scheduler = plan.scheduler.unwrap_or(params.scheduler);
-        if spared || params.congestion.is_none() || scheduler != Scheduler::Adaptive {
+        if spared || params.congestion.is_none() || !scheduler.leaves_out() {
             return false;
         }
         self.outlets.must_wait(&mut self.dispatcher, at, now, len)

@@ -138,7 +138,6 @@ impl<B: PacketBuf> Worker<B> {
             let len = bytes.len() + message;
             if let Some(state) = self.peers.get_mut(usize::from(peer.0)) {
                 state.dispatcher.note(path.slot, ctx.now, len as u32);
-                state.outlets.sent(path.slot, len);
             }
         }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {

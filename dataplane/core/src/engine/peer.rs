@@ -11,7 +11,7 @@ use crate::ids::Lane;
 use crate::measure::FeedbackTable;
 use crate::recover::Entry;
 use crate::rules::{Candidate, Choice, Plan, Priority, RuleTable};
-use crate::schedule::{Dispatcher, PathInput, Scheduler};
+use crate::schedule::{Dispatcher, PathInput};
 use crate::snapshot::{PathView, PeerView};
 use crate::time::Nanos;
 use arrayvec::ArrayVec;
@@ -49,8 +49,6 @@ pub(super) struct PeerState {
     rules: Arc<RuleTable>,
     /// The paths of each selector of the rules.
     choices: Vec<Choice>,
-    /// Some of them, or the rules, have become others.
-    moved: bool,
 }
 
 /// Sender's time up to which every live path has delivered, see [`super::deliver`].
@@ -92,22 +90,27 @@ impl PeerState {
             version: u64::MAX,
             rules: Arc::default(),
             choices: Vec::new(),
-            moved: false,
         }
     }
 
     /// Brings the state in line with a new view of the peer. What was under way on paths that carry data
-    /// no more goes into `orphans`.
-    pub fn sync(&mut self, ctx: &Ctx<'_>, view: &PeerView, orphans: &mut Vec<Orphan>) {
+    /// no more goes into `orphans`. `sent`: bytes that this worker has sent on the path of a slot so far. Returns whether the
+    /// rules, or the paths that they choose, have become others.
+    pub fn sync(
+        &mut self,
+        ctx: &Ctx<'_>,
+        view: &PeerView,
+        sent: impl Fn(u8) -> u64,
+        orphans: &mut Vec<Orphan>,
+    ) -> bool {
         let paths_changed = self.version != view.version;
         if paths_changed {
             self.leave_paths(ctx.now, view, orphans);
-            self.sync_paths(ctx, view);
+            self.sync_paths(ctx, view, sent);
         }
         let rules = &ctx.snapshot.rules;
-        if paths_changed || !Arc::ptr_eq(&self.rules, rules) {
-            self.choose(ctx.now, view, rules);
-        }
+        let rules_changed = !Arc::ptr_eq(&self.rules, rules);
+        let moved = (paths_changed || rules_changed) && self.choose(ctx.now, view, rules);
         // Not all of it is the peer's.
         let parity = ctx.snapshot.params.parity && view.parity;
         for p in &view.paths {
@@ -118,6 +121,7 @@ impl PeerState {
         }
         self.express_limit = express::limit(view, self);
         self.recovery = recover::recovery_time(self, view);
+        moved
     }
 
     /// What may be lost on paths that died or began a new life, oldest first.
@@ -136,7 +140,7 @@ impl PeerState {
         orphans.sort_by_key(|o| o.entry.sent_at);
     }
 
-    fn sync_paths(&mut self, ctx: &Ctx<'_>, view: &PeerView) {
+    fn sync_paths(&mut self, ctx: &Ctx<'_>, view: &PeerView, sent: impl Fn(u8) -> u64) {
         self.version = view.version;
         for p in &view.paths {
             let Some(state) = self.paths.get_mut(usize::from(p.slot)) else { continue };
@@ -162,19 +166,19 @@ impl PeerState {
         self.dispatcher.set_inputs(ctx.now, &inputs);
         match &ctx.snapshot.params.congestion {
             Some(params) => {
-                let near = match ctx.snapshot.params.scheduler {
-                    Scheduler::Adaptive => self.dispatcher.adaptive().near(),
-                    _ => u32::MAX,
-                };
-                self.outlets.measured(ctx.now, (params, ctx.snapshot.workers), (&inputs, near));
+                let leaves_out = ctx.snapshot.params.scheduler.leaves_out();
+                let near = if leaves_out { self.dispatcher.adaptive().near() } else { u32::MAX };
+                let workers = ctx.snapshot.workers;
+                self.outlets.measured(ctx.now, (params, workers), (&inputs, near), sent);
             }
             None => self.outlets.silence(),
         }
     }
 
     /// Brings the selectors' choices in line with paths and rules. A selector that was there before goes
-    /// on from what it had chosen.
-    fn choose(&mut self, now: Nanos, view: &PeerView, rules: &Arc<RuleTable>) {
+    /// on from what it had chosen. Returns whether anything has become other.
+    fn choose(&mut self, now: Nanos, view: &PeerView, rules: &Arc<RuleTable>) -> bool {
+        let mut moved = false;
         if !Arc::ptr_eq(&self.rules, rules) {
             let before = |s| {
                 let at = self.rules.selectors().iter().position(|b| b == s)?;
@@ -183,10 +187,10 @@ impl PeerState {
             self.choices =
                 rules.selectors().iter().map(|s| before(s).unwrap_or_default()).collect();
             self.rules = Arc::clone(rules);
-            self.moved = true;
+            moved = true;
         }
         if self.choices.is_empty() {
-            return;
+            return moved;
         }
         let usable = view.live().filter(|p| p.next_hop.is_some());
         let paths: ArrayVec<Candidate, MAX_PATHS> = usable
@@ -201,8 +205,9 @@ impl PeerState {
         for (choice, select) in self.choices.iter_mut().zip(rules.selectors()) {
             let before = choice.mask;
             choice.update(select, &paths, now);
-            self.moved |= choice.mask != before;
+            moved |= choice.mask != before;
         }
+        moved
     }
 
     /// The paths of a selector, a bit for each slot; all without one.
@@ -227,11 +232,6 @@ impl PeerState {
     /// When an outlet has room.
     pub fn room_at(&self, outlet: OutletIx, now: Nanos) -> Nanos {
         self.dispatcher.adaptive().room_at(now, self.outlets.mask(outlet))
-    }
-
-    /// Whether the paths of some flows have become others since this was asked last.
-    pub const fn take_moved(&mut self) -> bool {
-        std::mem::replace(&mut self.moved, false)
     }
 
     /// Whether any path may want spare copies of what is sent on it.

@@ -141,7 +141,6 @@ impl<B: PacketBuf> Worker<B> {
             }
         };
         let len = sent?;
-        state.outlets.sent(path.slot, len);
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             cell.sent(len);
             if encapsulation == Encapsulation::Native && p.protocol == IPPROTO_TCP {

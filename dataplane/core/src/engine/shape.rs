@@ -100,8 +100,8 @@ impl<B> Shaper<B> {
         self.flush
     }
 
-    /// Paths have changed; `moved`: those that flows go by, too.
-    pub fn look_now(&mut self, moved: bool, params: &Params) {
+    /// There is a new snapshot; `moved`: the rules, or the paths that they choose, have become others.
+    pub fn sync(&mut self, moved: bool, params: &Params) {
         let policy = (params.congestion.is_some(), params.scheduler);
         if self.len > 0 {
             self.due = Nanos(0);

@@ -146,11 +146,6 @@ impl<B: PacketBuf> Worker<B> {
             self.table.carry(row);
         }
         let count = pieces.len();
-        if let Some(state) = self.peers.get_mut(usize::from(peer.0)) {
-            for (piece, _) in &pieces {
-                state.outlets.sent(path.slot, piece.data().len() - encap::ETH_LEN);
-            }
-        }
         if let Some(cell) = self.own_cells().and_then(|c| c.path(peer, path.slot)) {
             for (piece, _) in &pieces {
                 cell.sent(piece.data().len() - encap::ETH_LEN);

@@ -324,31 +324,25 @@ impl Adaptive {
     }
 
     /// A path that is left out, when all others have more backlog than any good: for flows that do not slow down
-    /// by themselves.
-    pub fn pick_left_out(&mut self, mask: u32, now: Nanos, len: u32) -> Option<u8> {
-        let at = self.left_out_for(mask, now, Duration::ZERO)?;
-        self.take(at, now, len)
-    }
-
-    /// The same for a packet that has waited for room on the others.
-    pub fn pick_left_out_after(
+    /// by themselves. `waited`: how long the packet has waited for room on those.
+    pub fn pick_left_out(
         &mut self,
         waited: Duration,
         mask: u32,
         now: Nanos,
         len: u32,
     ) -> Option<u8> {
-        let at = self.left_out_for(mask, now, waited)?;
+        let at = self.left_out_for(waited, mask, now)?;
         self.take(at, now, len)
     }
 
-    /// Whether [`Self::pick_left_out_after`] has one.
+    /// Whether [`Self::pick_left_out`] has one.
     #[must_use]
     pub fn offers_left_out(&self, waited: Duration, mask: u32, now: Nanos) -> bool {
-        self.left_out_for(mask, now, waited).is_some()
+        self.left_out_for(waited, mask, now).is_some()
     }
 
-    fn left_out_for(&self, mask: u32, now: Nanos, waited: Duration) -> Option<usize> {
+    fn left_out_for(&self, waited: Duration, mask: u32, now: Nanos) -> Option<usize> {
         let some = self.near.count_ones() as usize != self.paths.len();
         let crowded = |p: &Path| p.is_crowded(now, nanos(waited));
         if !some || self.paths.iter().any(|p| p.is_in(mask) && !p.far && !crowded(p)) {

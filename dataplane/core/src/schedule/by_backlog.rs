@@ -1,5 +1,7 @@
 //! The schedulers that count what waits on each path, over the model of [`Adaptive`](super::Adaptive).
 
+use std::time::Duration;
+
 use super::flow::Flow;
 use super::scheduler::{Ask, Paths, Schedule};
 
@@ -9,6 +11,7 @@ pub(super) struct EarliestArrival;
 impl Schedule for EarliestArrival {
     const NAME: &'static str = "adaptive";
     const COUNTS_BACKLOG: bool = true;
+    const LEAVES_OUT: bool = true;
 
     #[inline]
     fn pick(paths: &mut Paths, Ask { mask, now, len }: Ask) -> Option<u8> {
@@ -33,7 +36,7 @@ impl EarliestArrival {
         let Paths { weighted, adaptive } = &mut *paths;
         let Ask { mask, now, len } = ask;
         if !flow.stream
-            && let Some(index) = adaptive.pick_left_out(mask, now, len)
+            && let Some(index) = adaptive.pick_left_out(Duration::ZERO, mask, now, len)
         {
             return Some(index);
         }

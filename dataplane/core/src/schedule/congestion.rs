@@ -182,6 +182,7 @@ fn nanos(d: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests as shared;
     use super::*;
     use proptest::prelude::*;
 
@@ -189,20 +190,12 @@ mod tests {
 
     fn input(index: u8, queueing_us: u64, now: Nanos) -> PathInput {
         PathInput {
-            index,
             delay_us: i64::from(index),
             queueing_us,
             standing_us: queueing_us,
-            jitter_us: 0,
-            calm_jitter_us: 0,
-            rate: 1_000_000,
-            rate_known: true,
             min_rtt: Duration::from_millis(20),
-            loss_ppm: 0,
-            loss_bound_ppm: 0,
-            cost: 0,
             sampled_at: now,
-            behind: Duration::ZERO,
+            ..shared::input(index, 1_000_000, 0)
         }
     }
 

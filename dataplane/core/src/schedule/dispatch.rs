@@ -222,7 +222,7 @@ impl Dispatcher {
         len: u32,
     ) -> Option<u8> {
         self.ask_otherwise();
-        self.paths.adaptive.pick_left_out_after(waited, mask, now, len)
+        self.paths.adaptive.pick_left_out(waited, mask, now, len)
     }
 
     /// Whether there is one.

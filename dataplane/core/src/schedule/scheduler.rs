@@ -36,6 +36,10 @@ pub(super) trait Schedule {
     /// Whether it counts what it puts on each path.
     const COUNTS_BACKLOG: bool;
 
+    /// Whether it leaves paths out ([`left_out`](super::left_out)) and does not spill over to them by itself: packets wait
+    /// for room on the others.
+    const LEAVES_OUT: bool = false;
+
     /// A path with a weight, of those that are asked for. `None` when there is nothing to go by; the choice is by weight
     /// then.
     fn pick(paths: &mut Paths, ask: Ask) -> Option<u8>;
@@ -62,6 +66,12 @@ macro_rules! schedulers {
             #[must_use]
             pub const fn counts_backlog(self) -> bool {
                 match self { $(Self::$name => <$schedule>::COUNTS_BACKLOG,)+ }
+            }
+
+            /// Whether it leaves paths out, and packets wait for room on the others.
+            #[must_use]
+            pub const fn leaves_out(self) -> bool {
+                match self { $(Self::$name => <$schedule>::LEAVES_OUT,)+ }
             }
 
             /// [`Schedule::pick`].

@@ -348,7 +348,6 @@ impl<B: PacketBuf> Worker<B> {
         rules.count(self.index, rule, l3_len);
         self.watch.sent(row, session.id(), slot, true);
         let (peer, port) = (session.peer(), head.port);
-        state.outlets.sent(slot, usize::from(udp_len) + IP_LEN);
         if carry {
             self.table.carry(row);
         }

@@ -1,26 +1,13 @@
 //! Tests of [`super`].
 
+use super::super::tests as shared;
 use super::*;
 
 const US: u64 = 1_000;
 
 fn input(index: u8, delay_us: i64, rate: u64) -> PathInput {
-    PathInput {
-        index,
-        delay_us,
-        queueing_us: 0,
-        standing_us: 0,
-        jitter_us: 0,
-        calm_jitter_us: 0,
-        rate,
-        rate_known: true,
-        min_rtt: Duration::from_millis(20),
-        loss_ppm: 0,
-        loss_bound_ppm: 0,
-        cost: 0,
-        sampled_at: Nanos(0),
-        behind: Duration::ZERO,
-    }
+    let min_rtt = Duration::from_millis(20);
+    PathInput { delay_us, min_rtt, ..shared::input(index, rate, 0) }
 }
 
 fn with(inputs: &[PathInput]) -> Adaptive {
@@ -230,7 +217,7 @@ fn what_is_left_out_is_there_for_flows_that_do_not_slow_down() {
     for i in 0..1_000u64 {
         let now = Nanos(i * 500 * US);
         // 3 MB/s on 1 MB/s.
-        match a.pick_left_out(u32::MAX, now, 1500) {
+        match a.pick_left_out(Duration::ZERO, u32::MAX, now, 1500) {
             Some(path) => {
                 assert_eq!(path, 1);
                 left_out += 1;
@@ -240,7 +227,11 @@ fn what_is_left_out_is_there_for_flows_that_do_not_slow_down() {
     }
     assert!((550..=680).contains(&left_out), "{left_out}");
     assert!(a.backlog(Nanos(500_000 * US), 0) < Duration::from_millis(25));
-    assert_eq!(a.pick_left_out(0b01, Nanos(500_000 * US), 1500), None, "not chosen");
+    assert_eq!(
+        a.pick_left_out(Duration::ZERO, 0b01, Nanos(500_000 * US), 1500),
+        None,
+        "not chosen"
+    );
 }
 
 #[test]
