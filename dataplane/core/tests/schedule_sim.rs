@@ -41,7 +41,7 @@ enum Load {
 enum Event {
     Arrive { path: usize, number: u32, sent_us: u32 },
     Ack { lost: bool, feedback: Option<(u8, u32)> },
-    Report { path: usize, at: Nanos, total: u64 },
+    Report { path: usize, at: Nanos, delay_us: i64, total: u64 },
     SendConstant,
     ReportTimer,
     PublishTimer,
@@ -88,6 +88,8 @@ struct Sim {
     unwrapper: TimestampUnwrapper,
     feedback: FeedbackTable,
     totals: [u64; 2],
+    /// Of the packet that came last.
+    delays_us: [i64; 2],
     newest: [Option<u32>; 2],
     highest: Option<u32>,
     buffer: Reorder<u32>,
@@ -128,6 +130,7 @@ impl Sim {
             unwrapper: TimestampUnwrapper::new(),
             feedback: FeedbackTable::new(),
             totals: [0; 2],
+            delays_us: [0; 2],
             newest: [None; 2],
             highest: None,
             buffer: Reorder::new(ReorderParams::TCP.with_capacity(2048)),
@@ -203,11 +206,11 @@ impl Sim {
                 self.receive(path, number, sent_us, last_delivered);
             }
             Event::Ack { lost, feedback } => self.acknowledge(lost, feedback),
-            Event::Report { path, at, total } => {
+            Event::Report { path, at, delay_us, total } => {
                 let now = Nanos(self.now);
                 let backlog = self.dispatcher.adaptive().backlog(now, path as u8);
                 let busy = self.busy[path] || !backlog.is_zero();
-                self.meters[path].on_total(at, total, busy);
+                self.meters[path].on_total(at, delay_us, total, busy);
                 self.busy[path] = false;
             }
             Event::SendConstant => {
@@ -218,8 +221,10 @@ impl Sim {
             }
             Event::ReportTimer => {
                 for path in 0..2 {
-                    let (at, total) = (Nanos(self.now + OFFSET), self.totals[path]);
-                    self.at(self.now + self.links[path].delay, Event::Report { path, at, total });
+                    let at = Nanos(self.now + OFFSET);
+                    let (delay_us, total) = (self.delays_us[path], self.totals[path]);
+                    let report = Event::Report { path, at, delay_us, total };
+                    self.at(self.now + self.links[path].delay, report);
                 }
                 self.at(self.now + 5 * MS, Event::ReportTimer);
             }
@@ -281,6 +286,7 @@ impl Sim {
         let delay = self.unwrapper.delay(now, sent_us);
         self.feedback.record(PathId(path as u8 + 1), delay, now);
         self.totals[path] += LEN;
+        self.delays_us[path] = delay;
         if self.measuring() {
             self.result.delivered[path] += LEN;
             self.result.reordered += u64::from(self.highest.is_some_and(|h| number < h));
