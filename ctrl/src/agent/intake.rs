@@ -332,7 +332,7 @@ impl Agent {
         path.unanswered_since = None;
         // Only a path that queues shows its capacity; what is below says nothing against it.
         let busy = path.delay.standing_us() > 2_000 + 2 * path.delay.calm_jitter_us();
-        path.rate.on_total(clock, r.bytes, busy);
+        path.rate.on_total(clock, delay, r.bytes, busy);
         (path.report_clock, path.report_came_at) = (Some((sent, clock)), now);
         // A third of what was sent: it may be the larger third. A full queue, too, has room for small packets longer than for
         // large ones.

@@ -208,8 +208,8 @@ pub struct PathReport {
     pub jitter_us: u64,
     /// Smoothed RTT.
     pub rtt: Option<Duration>,
-    /// Deliverable rate, bytes per second; 0 = unknown.
-    pub rate: u64,
+    /// Deliverable rate, bytes per second, once that is known.
+    pub capacity: Option<u64>,
     /// Counters of this generation's slot.
     pub reading: PathReading,
     /// Packets the peer misses, and has.
@@ -463,7 +463,7 @@ impl Path {
             queueing_max_us: self.delay.queueing_max_us(),
             jitter_us: self.delay.jitter_us(),
             rtt: self.rtt.smoothed(),
-            rate: self.capacity(now).0,
+            capacity: Some(self.capacity(now)).filter(|c| c.1 && c.0 > 0).map(|c| c.0),
             reading: self.reading,
             loss: self.loss,
             silence: now.since(self.heard_at),

@@ -380,7 +380,7 @@ mod tests {
         let mut run = |path: &mut Path, from: u64, rate: u64, busy| {
             for ms in from..from + S {
                 total += rate / 1_000;
-                path.rate.on_total(Nanos::from_millis(ms), total, busy);
+                path.rate.on_total(Nanos::from_millis(ms), 0, total, busy);
             }
         };
         run(path, S, 1_000_000, false);

@@ -194,6 +194,7 @@ const PATHS: &[Column<PathStatus>] = &[
     Column::detail("RX RATE", |p| Cell::new(packet_rate(p.rx.rate_pps))),
     Column::detail("RX PACKETS", |p| Cell::new(count(p.rx.packets))),
     Column::detail("RX BYTES", |p| Cell::new(count(p.rx.bytes))),
+    Column::detail("CAPACITY", |p| Cell::new(or_none(p.capacity_bps, bit_rate))),
     Column::right("RTT", |p| Cell::new(or_none(p.rtt_us, micros))),
     Column::detail("DELAY", |p| Cell::new(or_none(p.delay_us, relative))),
     Column::detail("LEAST DELAY", |p| Cell::new(or_none(p.delay_min_us, relative))),

@@ -367,6 +367,7 @@ impl Sources<'_> {
             queueing_max_us: p.delay_us.map(|_| p.queueing_max_us),
             jitter_us: p.delay_us.map(|_| p.jitter_us),
             rtt_us: p.rtt.map(micros),
+            capacity_bps: p.capacity.map(|bytes| bytes.saturating_mul(8)),
             rx: self.rates.traffic(Meter::PathRx(peer, p.id), rx),
             tx: self.rates.traffic(Meter::PathTx(peer, p.id), tx),
             loss_percent: (total_loss > 0).then(|| f64::from(p.loss.0) * 100.0 / total_loss as f64),

@@ -101,6 +101,9 @@ pub struct PathStatus {
     pub jitter_us: Option<u64>,
     /// Smoothed round trip.
     pub rtt_us: Option<u64>,
+    /// What it carries, bit/s of IP packets: measured while it was full, or configured. `None` while unknown: then nobody
+    /// knows how much more than now it would carry.
+    pub capacity_bps: Option<u64>,
     /// Received.
     pub rx: Traffic,
     /// Sent.
