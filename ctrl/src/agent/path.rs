@@ -442,6 +442,7 @@ impl Path {
     }
 
     pub fn report(&self, now: Nanos, why: String) -> PathReport {
+        let (rate, known) = self.capacity(now);
         PathReport {
             id: self.id,
             remote_id: self.remote_id,
@@ -463,7 +464,7 @@ impl Path {
             queueing_max_us: self.delay.queueing_max_us(),
             jitter_us: self.delay.jitter_us(),
             rtt: self.rtt.smoothed(),
-            capacity: Some(self.capacity(now)).filter(|c| c.1 && c.0 > 0).map(|c| c.0),
+            capacity: (known && rate > 0).then_some(rate),
             reading: self.reading,
             loss: self.loss,
             silence: now.since(self.heard_at),
