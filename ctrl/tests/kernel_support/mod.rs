@@ -117,8 +117,10 @@ pub fn picture() -> String {
         let mut lines: Vec<String> = ip(args).lines().map(str::to_owned).collect();
         // Of routes that differ in the interface only, the kernel lists the latest last, and it
         // makes these two anew whenever IPv6 comes back on an interface: nobody can put them back
-        // into their old place.
-        let anew = |l: &String| l.starts_with("fe80::/64 ") || l.contains(" ff00::/8 ");
+        // into their old place. Neighbours come in the order of a hash that is made anew as their table grows.
+        let neighbours = args.starts_with("neigh");
+        let anew =
+            |l: &String| neighbours || l.starts_with("fe80::/64 ") || l.contains(" ff00::/8 ");
         let mut kernels_own: Vec<String> = lines.extract_if(.., |l| anew(l)).collect();
         kernels_own.sort();
         all += &format!("# ip {args}\n{}\n{}\n", lines.join("\n"), kernels_own.join("\n"));
