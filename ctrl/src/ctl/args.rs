@@ -183,7 +183,11 @@ pub enum What {
         output: Output,
     },
     /// Peers: state of the handshake, paths, rates
-    #[command(after_help = "Examples:
+    #[command(after_help = "\
+QUEUE is how long packets waited in this gateway for room on a path, the mean of the last second. A dash:
+none did.
+
+Examples:
   mpipctl show peers
   mpipctl show peers hub --json")]
     Peers {
@@ -197,6 +201,8 @@ pub enum What {
     #[command(after_help = "\
 QUEUE is the one-way delay over its recent minimum. One-way delays themselves (--detail) hold the
 offset of the two gateways' clocks: compare them between paths, do not read them as times.
+CAPACITY (--detail) is the most a path has delivered while it was full, or its configured rate. A dash:
+it has not been full for a minute, and nobody knows what it carries.
 Loss recovery (--detail): ASKED FOR was sent here and lost, SENT AGAIN went out here because it was
 lost here or elsewhere, MISSED did not arrive here and was reported.
 
