@@ -9,7 +9,7 @@
 
 use super::peer::PeerState;
 use crate::cells::MAX_PATHS;
-use crate::rules::Plan;
+use crate::rules::{Plan, Priority};
 use crate::schedule::{Congestion, CongestionParams, Dispatcher, Load, PathInput};
 use crate::snapshot::Params;
 use crate::time::Nanos;
@@ -71,11 +71,16 @@ impl Outlet {
     #[inline]
     fn has_room(&mut self, dispatcher: &mut Dispatcher, now: Nanos) -> bool {
         if self.counted_at != now {
-            let room = dispatcher.room(now, self.mask);
-            self.room = i64::try_from(room).unwrap_or(i64::MAX);
-            self.counted_at = now;
+            self.count(dispatcher, now);
         }
         self.room > 0
+    }
+
+    #[inline(never)]
+    fn count(&mut self, dispatcher: &mut Dispatcher, now: Nanos) {
+        let room = dispatcher.room(now, self.mask);
+        self.room = i64::try_from(room).unwrap_or(i64::MAX);
+        self.counted_at = now;
     }
 
     /// What packets waited at least since this was asked last.
@@ -230,6 +235,28 @@ impl Outlets {
         false
     }
 
+    /// Whether a packet that may go by all paths passes: nobody is to be told, and there is room, which is counted, or it is
+    /// `spared`.
+    #[inline(always)]
+    fn all_let_pass(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        now: Nanos,
+        (len, spared): (usize, bool),
+    ) -> bool {
+        let Some(outlet) = self.list.first_mut() else { return false };
+        if outlet.law.due(now) {
+            return false;
+        }
+        if !spared {
+            if outlet.waiting > 0 || !outlet.has_room(dispatcher, now) {
+                return false;
+            }
+            outlet.room -= len as i64;
+        }
+        true
+    }
+
     /// Whether the first packet that waits may leave.
     pub fn lets_out(&mut self, dispatcher: &mut Dispatcher, at: OutletIx, now: Nanos) -> bool {
         let Some(outlet) = self.get(at) else { return true };
@@ -301,12 +328,48 @@ impl PeerState {
         (len, spared): (usize, bool),
         now: Nanos,
     ) -> bool {
-        let scheduler = plan.scheduler.unwrap_or(params.scheduler);
-        if spared || params.congestion.is_none() || !scheduler.leaves_out() {
+        if spared || !makes_wait(plan, params) {
             return false;
         }
         self.outlets.must_wait(&mut self.dispatcher, at, now, len)
     }
+
+    /// Whether a packet of `len` bytes may leave and nothing else is to be done: nobody is to be told, and it does not have to wait.
+    /// It is counted then. `small`: its flow is.
+    #[inline(always)]
+    pub fn lets_pass(
+        &mut self,
+        plan: &Plan,
+        params: &Params,
+        (len, small): (usize, bool),
+        now: Nanos,
+    ) -> bool {
+        if plan.selector.is_some() || plan.priority != Priority::Normal {
+            return self.lets_pass_by_rule(plan, params, (len, small), now);
+        }
+        let spared = small || !makes_wait(plan, params);
+        self.outlets.all_let_pass(&mut self.dispatcher, now, (len, spared))
+    }
+
+    #[inline(never)]
+    fn lets_pass_by_rule(
+        &mut self,
+        plan: &Plan,
+        params: &Params,
+        (len, small): (usize, bool),
+        now: Nanos,
+    ) -> bool {
+        let Some(outlet) = self.outlet(plan, now) else { return true };
+        let spared = small && plan.priority != Priority::Low;
+        !self.outlets.due(outlet, now)
+            && !self.must_wait(outlet, (plan, params), (len, spared), now)
+    }
+}
+
+/// Whether packets of a plan may have to wait at all.
+#[inline(always)]
+fn makes_wait(plan: &Plan, params: &Params) -> bool {
+    params.congestion.is_some() && plan.scheduler.unwrap_or(params.scheduler).leaves_out()
 }
 
 #[cfg(test)]

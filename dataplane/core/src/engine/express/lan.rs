@@ -14,7 +14,7 @@ use crate::buf::PacketBuf;
 use crate::checksum::Sum;
 use crate::cm::{self, Base, DATA_LEN, Flags, OPEN_LEN, SeqBlock};
 use crate::ids::{Lane, PathId, PortIx};
-use crate::rules::{Priority, Way};
+use crate::rules::Way;
 use crate::schedule::Flow;
 use crate::session::{Hash, Key, Likely, Row, State};
 use crate::snapshot::{Encapsulation, PathView, PeerView};
@@ -243,13 +243,8 @@ impl<B: PacketBuf> Worker<B> {
         let stream = p.key.protocol() == IPPROTO_TCP;
         let flow = Flow { sent: session.sent_bytes(), stream };
         // The general way tells hosts, and lets packets wait.
-        if let Some(outlet) = state.outlet(&plan, ctx.now) {
-            let spared = flow.is_small() && plan.priority != Priority::Low;
-            if state.outlets.due(outlet, ctx.now)
-                || state.must_wait(outlet, (&plan, params), (l3_len, spared), ctx.now)
-            {
-                return Err(frame);
-            }
+        if !state.lets_pass(&plan, params, (l3_len, flow.is_small()), ctx.now) {
+            return Err(frame);
         }
         let slot = pick(state, &plan, params, (flow, l3_len), ctx.now);
         let Some((slot, path)) = slot.and_then(|s| view.path_in(s).map(|p| (s, p))) else {
