@@ -76,11 +76,22 @@ impl Outlet {
         self.room > 0
     }
 
+    /// Once for a burst.
     #[inline(never)]
     fn count(&mut self, dispatcher: &mut Dispatcher, now: Nanos) {
         let room = dispatcher.room(now, self.mask);
         self.room = i64::try_from(room).unwrap_or(i64::MAX);
         self.counted_at = now;
+    }
+
+    /// Whether a packet of `len` bytes fits, with none in front of it. It is counted then.
+    #[inline(always)]
+    fn admits(&mut self, dispatcher: &mut Dispatcher, now: Nanos, len: usize) -> bool {
+        if self.waiting > 0 || !self.has_room(dispatcher, now) {
+            return false;
+        }
+        self.room -= len as i64;
+        true
     }
 
     /// What packets waited at least since this was asked last.
@@ -224,15 +235,10 @@ impl Outlets {
         len: usize,
     ) -> bool {
         let Some(outlet) = self.get(at) else { return false };
-        if outlet.waiting > 0 || self.others_first(outlet.mask, outlet.low) {
+        if self.others_first(outlet.mask, outlet.low) {
             return true;
         }
-        let Some(outlet) = self.get_mut(at) else { return false };
-        if !outlet.has_room(dispatcher, now) {
-            return true;
-        }
-        outlet.room -= len as i64;
-        false
+        self.get_mut(at).is_some_and(|o| !o.admits(dispatcher, now, len))
     }
 
     /// Whether a packet that may go by all paths passes: nobody is to be told, and there is room, which is counted, or it is
@@ -245,16 +251,7 @@ impl Outlets {
         (len, spared): (usize, bool),
     ) -> bool {
         let Some(outlet) = self.list.first_mut() else { return false };
-        if outlet.law.due(now) {
-            return false;
-        }
-        if !spared {
-            if outlet.waiting > 0 || !outlet.has_room(dispatcher, now) {
-                return false;
-            }
-            outlet.room -= len as i64;
-        }
-        true
+        !outlet.law.due(now) && (spared || outlet.admits(dispatcher, now, len))
     }
 
     /// Whether the first packet that waits may leave.
@@ -344,21 +341,11 @@ impl PeerState {
         (len, small): (usize, bool),
         now: Nanos,
     ) -> bool {
-        if plan.selector.is_some() || plan.priority != Priority::Normal {
-            return self.lets_pass_by_rule(plan, params, (len, small), now);
+        if plan.selector.is_none() && plan.priority == Priority::Normal {
+            // As below, with the outlet known: 853 instructions from LAN to path in place of 893.
+            let spared = small || !makes_wait(plan, params);
+            return self.outlets.all_let_pass(&mut self.dispatcher, now, (len, spared));
         }
-        let spared = small || !makes_wait(plan, params);
-        self.outlets.all_let_pass(&mut self.dispatcher, now, (len, spared))
-    }
-
-    #[inline(never)]
-    fn lets_pass_by_rule(
-        &mut self,
-        plan: &Plan,
-        params: &Params,
-        (len, small): (usize, bool),
-        now: Nanos,
-    ) -> bool {
         let Some(outlet) = self.outlet(plan, now) else { return true };
         let spared = small && plan.priority != Priority::Low;
         !self.outlets.due(outlet, now)
